@@ -1,0 +1,389 @@
+//! Leaves for workloads.
+//!
+//! In come a SPIFFE ID that was attested, a public key and a lifetime; out comes a chain of leaf and
+//! intermediate. Names, usages and dates are ours; from outside comes the key alone. Each certificate is judged
+//! by the verifier that its peers will use before anybody sees it: what would be refused is not issued.
+
+use std::time::{Duration, SystemTime};
+
+use identity::{Bundle, CertificateDer, PublicKey, SpiffeId, TrustDomain, Usage};
+use rcgen::{Certificate, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SubjectPublicKeyInfo};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::error::CaError;
+use crate::profile::{self, Validity};
+use crate::signature;
+
+/// An intermediate CA that lives in memory and issues leaves of one trust domain.
+pub struct Issuer {
+    trust_domain: TrustDomain,
+    bundle: Bundle,
+    certificate: Certificate,
+    signer: rcgen::Issuer<'static, KeyPair>,
+    validity: Validity,
+}
+
+/// An issued certificate.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The leaf, then the intermediate.
+    pub chain_pem: String,
+    /// The leaf's serial number in lower-case hex.
+    pub serial: String,
+    /// The leaf's last second; earlier than asked for when the CA's own certificates end earlier.
+    pub not_after: SystemTime,
+}
+
+impl Issuer {
+    pub(crate) fn new(
+        trust_domain: TrustDomain,
+        bundle: Bundle,
+        certificate: Certificate,
+        signer: rcgen::Issuer<'static, KeyPair>,
+        validity: Validity,
+    ) -> Self {
+        Self {
+            trust_domain,
+            bundle,
+            certificate,
+            signer,
+            validity,
+        }
+    }
+
+    /// Issues a leaf for `id` and the DER SubjectPublicKeyInfo of its holder, valid for `ttl` from `now`, cut to
+    /// whole seconds and to the validity of the chain.
+    pub fn issue(
+        &self,
+        id: &SpiffeId,
+        public_key_spki_der: &[u8],
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<Issued, CaError> {
+        self.check_name(id)?;
+        check_key(public_key_spki_der)?;
+        let validity = self.validity_of(ttl, now)?;
+        let key = SubjectPublicKeyInfo::from_der(public_key_spki_der)?;
+        let leaf = profile::leaf(id, validity)?.signed_by(&key, &self.signer)?;
+        let serial = self.lint(&leaf, id, public_key_spki_der, validity, now)?;
+        Ok(Issued {
+            chain_pem: leaf.pem() + &self.certificate.pem(),
+            serial,
+            not_after: validity.not_after,
+        })
+    }
+
+    /// Makes a P-256 key and issues a leaf for it; returns the key as PKCS #8 PEM. For workloads that cannot
+    /// make their own: a key that has been in two places is worth less.
+    pub fn issue_with_new_key(
+        &self,
+        id: &SpiffeId,
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<(Issued, String), CaError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let issued = self.issue(id, &key.subject_public_key_info(), ttl, now)?;
+        Ok((issued, key.serialize_pem()))
+    }
+
+    /// The last second in which this issuer may sign, and the last that any of its leaves can have.
+    pub fn not_after(&self) -> SystemTime {
+        self.validity.not_after
+    }
+
+    fn check_name(&self, id: &SpiffeId) -> Result<(), CaError> {
+        if id.trust_domain() != self.trust_domain.as_str() {
+            return Err(CaError::OtherDomain {
+                id: id.clone(),
+                trust_domain: self.trust_domain.as_str().to_owned(),
+            });
+        }
+        if id.path().is_empty() {
+            return Err(CaError::NoPath(id.clone()));
+        }
+        Ok(())
+    }
+
+    fn validity_of(&self, ttl: Duration, now: SystemTime) -> Result<Validity, CaError> {
+        let ttl = Duration::from_secs(ttl.as_secs());
+        if ttl.is_zero() {
+            return Err(CaError::ZeroTtl);
+        }
+        Validity::starting(now, ttl)?.within(self.validity, now)
+    }
+
+    /// Judges a finished leaf as its peers will, then compares it with what was asked for; returns its serial.
+    fn lint(
+        &self,
+        leaf: &Certificate,
+        id: &SpiffeId,
+        spki: &[u8],
+        validity: Validity,
+        now: SystemTime,
+    ) -> Result<String, CaError> {
+        let chain: [CertificateDer<'_>; 2] = [leaf.der().clone(), self.certificate.der().clone()];
+        let svid =
+            identity::verify(&chain, &self.bundle, Usage::Client, now).map_err(CaError::Lint)?;
+        identity::verify(&chain, &self.bundle, Usage::Server, now).map_err(CaError::Lint)?;
+        let (_, parsed) = X509Certificate::from_der(leaf.der())
+            .map_err(|_| CaError::LintMismatch("the encoding"))?;
+        if svid.id() != id {
+            return Err(CaError::LintMismatch("the name"));
+        }
+        if parsed.public_key().raw != spki {
+            return Err(CaError::LintMismatch("the public key"));
+        }
+        if (svid.not_before(), svid.not_after()) != (validity.not_before, validity.not_after) {
+            return Err(CaError::LintMismatch("the validity"));
+        }
+        Ok(svid.serial().to_owned())
+    }
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuer")
+            .field("trust_domain", &self.trust_domain)
+            .field("validity", &self.validity)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_key(spki: &[u8]) -> Result<(), CaError> {
+    let key = PublicKey::from_spki(spki).map_err(CaError::Key)?;
+    if signature::is_valid(&key) {
+        Ok(())
+    } else {
+        Err(CaError::InvalidKey)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::Authority;
+    use identity::Credentials;
+    use x509_parser::extensions::ParsedExtension;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn id(text: &str) -> SpiffeId {
+        SpiffeId::parse(text).unwrap()
+    }
+
+    fn web() -> SpiffeId {
+        id("spiffe://example.org/ns/shop/sa/web")
+    }
+
+    fn authority() -> Authority {
+        Authority::init(&TrustDomain::parse("example.org").unwrap(), now()).unwrap()
+    }
+
+    fn issuer() -> Issuer {
+        authority().intermediate(now()).unwrap()
+    }
+
+    fn leaf_der(issued: &Issued) -> Vec<u8> {
+        let chain = pem::parse_many(&issued.chain_pem).unwrap();
+        assert_eq!(chain.len(), 2);
+        chain[0].contents().to_vec()
+    }
+
+    #[test]
+    fn what_is_issued_loads_as_credentials() {
+        let authority = authority();
+        let issuer = authority.intermediate(now()).unwrap();
+        let (issued, key) = issuer.issue_with_new_key(&web(), DAY, now()).unwrap();
+        let credentials = Credentials::from_pem(
+            issued.chain_pem.as_bytes(),
+            key.as_bytes(),
+            authority.root_pem().as_bytes(),
+            &web(),
+            now(),
+        )
+        .unwrap();
+        assert_eq!(credentials.svid().serial(), issued.serial);
+        assert_eq!(credentials.svid().not_after(), issued.not_after);
+        assert_eq!(issued.not_after, now() + DAY);
+        assert_eq!(
+            credentials.svid().not_before(),
+            now() - Duration::from_secs(60)
+        );
+        assert_eq!(credentials.svid().subject(), "");
+        assert!(key.starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    }
+
+    #[test]
+    fn a_leaf_is_exactly_what_the_profile_says() {
+        let (issued, _) = issuer().issue_with_new_key(&web(), DAY, now()).unwrap();
+        let der = leaf_der(&issued);
+        let (_, leaf) = X509Certificate::from_der(&der).unwrap();
+        let seen: Vec<_> = leaf
+            .extensions()
+            .iter()
+            .map(|e| (e.oid.to_id_string(), e.critical))
+            .collect();
+        let mut expected = vec![
+            ("2.5.29.35".to_owned(), false), // authority key identifier
+            ("2.5.29.17".to_owned(), true),  // alternative names: critical, the subject is empty
+            ("2.5.29.15".to_owned(), true),  // key usage
+            ("2.5.29.37".to_owned(), false), // extended key usage
+            ("2.5.29.14".to_owned(), false), // subject key identifier
+            ("2.5.29.19".to_owned(), true),  // basic constraints
+        ];
+        let mut sorted = seen;
+        sorted.sort();
+        expected.sort();
+        assert_eq!(sorted, expected);
+        let value = |oid: &str| {
+            let found = leaf
+                .extensions()
+                .iter()
+                .find(|e| e.oid.to_id_string() == oid);
+            found.unwrap().value
+        };
+        // The bytes: an empty sequence, and digitalSignature alone.
+        assert_eq!(value("2.5.29.19"), [0x30, 0x00]);
+        assert_eq!(value("2.5.29.15"), [0x03, 0x02, 0x07, 0x80]);
+        assert_eq!(leaf.subject().iter_rdn().count(), 0);
+        assert_eq!(leaf.raw_serial().len(), 16);
+    }
+
+    #[test]
+    fn key_identifiers_link_the_chain() {
+        let authority = authority();
+        let issuer = authority.intermediate(now()).unwrap();
+        let (issued, _) = issuer.issue_with_new_key(&web(), DAY, now()).unwrap();
+        let ids = |der: &[u8]| {
+            let (_, certificate) = X509Certificate::from_der(der).unwrap();
+            let (mut own, mut parent) = (None, None);
+            for extension in certificate.extensions() {
+                match extension.parsed_extension() {
+                    ParsedExtension::SubjectKeyIdentifier(id) => own = Some(id.0.to_vec()),
+                    ParsedExtension::AuthorityKeyIdentifier(id) => {
+                        parent = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                    }
+                    _ => {}
+                }
+            }
+            (own, parent)
+        };
+        let chain = pem::parse_many(&issued.chain_pem).unwrap();
+        let root = pem::parse(authority.root_pem()).unwrap();
+        let (leaf, middle, root) = (
+            ids(chain[0].contents()),
+            ids(chain[1].contents()),
+            ids(root.contents()),
+        );
+        assert!(leaf.0.is_some());
+        assert_eq!(leaf.1, middle.0);
+        assert_eq!(middle.1, root.0);
+        assert_eq!(root.1, None);
+    }
+
+    #[test]
+    fn the_intermediate_issues_leaves_only() {
+        let issuer = issuer();
+        let (_, middle) = X509Certificate::from_der(issuer.certificate.der()).unwrap();
+        let constraints = middle.basic_constraints().unwrap().unwrap();
+        assert!(constraints.critical && constraints.value.ca);
+        assert_eq!(constraints.value.path_len_constraint, Some(0));
+        assert_eq!(issuer.not_after(), now() + 7 * DAY);
+    }
+
+    #[test]
+    fn names_outside_the_trust_domain_are_refused() {
+        let issuer = issuer();
+        let refuse = |text: &str| {
+            issuer
+                .issue_with_new_key(&id(text), DAY, now())
+                .unwrap_err()
+        };
+        for other in [
+            "spiffe://example.com/ns/shop/sa/web",
+            "spiffe://sub.example.org/x",
+            "spiffe://example.or/x",
+        ] {
+            assert!(matches!(refuse(other), CaError::OtherDomain { .. }));
+        }
+        assert!(matches!(refuse("spiffe://example.org"), CaError::NoPath(_)));
+    }
+
+    #[test]
+    fn keys_of_every_accepted_kind_are_certified_verbatim() {
+        let issuer = issuer();
+        for algorithm in [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ECDSA_P521_SHA512,
+            &rcgen::PKCS_ED25519,
+            &rcgen::PKCS_RSA_SHA256,
+        ] {
+            let spki = KeyPair::generate_for(algorithm)
+                .unwrap()
+                .subject_public_key_info();
+            let issued = issuer.issue(&web(), &spki, DAY, now()).unwrap();
+            let der = leaf_der(&issued);
+            let (_, leaf) = X509Certificate::from_der(&der).unwrap();
+            assert_eq!(leaf.public_key().raw, spki);
+        }
+    }
+
+    #[test]
+    fn keys_that_are_none_are_refused() {
+        let issuer = issuer();
+        let mut off_curve = KeyPair::generate().unwrap().subject_public_key_info();
+        *off_curve.last_mut().unwrap() ^= 1;
+        assert!(matches!(
+            issuer.issue(&web(), &off_curve, DAY, now()),
+            Err(CaError::InvalidKey)
+        ));
+        assert!(matches!(
+            issuer.issue(&web(), b"junk", DAY, now()),
+            Err(CaError::Key(_))
+        ));
+    }
+
+    #[test]
+    fn lifetimes_are_clamped_and_absurd_ones_refused() {
+        let issuer = issuer();
+        let end = issuer.not_after();
+        let long = issuer
+            .issue_with_new_key(&web(), 30 * DAY, now())
+            .unwrap()
+            .0;
+        assert_eq!(long.not_after, end);
+        let at = |time| {
+            issuer
+                .issue_with_new_key(&web(), DAY, time)
+                .map(|(issued, _)| issued)
+        };
+        assert_eq!(at(end - DAY / 2).unwrap().not_after, end);
+        assert!(matches!(at(end - DAY / 11), Err(CaError::TooShort { .. })));
+        assert!(matches!(at(end + DAY), Err(CaError::Expired(_))));
+        assert!(matches!(at(now() - DAY), Err(CaError::NotYetValid(_))));
+        let ttl = |ttl| issuer.issue_with_new_key(&web(), ttl, now());
+        assert!(matches!(
+            ttl(Duration::from_millis(999)),
+            Err(CaError::ZeroTtl)
+        ));
+        assert!(matches!(ttl(Duration::MAX), Err(CaError::Crypto(_))));
+        ttl(Duration::from_secs(1)).unwrap();
+    }
+
+    #[test]
+    fn serial_numbers_do_not_repeat_for_one_key() {
+        let issuer = issuer();
+        let spki = KeyPair::generate().unwrap().subject_public_key_info();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..50 {
+            let issued = issuer.issue(&web(), &spki, DAY, now()).unwrap();
+            assert!(seen.insert(issued.serial));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Files that load: what users' scripts rest on, the smallest example, and every default.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use config::{AccessSink, Capture, Endpoint, IdentitySource, Listen, LogFormat, Protocol, Snapshot};
+use policy::{Direction, Mode, RuleProtocol, Who};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const HEAD: &str = "schema = 1\nworkload = \"shop/orders\"\n";
+
+fn load(text: &str) -> Snapshot {
+    config::parse("t.toml", text, Path::new("/etc/sekisho")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files").join(name)
+}
+
+fn addresses(listens: &[Listen]) -> Vec<String> {
+    listens.iter().map(|l| l.addr.to_string()).collect()
+}
+
+#[test]
+fn the_server_of_the_contract_loads_as_written() {
+    let path = file("server.toml");
+    let s = config::load(&path).unwrap();
+    assert_eq!(s.workload.as_str(), "spiffe://example.org/ns/shop/sa/orders");
+    assert_eq!((s.trust_domain.as_str(), s.mode), ("example.org", Mode::Enforce));
+    let folder = path.parent().unwrap();
+    let IdentitySource::Files { cert, key, bundle } = &s.identity;
+    assert_eq!([cert, key, bundle], [&folder.join("orders.pem"), &folder.join("orders.key"), &folder.join("roots.pem")]);
+    assert_eq!(s.proxy.capture, Capture::None);
+    assert_eq!(addresses(&s.proxy.inbound), ["127.0.0.1:15006"]);
+    assert!(s.proxy.outbound.is_empty());
+    assert_eq!(s.app.unwrap().address.to_string(), "127.0.0.1:8080");
+    let [rule] = s.rules.rules(Direction::Inbound) else { panic!("one rule") };
+    assert_eq!(&*rule.name, "web-reads-orders");
+    assert_eq!(rule.requests.iter().map(ToString::to_string).collect::<Vec<_>>(), ["GET,HEAD /api/orders", "GET,HEAD /api/orders/{id:uint}"]);
+    let [tap] = s.taps.as_slice() else { panic!("one tap") };
+    assert_eq!((tap.name.as_str(), tap.sensor_host.as_str(), tap.sensor_port, tap.vni), ("ids", "127.0.0.1", 4789, 42));
+    assert!(s.warnings.is_empty());
+}
+
+#[test]
+fn the_client_of_the_contract_loads_as_written() {
+    let s = config::load(&file("client.toml")).unwrap();
+    assert!(s.proxy.inbound.is_empty() && s.proxy.outbound.is_empty() && s.app.is_none());
+    assert_eq!(addresses(&s.proxy.admin), ["127.0.0.1:15100"]);
+    let [service] = s.services.as_slice() else { panic!("one service") };
+    assert_eq!(service.hosts, ["orders.shop.svc", "orders.shop.svc.cluster.local"]);
+    assert_eq!(service.identity.as_str(), "spiffe://example.org/ns/shop/sa/orders");
+    assert_eq!(service.endpoints, [Endpoint::Socket("127.0.0.1:15006".parse().unwrap())]);
+    assert_eq!(service.bind, ["127.0.0.1:9001".parse().unwrap()]);
+    assert_eq!(s.rules.rules(Direction::Outbound).len(), 1);
+    assert!(s.warnings.is_empty());
+}
+
+#[test]
+fn the_smallest_useful_file_loads_as_written() {
+    let s = config::load(&file("example-app.toml")).unwrap();
+    assert_eq!(s.workload.as_str(), "spiffe://cluster.local/ns/example-java-app/sa/javaapp");
+    let inbound = s.rules.rules(Direction::Inbound);
+    assert_eq!((inbound.len(), inbound[0].ports.as_slice()), (1, &[8080][..]));
+    let outbound = s.rules.rules(Direction::Outbound);
+    assert_eq!(outbound.iter().map(|r| &*r.name).collect::<Vec<_>>(), ["app-to-mongo", "app-to-redis", "feed"]);
+    assert_eq!(outbound[2].cidrs[0].to_string(), "192.229.173.207/32");
+    assert_eq!(outbound[2].who, Who::Anyone);
+    assert_eq!(outbound[2].owner.as_deref(), Some("team-java"));
+    assert!(s.warnings.is_empty());
+}
+
+#[test]
+fn a_file_without_rules_has_every_default_and_passes_nothing() {
+    let s = load(HEAD);
+    assert_eq!((s.trust_domain.as_str(), s.mode, s.proxy.capture), ("cluster.local", Mode::Enforce, Capture::Redirect));
+    for (listens, expected) in [
+        (&s.proxy.inbound, ["0.0.0.0:15006", "[::]:15006"]),
+        (&s.proxy.outbound, ["127.0.0.1:15001", "[::1]:15001"]),
+        (&s.proxy.admin, ["127.0.0.1:15000", "[::1]:15000"]),
+        (&s.proxy.health, ["0.0.0.0:15021", "[::]:15021"]),
+        (&s.proxy.metrics, ["0.0.0.0:15090", "[::]:15090"]),
+    ] {
+        assert_eq!(addresses(listens), expected);
+        assert!(listens.iter().all(|l| l.defaulted));
+    }
+    let t = s.proxy.timeouts;
+    let seconds = [t.connect, t.handshake, t.head, t.idle_stream, t.pool_idle, t.drain, t.detect, t.revoke_within, t.downstream_idle];
+    assert_eq!(seconds.map(|d| d.as_secs()), [10, 5, 5, 300, 60, 45, 5, 5, 3600]);
+    assert_eq!((s.proxy.workers, s.proxy.admin_writes, s.proxy.max_connections), (None, false, 10_000));
+    assert_eq!((s.log.access, s.log.format), (AccessSink::Stdout, LogFormat::Envoy));
+    assert_eq!(s.app, None);
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        assert!(s.rules.rules(direction).is_empty());
+    }
+    assert!(s.services.is_empty() && s.taps.is_empty() && s.identities.is_empty() && s.warnings.is_empty());
+    let IdentitySource::Files { cert, .. } = s.identity;
+    assert_eq!(cert, Path::new("/var/run/secrets/workload-spiffe-credentials/cert-chain.pem"));
+}
+
+#[test]
+fn without_capture_only_what_is_written_listens() {
+    let none = format!("{HEAD}[proxy]\ncapture = \"none\"\n");
+    let s = load(&none);
+    assert!(s.proxy.inbound.is_empty() && s.proxy.outbound.is_empty());
+    assert_eq!((s.proxy.admin.len(), s.proxy.health.len(), s.proxy.metrics.len()), (2, 2, 2));
+    let s = load(&format!("{none}outbound = \"127.0.0.1:9000\"\n[app]\naddress = \"127.0.0.1:8080\"\n"));
+    assert_eq!(addresses(&s.proxy.inbound), ["0.0.0.0:15006", "[::]:15006"]);
+    assert_eq!(addresses(&s.proxy.outbound), ["127.0.0.1:9000"]);
+    assert!(!s.proxy.outbound[0].defaulted);
+}
+
+#[test]
+fn every_key_is_taken_over() {
+    let s = load(
+        r#"
+schema = 1
+workload = "spiffe://prod.example/ns/shop/sa/orders"
+trust_domain = "prod.example"
+mode = "observe"
+[identity]
+source = "files"
+cert = "/certs/a.pem"
+key = "keys/a.key"
+bundle = "../roots.pem"
+[proxy]
+capture = "redirect"
+inbound = ["10.0.0.1:15006", "[2001:db8::1]:15006"]
+workers = 3
+admin_writes = true
+max_connections = 0x100
+connect_timeout = "1s"
+idle_timeout = "250ms"
+downstream_idle_timeout = "2h"
+[app]
+address = "[::1]:8080"
+protocol = "http2"
+timeout = "30s"
+[log]
+access = "file:logs/access.log"
+format = "json"
+[identities]
+web = "shop/web"
+ops = ["platform/ops-console", "ns:breakglass"]
+db = { id = "shop/orders-db", kind = "database", criticality = "high" }
+[[service]]
+name = "ledger"
+identity = "db"
+hosts = "Ledger.Finance.svc."
+endpoints = ["ledger-0.finance:5432", "[::1]:5432"]
+addresses = ["10.96.0.5:80"]
+protocol = "tcp"
+timeout = "1m"
+connect_timeout = "2s"
+[[inbound]]
+name = "a"
+action = "deny"
+from = "anyone"
+not_from = ["ops", "web", "edge/*"]
+ports = [80, 8080]
+hosts = ["*.shop.svc", "ORDERS"]
+requests = "* /admin/{rest...}"
+owner = "o"
+ticket = "t"
+reason = "r"
+[[inbound]]
+name = "b"
+from = "anyone"
+plaintext = true
+grpc = ["a.B/*", "a.B/C"]
+[[outbound]]
+name = "c"
+to = ["db", "td:partner.example"]
+protocol = "tcp"
+ports = [5432]
+[[tap]]
+name = "far"
+to_sensor = "vxlan://[2001:db8::7]?vni=16777215"
+allow_plaintext_tap = true
+"#,
+    );
+    assert_eq!(s.mode, Mode::Observe);
+    let IdentitySource::Files { cert, key, bundle } = &s.identity;
+    assert_eq!([cert, key, bundle].map(|p| p.to_str().unwrap()), ["/certs/a.pem", "/etc/sekisho/keys/a.key", "/etc/sekisho/../roots.pem"]);
+    assert_eq!((s.proxy.workers, s.proxy.admin_writes, s.proxy.max_connections), (Some(3), true, 256));
+    assert_eq!(s.proxy.timeouts.idle_stream, Duration::from_millis(250));
+    assert_eq!(s.proxy.timeouts.downstream_idle, Duration::from_secs(7200));
+    let app = s.app.as_ref().unwrap();
+    assert_eq!((app.protocol, app.timeout), (Protocol::Http2, Some(Duration::from_secs(30))));
+    assert_eq!(s.log.access, AccessSink::File("/etc/sekisho/logs/access.log".into()));
+    assert_eq!(s.log.format, LogFormat::Json);
+    assert_eq!(s.identities.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["db", "ops", "web"]);
+    assert_eq!(s.identities[0].criticality.as_deref(), Some("high"));
+    assert_eq!(s.identities[1].ids.len(), 2);
+    let service = &s.services[0];
+    assert_eq!(service.identity.as_str(), "spiffe://prod.example/ns/shop/sa/orders-db");
+    assert_eq!(service.hosts, ["ledger.finance.svc"]);
+    assert_eq!(service.endpoints[0], Endpoint::Name { host: "ledger-0.finance".into(), port: 5432 });
+    assert_eq!((service.protocol, service.connect_timeout), (Protocol::Tcp, Some(Duration::from_secs(2))));
+    let [deny, plain] = s.rules.rules(Direction::Inbound) else { panic!("two rules") };
+    assert_eq!((deny.not_who.len(), deny.ports.len(), deny.hosts[1].to_string().as_str()), (4, 2, "orders"));
+    assert_eq!((deny.reason.as_deref(), deny.ticket.as_deref()), (Some("r"), Some("t")));
+    assert!(plain.plaintext && plain.grpc.len() == 2);
+    let [out] = s.rules.rules(Direction::Outbound) else { panic!("one rule") };
+    assert_eq!(out.protocol, Some(RuleProtocol::Tcp));
+    assert!(s.rules.declares_tcp(Direction::Outbound, 5432));
+    assert_eq!((s.taps[0].sensor_host.as_str(), s.taps[0].sensor_port, s.taps[0].allow_plaintext), ("2001:db8::7", 4789, true));
+}
+
+#[test]
+fn the_digest_is_that_of_the_text() {
+    assert_eq!(load(HEAD).digest, load(HEAD).digest);
+    assert_ne!(load(HEAD).digest, load(&format!("{HEAD}\n")).digest);
+    // sha256sum of the two lines
+    assert_eq!(load(HEAD).digest.len(), 64);
+}
+
+#[test]
+fn a_range_that_reaches_a_metadata_address_gets_the_sidecars_own_deny_rule() {
+    let s = load(&format!("{HEAD}[[outbound]]\nname = \"wide\"\nto_cidr = [\"0.0.0.0/0\"]\n"));
+    let rules = s.rules.rules(Direction::Outbound);
+    assert_eq!(rules.iter().map(|r| &*r.name).collect::<Vec<_>>(), ["wide", "builtin/metadata-deny"]);
+    let to = |ip: &str| {
+        let a = policy::Attributes { peer: None, plaintext: false, ip: Some(ip.parse().unwrap()), port: 80, request: None };
+        s.rules.decide(Direction::Outbound, &a).is_allowed()
+    };
+    assert!(to("192.0.2.1") && !to("169.254.169.254"));
+    assert_eq!(s.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), ["W0103"]);
+}
+
+#[test]
+fn what_is_legal_but_does_nothing_is_a_warning() {
+    let none = format!("{HEAD}[proxy]\ncapture = \"none\"\n");
+    for (rest, code) in [
+        ("[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\n", "W0101"),
+        ("[[service]]\nname = \"a\"\nhosts = \"a\"\nidentity = \"shop/a\"\nendpoints = \"a:1\"\n", "W0102"),
+        ("[app]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\n[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\nrequests = \"GET /\"\n", "W0104"),
+    ] {
+        let s = load(&format!("{none}{rest}"));
+        assert_eq!(s.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), [code]);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_windows_line_ends_and_comments_are_fine() {
+    assert_eq!(load("\u{feff}# first a comment\r\nschema = 1\r\nworkload = \"a/b\"\r\n").mode, Mode::Enforce);
+}

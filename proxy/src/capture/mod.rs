@@ -1,0 +1,77 @@
+//! Captured connections: where the other end really wanted to go, and never back to ourselves.
+//!
+//! The redirect rules ([`rules`]) change a connection's destination to one of our listeners; the kernel remembers the
+//! original one (`SO_ORIGINAL_DST`). A destination that is one of our own listeners is refused: forwarding to it would loop,
+//! or open the admin port to other workloads.
+
+pub mod rules;
+
+use crate::worker::Shared;
+use socket2::SockRef;
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+
+/// Why a captured connection has no destination we may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoDestination {
+    /// The connection was made to our listener itself.
+    Direct,
+    /// The destination is one of our own listeners.
+    Loop,
+    /// Port 0, or an address nothing can be connected to.
+    Unusable,
+}
+
+impl NoDestination {
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Direct => "not_redirected",
+            Self::Loop => "own_listener",
+            Self::Unusable => "unusable_destination",
+        }
+    }
+}
+
+/// The original destination of a redirected connection.
+pub(crate) fn original_dst(tcp: &TcpStream, local: SocketAddr, shared: &Shared) -> Result<SocketAddr, NoDestination> {
+    let socket = SockRef::from(tcp);
+    let found = if is_ipv4(&local) { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    // Without a redirect rule the kernel has no record of the connection, or answers with the local address.
+    let destination = found.ok().and_then(|address| address.as_socket()).ok_or(NoDestination::Direct)?;
+    let destination = canonical(destination);
+    if destination == canonical(local) {
+        return Err(NoDestination::Direct);
+    }
+    let ip = destination.ip();
+    if destination.port() == 0 || ip.is_unspecified() || ip.is_multicast() || is_broadcast(ip) {
+        return Err(NoDestination::Unusable);
+    }
+    if is_own(shared, destination) {
+        return Err(NoDestination::Loop);
+    }
+    Ok(destination)
+}
+
+/// Whether `address` is one of our own listeners, by whatever local address it is named.
+pub(crate) fn is_own(shared: &Shared, address: SocketAddr) -> bool {
+    let address = canonical(address);
+    let mut same_port = shared.own.iter().filter(|own| own.port() == address.port()).peekable();
+    if same_port.peek().is_none() {
+        return false;
+    }
+    same_port.any(|own| own.ip() == address.ip() || own.ip().is_unspecified() || address.ip().is_unspecified())
+        && shared.local_addresses.contains(address.ip())
+}
+
+/// An IPv4 address written as IPv6 is the IPv4 address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn is_ipv4(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_ipv4()
+}
+
+fn is_broadcast(ip: std::net::IpAddr) -> bool {
+    matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast())
+}

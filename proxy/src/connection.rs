@@ -1,0 +1,137 @@
+//! One downstream connection: who is at the other end, where it came in, and what it is doing now.
+//!
+//! The peer, if there is one, is proved before this is made, and never changes during the connection's life.
+
+use crate::{
+    observe::metrics::DirectionCells,
+    tls::{Peer, TlsFacts},
+    watch::Place,
+    worker::Worker,
+};
+use http::HeaderValue;
+use policy::Direction;
+use std::{
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Instant,
+};
+
+/// By which door it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// From other workloads, for our application.
+    Inbound,
+    /// From our application, by the captured or explicit outbound listener.
+    Outbound,
+    /// From our application, by the local listener of one service.
+    Service(SocketAddr),
+}
+
+/// What an HTTP/1.1 connection is doing, for the timer that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Between requests.
+    Idle,
+    /// The first bytes of a request head have come.
+    Head,
+    /// A request is being served.
+    Busy,
+}
+
+/// A downstream connection.
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) id: u64,
+    pub(crate) entry: Entry,
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) original_dst: Option<SocketAddr>,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) tls: Option<TlsFacts>,
+    /// The `x-forwarded-client-cert` element of this peer; the same for all its requests.
+    pub(crate) xfcc: Option<HeaderValue>,
+    pub(crate) started: Instant,
+    pub(crate) phase: Cell<Phase>,
+    pub(crate) active: Cell<usize>,
+    pub(crate) place: Place,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        entry: Entry,
+        remote: SocketAddr,
+        local: SocketAddr,
+        original_dst: Option<SocketAddr>,
+        peer: Option<(Peer, TlsFacts)>,
+    ) -> Rc<Self> {
+        let own = worker.identity();
+        let xfcc = peer.as_ref().and_then(|(peer, _)| crate::http::xfcc(own.id(), peer));
+        let (peer, tls) = peer.map_or((None, None), |(peer, tls)| (Some(peer), Some(tls)));
+        let connection = Rc::new(Self {
+            id: worker.connection_id(),
+            worker,
+            entry,
+            remote,
+            local,
+            original_dst,
+            peer,
+            tls,
+            xfcc,
+            started: Instant::now(),
+            phase: Cell::new(Phase::Idle),
+            active: Cell::new(0),
+            place: Place::default(),
+        });
+        connection.cells().connections.inc();
+        connection.cells().connections_active.inc();
+        connection
+    }
+
+    pub(crate) fn is_inbound(&self) -> bool {
+        self.entry == Entry::Inbound
+    }
+
+    pub(crate) fn direction(&self) -> Direction {
+        if self.is_inbound() { Direction::Inbound } else { Direction::Outbound }
+    }
+
+    pub(crate) fn cells(&self) -> &DirectionCells {
+        self.worker.metrics.direction(self.is_inbound())
+    }
+
+    /// The port as rules see it. Inbound: the application's. Outbound: the one the application dialled.
+    pub(crate) fn rule_port(&self) -> u16 {
+        match (self.entry, self.original_dst) {
+            (_, Some(destination)) => destination.port(),
+            (Entry::Inbound, None) => self.worker.live().snapshot.app.as_ref().map_or(0, |app| app.address.port()),
+            (Entry::Outbound | Entry::Service(_), None) => self.local.port(),
+        }
+    }
+
+    /// The server end of the copied conversation: our own address with the application's port, so that an IDS can apply its
+    /// rules by port.
+    pub(crate) fn server_for_tap(&self) -> SocketAddr {
+        let ip: IpAddr = self.original_dst.map_or(self.local.ip(), |destination| destination.ip());
+        SocketAddr::new(ip, self.rule_port())
+    }
+
+    /// Bytes moved, or the phase changed: the connection's timer starts again.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.worker.connections.moved(&self.place);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.connections.leave(&self.place);
+        self.cells().connections_active.dec();
+        if self.is_inbound() {
+            for tap in &self.worker.live().taps {
+                tap.closed(self.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! One request and its response, from first byte to last: what happened is gathered here, and told when it is over.
+//!
+//! Everything that touches the exchange holds it by `Rc`: the handler, the request body on its way up, the response body on
+//! its way down. When the last of them lets go, however that came about, [`Drop`] writes the access-log line, counts, and
+//! hands the copy to the taps. So there is exactly one line per request, also for one that died.
+
+use super::{
+    respond::{Failure, Reply},
+    target,
+};
+use crate::{
+    connection::{Connection, Phase},
+    guard::Judged,
+    live::Live,
+    observe::{
+        access_log,
+        metrics::{Series, Verdict},
+        refusal,
+    },
+    upstream::Route,
+    watch::Place,
+    worker::Worker,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::Context,
+    time::{Duration, Instant, SystemTime},
+};
+
+/// The direction of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Request,
+    Response,
+}
+
+/// One request and its response.
+pub(crate) struct Exchange {
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) live: Rc<Live>,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) version: Version,
+    pub(crate) authority: Option<HeaderValue>,
+    pub(crate) user_agent: Option<HeaderValue>,
+    pub(crate) forwarded_for: Option<HeaderValue>,
+    pub(crate) grpc: bool,
+    pub(crate) started: Instant,
+    pub(crate) facts: RefCell<Facts>,
+    place: Place,
+}
+
+/// Why an exchange that has to wait must end instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing moved for the stream idle timeout.
+    Idle,
+    /// Rules that came later forbid it.
+    Revoked,
+}
+
+/// What is known so far.
+pub(crate) struct Facts {
+    pub(crate) status: u16,
+    pub(crate) flag: &'static str,
+    pub(crate) details: Cow<'static, str>,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) judged: Option<Judged>,
+    pub(crate) request_id: Option<HeaderValue>,
+    pub(crate) upstream: Option<Arc<Route>>,
+    pub(crate) upstream_id: u32,
+    pub(crate) upstream_address: Option<SocketAddr>,
+    pub(crate) upstream_time: Option<Duration>,
+    pub(crate) request_complete: bool,
+    response_complete: bool,
+    failed: Option<Side>,
+    copy: Option<Box<TapCopy>>,
+}
+
+/// The copy of one exchange for the taps, and the places reserved for it in their queues.
+struct TapCopy {
+    taps: Vec<(tap::Tap, tap::Admission)>,
+    request: tap::Message,
+    response: Option<tap::Message>,
+    max_body: usize,
+}
+
+impl Exchange {
+    /// A request head has been read.
+    pub(crate) fn begin(connection: &Rc<Connection>, live: Rc<Live>, request: &http::request::Parts) -> Rc<Self> {
+        let cells = connection.cells();
+        cells.requests.inc();
+        cells.requests_active.inc();
+        let header = |name: header::HeaderName| request.headers.get(name).cloned();
+        let authority = match request.uri.authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => header(header::HOST),
+        };
+        let copy = TapCopy::admit(connection, &live, request, authority.as_ref());
+        Rc::new(Self {
+            connection: Rc::clone(connection),
+            live,
+            method: request.method.clone(),
+            uri: request.uri.clone(),
+            version: request.version,
+            authority,
+            user_agent: header(header::USER_AGENT),
+            forwarded_for: request.headers.get("x-forwarded-for").cloned(),
+            grpc: is_grpc(request),
+            started: Instant::now(),
+            facts: RefCell::new(Facts {
+                status: 0,
+                flag: "-",
+                details: Cow::Borrowed("-"),
+                bytes_received: 0,
+                bytes_sent: 0,
+                judged: None,
+                request_id: request.headers.get("x-request-id").cloned(),
+                upstream: None,
+                upstream_id: 0,
+                upstream_address: None,
+                upstream_time: None,
+                request_complete: false,
+                response_complete: false,
+                failed: None,
+                copy,
+            }),
+            place: Place::default(),
+        })
+    }
+
+    /// The rules have spoken.
+    pub(crate) fn judged(&self, judged: Judged) {
+        let cells = self.connection.cells();
+        match judged.verdict {
+            Verdict::Allow => cells.allowed.inc(),
+            Verdict::Deny => cells.denied.inc(),
+            Verdict::WouldDeny => {
+                cells.allowed.inc();
+                cells.would_deny.inc();
+            }
+            Verdict::None => {}
+        }
+        self.facts.borrow_mut().judged = Some(judged);
+    }
+
+    /// It is known where it goes.
+    pub(crate) fn routed(&self, route: &Arc<Route>) {
+        let mut facts = self.facts.borrow_mut();
+        facts.upstream_id = route.name_id;
+        facts.upstream = Some(Arc::clone(route));
+    }
+
+    /// Body bytes passed.
+    pub(crate) fn data(&self, side: Side, data: &Bytes) {
+        self.connection.worker.watches.moved(&self.place);
+        let mut facts = self.facts.borrow_mut();
+        let count = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        match side {
+            Side::Request => facts.bytes_received += count,
+            Side::Response => facts.bytes_sent += count,
+        }
+        if let Some(copy) = &mut facts.copy
+            && !copy.data(side, data)
+        {
+            facts.copy = None;
+        }
+    }
+
+    /// Trailers passed.
+    pub(crate) fn trailers(&self, side: Side, trailers: &HeaderMap) {
+        if let Some(copy) = &mut self.facts.borrow_mut().copy
+            && let Some(message) = copy.message(side)
+        {
+            message.trailers = Some(trailers.clone());
+        }
+    }
+
+    /// A message came to its proper end.
+    pub(crate) fn ended(&self, side: Side) {
+        let mut facts = self.facts.borrow_mut();
+        match side {
+            Side::Request => facts.request_complete = true,
+            Side::Response => facts.response_complete = true,
+        }
+    }
+
+    /// A message broke off by the fault of its sender.
+    pub(crate) fn failed(&self, side: Side) {
+        let mut facts = self.facts.borrow_mut();
+        facts.failed.get_or_insert(side);
+        // What the tap got of it stays true: it ends with a reset there too.
+    }
+
+    /// The response head that goes down, from the upstream or our own.
+    pub(crate) fn responding<B>(&self, response: &http::Response<B>) {
+        let mut facts = self.facts.borrow_mut();
+        facts.status = response.status().as_u16();
+        if let Some(copy) = &mut facts.copy {
+            copy.response = Some(tap::Message::response(response.status(), response.headers().clone(), SystemTime::now()));
+        }
+    }
+
+    /// We answer ourselves. Writes the refusal line when it is one.
+    pub(crate) fn refuse<B: From<Cow<'static, str>>>(&self, failure: &Failure) -> http::Response<B> {
+        let mut reply: Reply = failure.reply();
+        reply.close |= self.connection.worker.is_draining();
+        let cells = self.connection.cells();
+        match failure {
+            Failure::Malformed(_) | Failure::MissingHost | Failure::ConflictingHost => cells.path_refused.inc(),
+            Failure::IdleTimeout(_) => cells.idle_timeouts.inc(),
+            Failure::Overflow => cells.overflow.inc(),
+            _ => {}
+        }
+        let body_len = if self.grpc { 0 } else { reply.body.len() };
+        {
+            let mut facts = self.facts.borrow_mut();
+            facts.flag = reply.flag;
+            facts.details = reply.details.clone();
+            facts.bytes_sent = u64::try_from(body_len).unwrap_or(0);
+            facts.response_complete = true;
+        }
+        if failure.is_refusal() {
+            refusal::request(self, failure);
+        }
+        let copied = Bytes::copy_from_slice(reply.body.as_bytes());
+        let http1 = self.version < Version::HTTP_2;
+        let close = reply.close && http1;
+        reply.close = close;
+        let response = reply.into_response(self.grpc, self.connection.worker.date());
+        self.responding(&response);
+        if !self.grpc
+            && let Some(copy) = &mut self.facts.borrow_mut().copy
+        {
+            copy.data(Side::Response, &copied);
+        }
+        response
+    }
+
+    /// The exchange has to wait. Says whether it must end instead, and why; arranges to be polled when that changes.
+    pub(crate) fn waits(&self, cx: &Context<'_>) -> Option<End> {
+        let worker = &self.connection.worker;
+        let idle = self.live.snapshot.proxy.timeouts.idle_stream;
+        if worker.watches.wait(&self.place, cx, idle) {
+            return Some(End::Idle);
+        }
+        (worker.watches.generation() > self.live.generation && self.is_revoked(worker)).then_some(End::Revoked)
+    }
+
+    fn is_revoked(&self, worker: &Worker) -> bool {
+        let facts = self.facts.borrow();
+        let Some(judged) = &facts.judged else { return false };
+        let target = target::raw(&self.method, &self.uri, self.authority.as_ref());
+        judged.still_allowed(&worker.live(), target.as_ref(), self.grpc) == Some(false)
+    }
+
+    /// The response broke off because the exchange may not go on.
+    pub(crate) fn cut(&self, end: End) {
+        let mut facts = self.facts.borrow_mut();
+        match end {
+            End::Idle => {
+                facts.flag = "SI";
+                facts.details = Cow::Borrowed("stream_idle_timeout");
+            }
+            End::Revoked => facts.details = Cow::Borrowed("revoked_by_policy"),
+        }
+        facts.failed.get_or_insert(Side::Response);
+        drop(facts);
+        match end {
+            End::Idle => self.connection.cells().idle_timeouts.inc(),
+            End::Revoked => refusal::revoked(self),
+        }
+    }
+
+    fn series(&self, facts: &Facts) -> Series {
+        Series {
+            inbound: self.connection.is_inbound(),
+            rule: facts.judged.as_ref().map_or(0, |judged| judged.rule_id),
+            upstream: facts.upstream_id,
+            verdict: facts.judged.as_ref().map_or(Verdict::None, |judged| judged.verdict),
+            status: facts.status,
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let worker = Rc::clone(&self.connection.worker);
+        worker.watches.leave(&self.place);
+        {
+            let mut facts = self.facts.borrow_mut();
+            if !facts.response_complete {
+                match facts.failed {
+                    // The upstream broke off in the middle of its response.
+                    Some(Side::Response) => {
+                        if facts.flag == "-" {
+                            facts.flag = "UC";
+                            if facts.details == "-" {
+                                facts.details = Cow::Borrowed("upstream_reset_after_response_started{connection_termination}");
+                            }
+                        }
+                    }
+                    _ => {
+                        facts.flag = "DC";
+                        facts.details = Cow::Borrowed("downstream_remote_disconnect");
+                    }
+                }
+            } else if facts.details == "-" {
+                facts.details = Cow::Borrowed("via_upstream");
+            }
+        }
+        let cells = self.connection.cells();
+        cells.requests_active.dec();
+        let active = self.connection.active.get().saturating_sub(1);
+        self.connection.active.set(active);
+        if active == 0 {
+            self.connection.enter(Phase::Idle);
+        }
+        let mut facts = self.facts.borrow_mut();
+        cells.bytes_received.add(facts.bytes_received);
+        cells.bytes_sent.add(facts.bytes_sent);
+        worker.metrics.request(self.series(&facts), facts.upstream_time);
+        let copy = facts.copy.take();
+        let aborted = if facts.response_complete { None } else { Some(facts.failed.unwrap_or(Side::Request)) };
+        drop(facts);
+        access_log::request(self);
+        if let Some(copy) = copy {
+            copy.offer(self, aborted);
+        }
+    }
+}
+
+impl TapCopy {
+    fn admit(
+        connection: &Connection,
+        live: &Live,
+        request: &http::request::Parts,
+        authority: Option<&HeaderValue>,
+    ) -> Option<Box<Self>> {
+        // One mirror per hop: the callee's side sees both identities, the verdict, and what was refused.
+        if live.taps.is_empty() || !connection.is_inbound() {
+            return None;
+        }
+        let taps: Vec<_> = live.taps.iter().filter_map(|tap| tap.admit().map(|place| (tap.clone(), place))).collect();
+        let max_body = live.taps.first().map_or(0, tap::Tap::max_body);
+        if taps.is_empty() {
+            return None;
+        }
+        let target = request.uri.path_and_query().map_or(request.uri.path(), |target| target.as_str()).to_owned();
+        let authority = authority.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (method, headers) = (request.method.clone(), request.headers.clone());
+        Some(Box::new(Self {
+            taps,
+            request: tap::Message::request(method, target, authority, headers, SystemTime::now()),
+            response: None,
+            max_body,
+        }))
+    }
+
+    fn message(&mut self, side: Side) -> Option<&mut tap::Message> {
+        match side {
+            Side::Request => Some(&mut self.request),
+            Side::Response => self.response.as_mut(),
+        }
+    }
+
+    /// Copies what the taps may have of `data`; false when their queues have no room, so that the whole copy is given up.
+    fn data(&mut self, side: Side, data: &Bytes) -> bool {
+        let max_body = self.max_body;
+        let Some(message) = self.message(side) else { return true };
+        message.body_len += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        let room = max_body.saturating_sub(message.body.len());
+        let taken = data.get(..room.min(data.len())).unwrap_or_default();
+        if taken.is_empty() {
+            return true;
+        }
+        message.body.extend_from_slice(taken);
+        let count = taken.len();
+        self.taps.retain_mut(|(_, place)| place.reserve(count));
+        !self.taps.is_empty()
+    }
+
+    fn offer(mut self, exchange: &Exchange, aborted: Option<Side>) {
+        let facts = exchange.facts.borrow();
+        self.request.complete = facts.request_complete;
+        if let Some(response) = &mut self.response {
+            response.complete = facts.response_complete;
+        }
+        let judged = facts.judged.as_ref();
+        let connection = &exchange.connection;
+        let record = tap::Record {
+            connection: connection.id,
+            client: connection.remote,
+            server: connection.server_for_tap(),
+            request: self.request,
+            response: self.response,
+            started: SystemTime::now() - exchange.started.elapsed(),
+            aborted: aborted.map(|side| match side {
+                Side::Request => tap::Side::Client,
+                Side::Response => tap::Side::Server,
+            }),
+            verdict: match judged.map(|judged| judged.verdict) {
+                Some(Verdict::Allow) => tap::Verdict::Allowed,
+                Some(Verdict::WouldDeny) => tap::Verdict::WouldDeny,
+                _ => tap::Verdict::Denied,
+            },
+            rule: judged.and_then(|judged| judged.rule.clone()),
+            last: false,
+        };
+        let mut taps = self.taps;
+        let last = taps.pop();
+        for (tap, place) in taps {
+            tap.offer(place, record.clone());
+        }
+        if let Some((tap, place)) = last {
+            tap.offer(place, record);
+        }
+    }
+}
+
+/// gRPC: POST with content type `application/grpc` or `application/grpc+…`.
+fn is_grpc(request: &http::request::Parts) -> bool {
+    request.method == Method::POST
+        && request.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+            value.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+        })
+}

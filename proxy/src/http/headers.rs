@@ -1,0 +1,193 @@
+//! Editing heads on their way: what a proxy must remove, what Envoy's users expect to be added, what nobody may claim.
+//!
+//! Removed in both directions: hop-by-hop fields (RFC 9110 §7.6.1). Removed from requests that come in: every claim that only
+//! a proxy may make (`x-envoy-*`, client certificates, method and URL overrides).
+
+use crate::{connection::Connection, tls::Peer};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use identity::SpiffeId;
+use std::fmt::Write;
+
+const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Fields by which a caller could make the application see another request than the one that was judged.
+const OVERRIDES: [HeaderName; 5] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+
+/// Fields a `Connection` field may name without effect: dropping one would change what the request says.
+const NOT_HOP_BY_HOP: [&str; 5] = ["host", "content-length", "x-forwarded-client-cert", "authorization", "content-type"];
+
+/// A request on its way to our application. Returns its request id.
+pub(crate) fn inbound(headers: &mut HeaderMap, connection: &Connection, timeout_ms: Option<u64>) -> HeaderValue {
+    hop_by_hop(headers);
+    strip_claims(headers);
+    match &connection.xfcc {
+        Some(element) => {
+            headers.insert(XFCC, element.clone());
+        }
+        None => {
+            headers.remove(XFCC);
+        }
+    }
+    common(headers, connection, timeout_ms)
+}
+
+/// A request of our application on its way out. Returns its request id.
+pub(crate) fn outbound(headers: &mut HeaderMap, connection: &Connection, timeout_ms: Option<u64>) -> HeaderValue {
+    hop_by_hop(headers);
+    strip_claims(headers);
+    headers.remove(XFCC);
+    common(headers, connection, timeout_ms)
+}
+
+/// A response on its way down.
+pub(crate) fn downstream(headers: &mut HeaderMap, service_time_ms: u128) {
+    hop_by_hop(headers);
+    headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(service_time_ms).unwrap_or(u64::MAX)));
+}
+
+fn common(headers: &mut HeaderMap, connection: &Connection, timeout_ms: Option<u64>) -> HeaderValue {
+    if !headers.contains_key(&FORWARDED_PROTO) {
+        let proto = if connection.tls.is_some() { "https" } else { "http" };
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
+    }
+    if let Some(ms) = timeout_ms {
+        headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(ms));
+    }
+    // We answer `Expect: 100-continue` ourselves, as Envoy does; the upstream gets the body without asking.
+    headers.remove(header::EXPECT);
+    match headers.get(&REQUEST_ID) {
+        Some(id) if !id.is_empty() => id.clone(),
+        _ => {
+            let id = connection.worker.uuid();
+            headers.insert(REQUEST_ID, id.clone());
+            id
+        }
+    }
+}
+
+/// Removes what belongs to one hop (RFC 9110 §7.6.1), and reduces `te` to what may pass (RFC 9113 §8.2.2).
+fn hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+            .filter(|name| !NOT_HOP_BY_HOP.contains(&name.as_str()))
+            .filter(|name| *name != header::TE)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::UPGRADE);
+    if let Some(te) = headers.get(header::TE) {
+        let trailers = te
+            .to_str()
+            .is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")));
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        } else {
+            headers.remove(header::TE);
+        }
+    }
+}
+
+fn strip_claims(headers: &mut HeaderMap) {
+    for name in &OVERRIDES {
+        headers.remove(name);
+    }
+    // The usual request has none: look before building a list.
+    if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with("x-envoy-")).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The `x-forwarded-client-cert` element for a verified peer, in Envoy's order of keys: By, Hash, Subject, URI, DNS.
+/// Values that hold `,` `;` `=` or `"` are quoted, except URI and DNS, whose grammars exclude them.
+pub(crate) fn xfcc(own: &SpiffeId, peer: &Peer) -> Option<HeaderValue> {
+    let svid = peer.svid();
+    let mut element = String::with_capacity(256);
+    let _ = write!(element, "By={own};Hash=");
+    for byte in svid.hash() {
+        let _ = write!(element, "{byte:02x}");
+    }
+    let subject = svid.subject().replace('"', "\\\"");
+    let _ = write!(element, ";Subject=\"{subject}\";URI={}", svid.id());
+    for name in svid.dns_names() {
+        // A DNS SAN is an IA5String: a certificate could hold anything there, and this is a list with separators.
+        if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte)) {
+            let _ = write!(element, ";DNS={name}");
+        }
+    }
+    HeaderValue::from_str(&element).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn what_connection_names_is_removed_but_never_what_the_request_says() {
+        let mut map = headers(&[
+            ("connection", "close, x-foo, host, content-length, x-forwarded-client-cert"),
+            ("x-foo", "1"),
+            ("host", "a"),
+            ("content-length", "3"),
+            ("x-forwarded-client-cert", "By=x"),
+            ("keep-alive", "timeout=5"),
+        ]);
+        hop_by_hop(&mut map);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-length", "host", "x-forwarded-client-cert"]);
+    }
+
+    #[test]
+    fn te_passes_only_trailers() {
+        let mut map = headers(&[("te", "gzip, trailers")]);
+        hop_by_hop(&mut map);
+        assert_eq!(map.get("te").unwrap(), "trailers");
+        let mut map = headers(&[("te", "gzip")]);
+        hop_by_hop(&mut map);
+        assert!(map.get("te").is_none());
+    }
+
+    #[test]
+    fn claims_of_a_client_are_removed() {
+        let mut map = headers(&[
+            ("x-envoy-original-path", "/zz"),
+            ("x-envoy-internal", "true"),
+            ("x-http-method-override", "DELETE"),
+            ("x-original-url", "/admin"),
+            ("accept", "*/*"),
+        ]);
+        strip_claims(&mut map);
+        assert_eq!(map.len(), 1);
+    }
+}

@@ -1,0 +1,57 @@
+//! Reading a request's target: which host, which path, in one way only.
+//!
+//! In: the request head as the engine parsed it. Out: a [`Received`], from which [`policy::canonicalise`] makes the one canonical
+//! reading, or the refusal. Absolute-form is read as origin-form with the target's authority (RFC 9112 §3.2.2); for HTTP/2,
+//! `:authority` and `host` must agree (RFC 9113 §8.3.1).
+
+use super::Failure;
+use http::{HeaderValue, Method, Uri, header, request::Parts};
+use policy::{PathOptions, RawTarget, Scheme, Target, canonicalise};
+
+/// The parts of a head that name its target. Cloning them is cheap, and frees the head for editing.
+pub(crate) struct Received {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) authority: HeaderValue,
+}
+
+/// Finds the authority, or says why there is none that can be trusted.
+pub(crate) fn read(request: &Parts) -> Result<Received, Failure> {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Failure::ConflictingHost);
+    }
+    let authority = match (request.uri.authority(), host) {
+        (Some(authority), host) => {
+            // HTTP/1.1 absolute-form: the target wins (RFC 9112 §3.2.2). HTTP/2: they must say the same.
+            if request.version == http::Version::HTTP_2
+                && host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
+            {
+                return Err(Failure::ConflictingHost);
+            }
+            HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::ConflictingHost)?
+        }
+        (None, Some(host)) if !host.is_empty() => host.clone(),
+        (None, _) => return Err(Failure::MissingHost),
+    };
+    Ok(Received { method: request.method.clone(), uri: request.uri.clone(), authority })
+}
+
+impl Received {
+    /// The canonical reading.
+    pub(crate) fn target(&self) -> Result<Target<'_>, Failure> {
+        let Some(raw) = raw(&self.method, &self.uri, Some(&self.authority)) else { return Err(Failure::ConflictingHost) };
+        canonicalise(&PathOptions::default(), &raw).map_err(Failure::Malformed)
+    }
+}
+
+/// The target as it was sent. `None` when the authority is not text.
+pub(crate) fn raw<'a>(method: &'a Method, uri: &'a Uri, authority: Option<&'a HeaderValue>) -> Option<RawTarget<'a>> {
+    Some(RawTarget {
+        method: method.as_str(),
+        path_and_query: uri.path_and_query().map_or(uri.path(), |target| target.as_str()),
+        authority: authority?.to_str().ok()?,
+        scheme: if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http },
+    })
+}

@@ -1,0 +1,163 @@
+//! The inbound story: another workload wants something of our application.
+//!
+//! connection → original destination → mutual TLS → protocol → (per request) target → route → judgement → upstream.
+//! Each step makes the value the next one needs; an error at any step becomes a refusal, never a skipped check.
+
+use crate::{
+    capture,
+    connection::{Connection, Entry},
+    detect::{self, Detected},
+    guard::{self, Question},
+    http::{Body, Chosen, Engine, Exchange, Failure, Http, Incoming, inbound_headers, read},
+    observe::{access_log, refusal},
+    opaque,
+    stream::Stream,
+    tls,
+    upstream::{Route, Security, Target, forward},
+    worker::Worker,
+};
+use config::{Capture, Protocol};
+use http::{Request, Response};
+use policy::{Direction, RequestView};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
+use tokio::net::TcpStream;
+
+/// Serves one accepted connection.
+pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr, local: SocketAddr) {
+    let live = worker.live();
+    let timeouts = live.snapshot.proxy.timeouts;
+    let original_dst = match live.snapshot.proxy.capture {
+        Capture::None => None,
+        Capture::Redirect => match capture::original_dst(&tcp, local, &worker.shared) {
+            Ok(destination) => Some(destination),
+            Err(why) => return refusal::connection(&worker, true, remote, None, why.reason(), "no original destination"),
+        },
+    };
+    let port = original_dst.map_or_else(|| live.snapshot.app.as_ref().map_or(0, |app| app.address.port()), |to| to.port());
+    let mut tcp = tcp;
+    // Plain text is looked at only where a rule accepts it; everywhere else the first byte must be TLS.
+    if live.snapshot.rules.allows_plaintext(port) && !begins_with_tls(&mut tcp, timeouts.detect).await {
+        let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, None);
+        return serve(connection, Stream::plain(tcp), None).await;
+    }
+    let cells = worker.metrics.direction(true);
+    let (stream, peer, facts) = match tls::accept(tcp, worker.identity().server(), timeouts.handshake).await {
+        Ok(accepted) => accepted,
+        Err(refused) => {
+            match &refused {
+                tls::Refused::Certificate(identity::SvidError::NoCertificate) => cells.tls_no_certificate.inc(),
+                tls::Refused::Certificate(identity::SvidError::UntrustedDomain { .. }) => cells.tls_verify_san.inc(),
+                tls::Refused::Certificate(_) => cells.tls_verify_error.inc(),
+                _ => cells.tls_connection_error.inc(),
+            }
+            return refusal::handshake(&worker, true, remote, original_dst, &refused);
+        }
+    };
+    cells.tls_handshakes.inc();
+    let alpn = facts.alpn.clone();
+    let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, Some((peer, facts)));
+    serve(connection, Stream::tls(stream), alpn).await;
+}
+
+/// Decides the protocol and serves it.
+async fn serve(connection: Rc<Connection>, mut stream: Stream, alpn: Option<Vec<u8>>) {
+    let live = connection.worker.live();
+    let detected = if live.snapshot.rules.declares_tcp(Direction::Inbound, connection.rule_port()) {
+        Detected::Opaque
+    } else {
+        match (live.app_protocol(), alpn.as_deref()) {
+            (Protocol::Tcp, _) => Detected::Opaque,
+            (_, Some(b"h2")) => Detected::Http(Http::Two),
+            (_, Some(b"http/1.1")) => Detected::Http(Http::One),
+            _ => match detect::detect(&mut stream, live.snapshot.proxy.timeouts.detect).await {
+                Ok(detected) => detected,
+                Err(_) => return access_log::connection_lost(&connection),
+            },
+        }
+    };
+    match detected {
+        Detected::Http(http) => Chosen::serve(stream, http, connection, exchange).await,
+        Detected::Opaque => {
+            let route = route(&connection);
+            let question = question(&connection);
+            opaque::carry(connection, stream, route, question).await;
+        }
+    }
+}
+
+/// Serves one request.
+pub(crate) async fn exchange(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
+    let live = connection.worker.live();
+    let (parts, body) = request.into_parts();
+    let exchange = Exchange::begin(&connection, live, &parts);
+    match answer(&exchange, parts, body).await {
+        Ok(mut response) => {
+            crate::http::close_when_draining(&exchange, &mut response);
+            exchange.responding(&response);
+            response
+        }
+        Err(failure) => exchange.refuse(&failure),
+    }
+}
+
+async fn answer(exchange: &Rc<Exchange>, mut parts: http::request::Parts, body: Incoming) -> Result<Response<Body>, Failure> {
+    let connection = &exchange.connection;
+    let body = Body::request(body, Rc::clone(exchange));
+    crate::http::refuse_tunnels(&parts)?;
+    let received = read(&parts)?;
+    let target = received.target()?;
+    let (judged, permit) = guard::judge(
+        &exchange.live,
+        question(connection),
+        Some(RequestView { target: &target, grpc: exchange.grpc }),
+    );
+    let denied = judged.rule.as_deref().map(str::to_owned);
+    exchange.judged(judged);
+    let Some(permit) = permit else { return Err(Failure::Denied(denied)) };
+    let route = route(connection).ok_or(Failure::NoRoute)?;
+    exchange.routed(&route);
+    crate::http::write_target(&mut parts, &target)?;
+    let id = inbound_headers(&mut parts.headers, connection, crate::http::timeout_ms(&route));
+    exchange.facts.borrow_mut().request_id = Some(id);
+    forward(exchange, permit, &route, Request::from_parts(parts, body), None).await
+}
+
+fn question(connection: &Connection) -> Question {
+    Question {
+        direction: Direction::Inbound,
+        peer: connection.peer.as_ref().map(|peer| peer.id().clone()),
+        plaintext: connection.tls.is_none(),
+        ip: None,
+        port: connection.rule_port(),
+    }
+}
+
+/// Our application: where the file says it is, or where the caller wanted to go.
+fn route(connection: &Connection) -> Option<Arc<Route>> {
+    let live = connection.worker.live();
+    let Some(destination) = connection.original_dst else { return live.app.clone() };
+    Some(Arc::new(Route {
+        name: "InboundPassthroughCluster".into(),
+        name_id: live.captured_app_id,
+        targets: vec![Target::Socket(destination)],
+        security: Security::Plain,
+        protocol: live.app_protocol(),
+        timeout: live.snapshot.app.as_ref().and_then(|app| app.timeout),
+        connect_timeout: live.snapshot.proxy.timeouts.connect,
+        // The redirect rules let this source through to the application; from any other the connection would come back.
+        source: destination.is_ipv4().then_some(IpAddr::V4(capture::rules::INBOUND_SOURCE)),
+    }))
+}
+
+/// Whether the first byte is a TLS handshake record (RFC 8446 §5.1). Silence counts as plain: the server may speak first.
+async fn begins_with_tls(tcp: &mut TcpStream, deadline: std::time::Duration) -> bool {
+    let mut first = [0];
+    match tokio::time::timeout(deadline, tcp.peek(&mut first)).await {
+        Ok(Ok(1)) => first == [22],
+        _ => false,
+    }
+}

@@ -1,0 +1,44 @@
+//! The data path: connections and requests, in and out, under identity and rules.
+//!
+//! In: a checked [`config::Snapshot`] and verified [`identity::Credentials`]. Out: a running [`Proxy`], to which newer ones of
+//! either can be published, and which can be drained.
+//!
+//! | room | idea |
+//! | --- | --- |
+//! | `inbound`, `outbound` | the two stories: the only places that know the order of the steps |
+//! | `accept`, `listen`, `capture`, `tls`, `detect` | from a TCP connection to a peer and a protocol |
+//! | `http` | one reading of a request, its head, its body, its answer; the HTTP engine behind a seam |
+//! | `guard` | the judgement, and asking again when rules change |
+//! | `upstream`, `dns` | where it goes, by which connection |
+//! | `opaque`, `tunnel` | what is not HTTP |
+//! | `live`, `worker`, `watch`, `drain` | what is in force, who serves it, what must end |
+//! | `observe` | access log, refusals, metrics, admin |
+//!
+//! A request reaches `upstream::forward` only with a `policy::Permit`, which exists only after a judgement of the canonical
+//! target under the identity that TLS proved.
+
+mod accept;
+pub mod capture;
+mod connection;
+mod detect;
+mod dns;
+mod drain;
+mod guard;
+mod http;
+mod inbound;
+mod limits;
+mod listen;
+mod live;
+mod observe;
+mod opaque;
+mod outbound;
+mod proxy;
+mod stream;
+mod taps;
+mod tls;
+mod tunnel;
+mod upstream;
+mod watch;
+mod worker;
+
+pub use proxy::{Proxy, StartError};

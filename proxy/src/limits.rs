@@ -1,0 +1,90 @@
+//! Every bound and every deadline of the data path that is not a key of the file, with its reason.
+//!
+//! The deadlines an operator may change live in [`config::Timeouts`]; their defaults stand there, beside the key.
+//! What is here is not meant to be changed: each value follows from a protocol or from another bound.
+
+use std::time::Duration;
+
+/// The number of fields in an HTTP/1.1 head is bounded by hyper itself, at 100 like Envoy's `max_headers_count`: naming
+/// the number here would make hyper allocate per message.
+///
+/// Bytes of one HTTP/1.1 head or one decoded HTTP/2 header list. Envoy's `max_request_headers_kb` is 60.
+pub(crate) const HEAD_BYTES: usize = 60 * 1024;
+
+/// Read buffer of one HTTP/1.1 connection; it must hold a whole head, and bounds what a slow reader pins.
+pub(crate) const H1_BUFFER: usize = 64 * 1024;
+
+/// Streams a downstream may hold open on one HTTP/2 connection. Envoy's hardened default is 100.
+pub(crate) const H2_STREAMS: u32 = 100;
+
+/// Flow-control window of one HTTP/2 stream: what a stalled reader can pin per stream.
+pub(crate) const H2_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Flow-control window of one HTTP/2 connection. h2 takes its budget of small DATA frames from it
+/// (half the window in frames under 256 bytes), so it must not be small: 4 MiB lets gRPC streams of tiny messages live.
+pub(crate) const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Bytes queued for writing on one HTTP/2 stream.
+pub(crate) const H2_SEND_BUFFER: usize = 128 * 1024;
+
+/// Streams reset before they were served that a downstream may have pending (rapid reset, CVE-2023-44487).
+pub(crate) const H2_PENDING_RESETS: usize = 20;
+
+/// Streams we had to reset for the downstream's errors before the connection is closed (CVE-2025-8671).
+pub(crate) const H2_LOCAL_RESETS: usize = 256;
+
+/// Bytes looked at to tell HTTP from other protocols: the longest request line we would accept starts within it.
+pub(crate) const DETECT_BYTES: usize = 8 * 1024;
+
+/// Copy buffer of one direction of an opaque connection: one TLS record.
+pub(crate) const TUNNEL_BUFFER: usize = 16 * 1024;
+
+/// Ciphertext rustls may queue on one connection before a write has to wait: two records.
+pub(crate) const TLS_QUEUE: usize = 32 * 1024;
+
+/// Idle HTTP/1.1 connections kept per worker and upstream endpoint.
+pub(crate) const POOL_IDLE_PER_KEY: usize = 128;
+
+/// Upstream connections of one worker to one endpoint. Envoy's `max_connections` default.
+pub(crate) const UPSTREAM_CONNECTIONS: usize = 1024;
+
+/// Requests in flight on one upstream HTTP/2 connection before another connection is opened.
+pub(crate) const H2_STREAMS_PER_UPSTREAM: usize = 64;
+
+/// Endpoints tried for one request when connecting fails: nothing was sent yet, so trying another is always safe.
+pub(crate) const CONNECT_ATTEMPTS: usize = 3;
+
+/// How often a worker drops idle upstream connections that outlived their time.
+pub(crate) const SWEEP: Duration = Duration::from_secs(1);
+
+/// Pause of accept after the kernel refused a descriptor, so that a full table does not become a busy loop.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// During a drain, a connection that was idle for this long is closed; a busy one is told to close first.
+pub(crate) const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
+/// During a drain, the process ends once it has had no connection for this long: room for a client's reconnect.
+pub(crate) const DRAIN_QUIET: Duration = Duration::from_millis(500);
+
+/// Log bytes one worker may have waiting for the log thread; more are dropped and counted.
+pub(crate) const LOG_BUFFER: usize = 1024 * 1024;
+
+/// How long the log thread lets lines gather before it writes them: one write for many lines.
+pub(crate) const LOG_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Connections the admin, health and metrics listeners serve at once, together.
+pub(crate) const ADMIN_CONNECTIONS: usize = 64;
+
+/// A whole admin request, reading and answering.
+pub(crate) const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One DNS question to one server, and how often the list of servers is tried (resolv.conf's defaults).
+pub(crate) const DNS_TIMEOUT: Duration = Duration::from_secs(2);
+/// See [`DNS_TIMEOUT`].
+pub(crate) const DNS_ATTEMPTS: usize = 2;
+/// Addresses kept of one DNS answer.
+pub(crate) const DNS_ADDRESSES: usize = 16;
+/// A DNS answer is kept at least this long, whatever its TTL says, so that TTL 0 does not mean a question per request.
+pub(crate) const DNS_MIN_TTL: Duration = Duration::from_secs(1);
+/// A DNS answer is asked again after at most this long.
+pub(crate) const DNS_MAX_TTL: Duration = Duration::from_secs(60);

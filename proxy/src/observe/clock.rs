@@ -1,0 +1,89 @@
+//! Wall-clock text for log lines: RFC 3339 in UTC with milliseconds, formatted without a calendar library.
+//!
+//! In: a [`SystemTime`]. Out: `2026-11-22T02:57:54.082Z`. A time before 1970 is written as 1970.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Writes `time` as RFC 3339 with milliseconds.
+pub(crate) fn write(out: &mut Vec<u8>, time: SystemTime) {
+    use std::io::Write;
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs();
+    let (year, month, day) = civil(seconds / 86_400);
+    let in_day = seconds % 86_400;
+    // Writing to a Vec cannot fail.
+    let _ = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        in_day / 3600,
+        in_day / 60 % 60,
+        in_day % 60,
+        since.subsec_millis()
+    );
+}
+
+/// As [`write`], into a new string.
+pub(crate) fn text(time: SystemTime) -> String {
+    let mut out = Vec::with_capacity(24);
+    write(&mut out, time);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The form of HTTP headers: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7, IMF-fixdate).
+pub(crate) fn http_date(time: SystemTime) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let days = seconds / 86_400;
+    let (year, month, day) = civil(days);
+    let pick = |names: &[&'static str], index: u64| {
+        usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or("")
+    };
+    format!(
+        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        pick(&DAYS, days % 7),
+        pick(&MONTHS, month - 1),
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+/// Days since 1970-01-01 to year, month, day in the proleptic Gregorian calendar (the algorithm of H. Hinnant's
+/// `civil_from_days`, for days that are not negative).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_date_of_rfc_9110_comes_out_right() {
+        assert_eq!(http_date(UNIX_EPOCH + Duration::from_secs(784_111_777)), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+
+    #[test]
+    fn known_days_come_out_right() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_795_316_274, "2026-11-22T02:57:54.000Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(text(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Opaque connections: judged once, by who and where to, then carried as bytes.
+//!
+//! Only a rule without `requests` and `grpc` allows one (policy B.13: such a rule matches any traffic of its ports).
+
+use crate::{
+    connection::Connection,
+    guard::{self, Question},
+    observe::{access_log, refusal},
+    stream::Stream,
+    tls::Alpn,
+    tunnel,
+    upstream::{Expect, Route, Security, addresses, dial},
+};
+use config::Protocol;
+use std::{rc::Rc, sync::Arc};
+
+/// What the log line of an opaque connection says.
+pub(crate) struct Outcome {
+    pub(crate) judged: Option<guard::Judged>,
+    pub(crate) upstream: Option<Arc<Route>>,
+    pub(crate) upstream_address: Option<std::net::SocketAddr>,
+    pub(crate) flag: &'static str,
+    pub(crate) details: String,
+    pub(crate) passed: tunnel::Passed,
+}
+
+/// Judges and carries one connection. `route` is absent when nothing in the file says where it goes.
+pub(crate) async fn carry(connection: Rc<Connection>, mut stream: Stream, route: Option<Arc<Route>>, mut question: Question) {
+    connection.cells().tcp_connections.inc();
+    let mut outcome = Outcome {
+        judged: None,
+        upstream: route.clone(),
+        upstream_address: None,
+        flag: "-",
+        details: "-".to_owned(),
+        passed: tunnel::Passed::default(),
+    };
+    let worker = Rc::clone(&connection.worker);
+    let live = worker.live();
+    // Who answers is known only after the handshake: connect, then judge by what was proved.
+    let mut early = None;
+    if let Some(route) = &route
+        && let Security::Mtls(Expect::NamedByRules(_)) = route.security
+    {
+        match connect(&connection, route, &mut outcome).await {
+            Some(dialled) => {
+                question.peer = dialled.peer.as_ref().map(|peer| peer.id().clone());
+                early = Some(dialled);
+            }
+            None => return access_log::opaque(&connection, &outcome),
+        }
+    }
+    let (judged, permit) = guard::judge(&live, question, None);
+    let rule = judged.rule.clone();
+    outcome.judged = Some(judged.clone());
+    let Some(_permit) = permit else {
+        outcome.details = format!("rbac_access_denied_matched_policy[{}]", rule.as_deref().unwrap_or("none"));
+        stream.reset();
+        refusal::opaque(&connection, &outcome);
+        return access_log::opaque(&connection, &outcome);
+    };
+    let route = match (route, connection.original_dst) {
+        (Some(route), _) => route,
+        // Only `observe` permits what nothing describes.
+        (None, Some(address)) => Arc::new(Route {
+            name: "PassthroughCluster".into(),
+            name_id: live.passthrough_id,
+            targets: vec![crate::upstream::Target::Socket(address)],
+            security: Security::Plain,
+            protocol: Protocol::Tcp,
+            timeout: None,
+            connect_timeout: live.snapshot.proxy.timeouts.connect,
+            source: None,
+        }),
+        (None, None) => {
+            outcome.flag = "NR";
+            outcome.details = "route_not_found".to_owned();
+            return access_log::opaque(&connection, &outcome);
+        }
+    };
+    outcome.upstream = Some(Arc::clone(&route));
+    let dialled = match early {
+        Some(dialled) => Some(dialled),
+        None => connect(&connection, &route, &mut outcome).await,
+    };
+    let Some(mut dialled) = dialled else {
+        stream.reset();
+        return access_log::opaque(&connection, &outcome);
+    };
+    let idle = live.snapshot.proxy.timeouts.downstream_idle;
+    let (end, passed) = tunnel::run(&worker, &mut stream, &mut dialled.stream, &judged, live.generation, idle).await;
+    worker.metrics.upstream(route.name_id, |upstream| upstream.connections_closed += 1);
+    outcome.passed = passed;
+    (outcome.flag, outcome.details) = match end {
+        tunnel::End::Closed => ("-", "-".to_owned()),
+        tunnel::End::DownstreamBroke => ("DC", "downstream_remote_disconnect".to_owned()),
+        tunnel::End::UpstreamBroke => ("UC", "upstream_remote_disconnect".to_owned()),
+        tunnel::End::Idle => ("SI", "idle_timeout".to_owned()),
+        tunnel::End::Revoked => {
+            outcome.details = "revoked_by_policy".to_owned();
+            refusal::opaque(&connection, &outcome);
+            ("-", "revoked_by_policy".to_owned())
+        }
+    };
+    connection.cells().bytes_received.add(passed.up);
+    connection.cells().bytes_sent.add(passed.down);
+    access_log::opaque(&connection, &outcome);
+}
+
+async fn connect(connection: &Connection, route: &Route, outcome: &mut Outcome) -> Option<crate::upstream::Dialled> {
+    let worker = &connection.worker;
+    let live = worker.live();
+    let mut last = crate::http::Failure::NoEndpoint;
+    match addresses(worker, route).await {
+        Err(failure) => last = failure,
+        Ok(addresses) => {
+            let first = worker.turn(addresses.len());
+            for attempt in 0..addresses.len().min(crate::limits::CONNECT_ATTEMPTS) {
+                let Some(address) = addresses.get((first + attempt) % addresses.len()).copied() else { break };
+                outcome.upstream_address = Some(address);
+                match dial(worker, &live, route, address, Alpn::None).await {
+                    Ok(dialled) => return Some(dialled),
+                    Err(failure @ crate::http::Failure::Tls(_)) => {
+                        last = failure;
+                        break;
+                    }
+                    Err(failure) => last = failure,
+                }
+            }
+        }
+    }
+    let reply = last.reply();
+    // Envoy's TCP proxy prints both: the failure, and that its attempts are spent.
+    outcome.flag = if reply.flag == "UF" { "UF,URX" } else { reply.flag };
+    outcome.details = reply.details.into_owned();
+    if last.is_refusal() {
+        refusal::opaque(connection, outcome);
+    }
+    None
+}

@@ -1,0 +1,203 @@
+//! The outbound story: our application wants something of another workload.
+//!
+//! connection → original destination → protocol → (per request) target → route → judgement → mutual TLS → upstream.
+//! Where only the certificate can tell who answers (no `[[service]]` for the address), the connection comes first and the
+//! judgement uses the identity it proved; no byte of the request is sent before.
+
+use crate::{
+    capture,
+    connection::{Connection, Entry},
+    detect::{self, Detected},
+    guard::{self, Question},
+    http::{Body, Chosen, Engine, Exchange, Failure, Incoming, outbound_headers, read},
+    live::Live,
+    observe::{access_log, refusal},
+    opaque,
+    stream::Stream,
+    upstream::{Expect, Route, Security, Target, acquire, forward, upstream_http},
+    worker::Worker,
+};
+use config::{Capture, Protocol};
+use http::{Request, Response};
+use policy::{Direction, Mode, RequestView};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use tokio::net::TcpStream;
+
+/// Serves one accepted connection of our application.
+pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, entry: Entry, remote: SocketAddr, local: SocketAddr) {
+    let live = worker.live();
+    let original_dst = match (live.snapshot.proxy.capture, entry) {
+        (Capture::Redirect, Entry::Outbound) => match capture::original_dst(&tcp, local, &worker.shared) {
+            Ok(destination) => Some(destination),
+            Err(why) => return refusal::connection(&worker, false, remote, None, why.reason(), "no original destination"),
+        },
+        _ => None,
+    };
+    let connection = Connection::new(worker, entry, remote, local, original_dst, None);
+    serve(connection, Stream::plain(tcp)).await;
+}
+
+async fn serve(connection: Rc<Connection>, mut stream: Stream) {
+    let live = connection.worker.live();
+    let by_connection = destination(&connection, &live, None);
+    let protocol = match &by_connection {
+        Destination::Service(index) => live.services.get(*index).map_or(Protocol::Auto, |route| route.protocol),
+        _ => Protocol::Auto,
+    };
+    let declared_tcp = live.snapshot.rules.declares_tcp(Direction::Outbound, connection.rule_port());
+    let detected = if protocol == Protocol::Tcp || (declared_tcp && protocol == Protocol::Auto) {
+        Detected::Opaque
+    } else {
+        match detect::detect(&mut stream, live.snapshot.proxy.timeouts.detect).await {
+            Ok(detected) => detected,
+            Err(_) => return access_log::connection_lost(&connection),
+        }
+    };
+    match detected {
+        Detected::Http(http) => Chosen::serve(stream, http, connection, exchange).await,
+        Detected::Opaque => {
+            let (route, question) = match by_connection {
+                Destination::Service(index) => {
+                    (live.services.get(index).cloned(), question(&connection, expected(&live, index)))
+                }
+                Destination::Address(address) => (Some(original_dst_route(&live, address)), question(&connection, None)),
+                Destination::Passthrough(address) => (Some(passthrough_route(&live, address)), question(&connection, None)),
+                Destination::Unknown => (None, question(&connection, None)),
+            };
+            opaque::carry(connection, stream, route, question).await;
+        }
+    }
+}
+
+/// Serves one request.
+pub(crate) async fn exchange(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
+    let live = connection.worker.live();
+    let (parts, body) = request.into_parts();
+    let exchange = Exchange::begin(&connection, live, &parts);
+    match answer(&exchange, parts, body).await {
+        Ok(mut response) => {
+            crate::http::close_when_draining(&exchange, &mut response);
+            exchange.responding(&response);
+            response
+        }
+        Err(failure) => exchange.refuse(&failure),
+    }
+}
+
+async fn answer(exchange: &Rc<Exchange>, mut parts: http::request::Parts, body: Incoming) -> Result<Response<Body>, Failure> {
+    let connection = &exchange.connection;
+    let live = &exchange.live;
+    let body = Body::request(body, Rc::clone(exchange));
+    crate::http::refuse_tunnels(&parts)?;
+    let received = read(&parts)?;
+    let target = received.target()?;
+    let (route, expected, mut lease) = match destination(connection, live, Some(target.host())) {
+        Destination::Service(index) => (live.services.get(index).cloned(), expected(live, index), None),
+        Destination::Passthrough(address) => (Some(passthrough_route(live, address)), None, None),
+        Destination::Address(address) => {
+            let route = original_dst_route(live, address);
+            exchange.routed(&route);
+            let lease = acquire(exchange, &route, upstream_http(&route, exchange.version), false).await?;
+            let proved = lease.made.peer.as_ref().map(|peer| peer.id().clone());
+            (Some(route), proved, Some(lease))
+        }
+        Destination::Unknown => (None, None, None),
+    };
+    if let Some(route) = &route {
+        exchange.routed(route);
+    } else if connection.original_dst.is_none() {
+        // An explicit listener and a host that is no service's: there is nothing to judge.
+        return Err(Failure::NoRoute);
+    }
+    let (judged, permit) = guard::judge(
+        live,
+        question(connection, expected),
+        Some(RequestView { target: &target, grpc: exchange.grpc }),
+    );
+    let denied = judged.rule.as_deref().map(str::to_owned);
+    exchange.judged(judged);
+    let Some(permit) = permit else { return Err(Failure::Denied(denied)) };
+    let route = match (route, connection.original_dst) {
+        (Some(route), _) => route,
+        // Only `observe` permits what nothing describes: it goes where the application wanted it to go, as it is.
+        (None, Some(address)) => passthrough_route(live, address),
+        (None, None) => return Err(Failure::NoRoute),
+    };
+    exchange.routed(&route);
+    crate::http::write_target(&mut parts, &target)?;
+    let id = outbound_headers(&mut parts.headers, connection, crate::http::timeout_ms(&route));
+    exchange.facts.borrow_mut().request_id = Some(id);
+    forward(exchange, permit, &route, Request::from_parts(parts, body), lease.take()).await
+}
+
+/// Where an outbound connection or request goes.
+enum Destination {
+    /// A `[[service]]`, by its index.
+    Service(usize),
+    /// An address no service has, behind which an identity must answer that a `to` rule names.
+    Address(SocketAddr),
+    /// An address that a rule names as such (`to_cidr`): no identity is expected.
+    Passthrough(SocketAddr),
+    Unknown,
+}
+
+/// By local bind, by original destination, by host name, in this order: what the application dialled says more than what it
+/// wrote.
+fn destination(connection: &Connection, live: &Live, host: Option<&str>) -> Destination {
+    if let Entry::Service(bind) = connection.entry {
+        return live.service_by_bind(bind).map_or(Destination::Unknown, Destination::Service);
+    }
+    let by_address = connection.original_dst.and_then(|address| live.service_by_address(address));
+    if let Some(index) = by_address.or_else(|| host.and_then(|host| live.service_by_host(host))) {
+        return Destination::Service(index);
+    }
+    let Some(address) = connection.original_dst else { return Destination::Unknown };
+    let rules = &live.snapshot.rules;
+    if rules.names_cidr(address.ip(), address.port()) {
+        Destination::Passthrough(address)
+    } else if rules.has_outbound_to(address.port()) && live.snapshot.mode == Mode::Enforce {
+        Destination::Address(address)
+    } else {
+        Destination::Unknown
+    }
+}
+
+fn expected(live: &Live, index: usize) -> Option<identity::SpiffeId> {
+    live.snapshot.services.get(index).map(|service| service.identity.clone())
+}
+
+fn question(connection: &Connection, peer: Option<identity::SpiffeId>) -> Question {
+    Question {
+        direction: Direction::Outbound,
+        peer,
+        plaintext: false,
+        ip: connection.original_dst.map(|address| address.ip()),
+        port: connection.rule_port(),
+    }
+}
+
+fn original_dst_route(live: &Live, address: SocketAddr) -> Arc<Route> {
+    Arc::new(Route {
+        name: "OriginalDstCluster".into(),
+        name_id: live.original_dst_id,
+        targets: vec![Target::Socket(address)],
+        security: Security::Mtls(Expect::NamedByRules(address.port())),
+        protocol: Protocol::Auto,
+        timeout: None,
+        connect_timeout: live.snapshot.proxy.timeouts.connect,
+        source: None,
+    })
+}
+
+fn passthrough_route(live: &Live, address: SocketAddr) -> Arc<Route> {
+    Arc::new(Route {
+        name: "PassthroughCluster".into(),
+        name_id: live.passthrough_id,
+        targets: vec![Target::Socket(address)],
+        security: Security::Plain,
+        protocol: Protocol::Auto,
+        timeout: None,
+        connect_timeout: live.snapshot.proxy.timeouts.connect,
+        source: None,
+    })
+}

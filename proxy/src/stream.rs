@@ -1,0 +1,103 @@
+//! A byte stream of the data path: TCP or TLS over TCP, with bytes put back that were looked at too early.
+
+use bytes::{Buf, Bytes};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::TlsStream;
+
+/// A byte stream. Reading yields first what was put back.
+pub(crate) struct Stream {
+    seen: Bytes,
+    transport: Transport,
+}
+
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    pub(crate) fn plain(tcp: TcpStream) -> Self {
+        Self { seen: Bytes::new(), transport: Transport::Plain(tcp) }
+    }
+
+    pub(crate) fn tls(tls: Box<TlsStream<TcpStream>>) -> Self {
+        Self { seen: Bytes::new(), transport: Transport::Tls(tls) }
+    }
+
+    /// Puts bytes back that were read to tell the protocol.
+    pub(crate) fn put_back(&mut self, seen: Bytes) {
+        self.seen = seen;
+    }
+
+    /// Closes with a reset, so that the other end cannot take what it got for the whole.
+    pub(crate) fn reset(&self) {
+        // Only a hint to the kernel: if it fails, the connection is closed without one.
+        let _ = match &self.transport {
+            Transport::Plain(tcp) => tcp.set_zero_linger(),
+            Transport::Tls(tls) => tls.get_ref().0.set_zero_linger(),
+        };
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.seen.has_remaining() {
+            let count = self.seen.len().min(buf.remaining());
+            buf.put_slice(&self.seen.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.transport {
+            Transport::Plain(tcp) => tcp.is_write_vectored(),
+            Transport::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+}

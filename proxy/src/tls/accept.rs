@@ -1,0 +1,78 @@
+//! The server side: a handshake in which the other end must prove a SPIFFE identity, or the connection ends here.
+//!
+//! In: an accepted TCP connection. Out: the encrypted stream with its [`Peer`], or why it was [`Refused`]. The alert has been
+//! sent by then; no byte of HTTP is ever answered to a peer without a proof.
+
+use super::{Peer, TlsFacts};
+use crate::limits;
+use identity::SvidError;
+use rustls::ServerConfig;
+use std::{io, sync::Arc, time::Duration};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+/// Why a handshake did not succeed.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The certificate, or its absence.
+    Certificate(SvidError),
+    /// The other end's TLS, or no TLS at all.
+    Protocol(String),
+    /// The other end closed or went silent.
+    Gone(String),
+    /// The handshake took longer than its time.
+    TimedOut,
+}
+
+impl Refused {
+    /// A fixed word for metrics and refusal lines.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Certificate(error) => error.reason(),
+            Self::Protocol(_) => "tls_protocol",
+            Self::Gone(_) => "tls_connection_closed",
+            Self::TimedOut => "tls_handshake_timeout",
+        }
+    }
+
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Self::Certificate(error) => error.to_string(),
+            Self::Protocol(error) | Self::Gone(error) => error.clone(),
+            Self::TimedOut => "the TLS handshake took too long".to_owned(),
+        }
+    }
+}
+
+/// Runs the handshake within `timeout`.
+pub(crate) async fn accept(
+    tcp: TcpStream,
+    config: Arc<ServerConfig>,
+    timeout: Duration,
+) -> Result<(Box<TlsStream<TcpStream>>, Peer, TlsFacts), Refused> {
+    let handshake = TlsAcceptor::from(config).accept_with(tcp, |connection| {
+        connection.set_buffer_limit(Some(limits::TLS_QUEUE));
+    });
+    let stream = match tokio::time::timeout(timeout, handshake).await {
+        Err(_elapsed) => return Err(Refused::TimedOut),
+        Ok(Err(error)) => return Err(refused(&error)),
+        Ok(Ok(stream)) => stream,
+    };
+    let (_, connection) = stream.get_ref();
+    let facts = TlsFacts::of(connection);
+    let peer = Peer::of_finished_handshake(connection).map_err(Refused::Certificate)?;
+    Ok((Box::new(TlsStream::Server(stream)), peer, facts))
+}
+
+fn refused(error: &io::Error) -> Refused {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return Refused::Gone(error.to_string());
+    };
+    if let Some(svid) = identity::svid_error(tls) {
+        return Refused::Certificate(svid.clone());
+    }
+    match tls {
+        rustls::Error::NoCertificatesPresented => Refused::Certificate(SvidError::NoCertificate),
+        other => Refused::Protocol(other.to_string()),
+    }
+}

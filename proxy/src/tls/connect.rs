@@ -1,0 +1,57 @@
+//! The client side: dial a callee and accept it only if it proves the identity we expect.
+//!
+//! A callee that is not the expected one gets no request: the check is part of the handshake.
+
+use super::Peer;
+use crate::{http::Failure, limits};
+use identity::SvidError;
+use rustls::{ClientConfig, pki_types::ServerName};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, TlsStream};
+
+/// Runs the handshake within `timeout`.
+pub(crate) async fn connect(
+    tcp: TcpStream,
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+    timeout: Duration,
+) -> Result<(Box<TlsStream<TcpStream>>, Peer), Failure> {
+    // The name is not used: identity is the SPIFFE ID, and no SNI is sent for an address.
+    let name = ServerName::IpAddress(address.ip().into());
+    let handshake = TlsConnector::from(config).connect_with(name, tcp, |connection| {
+        connection.set_buffer_limit(Some(limits::TLS_QUEUE));
+    });
+    let stream = match tokio::time::timeout(timeout, handshake).await {
+        Err(_elapsed) => return Err(Failure::Connect("TLS handshake timeout".to_owned())),
+        Ok(Err(error)) => return Err(failure(&error)),
+        Ok(Ok(stream)) => stream,
+    };
+    let (_, connection) = stream.get_ref();
+    let peer = Peer::of_finished_handshake(connection).map_err(|error| Failure::Tls(verify_failed(&error)))?;
+    Ok((Box::new(TlsStream::Client(stream)), peer))
+}
+
+/// Envoy's words for the failure, so that log queries written for Envoy find it.
+fn failure(error: &io::Error) -> Failure {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return Failure::Tls(format!("TLS error: {error}"));
+    };
+    if let Some(svid) = identity::svid_error(tls) {
+        return Failure::Tls(verify_failed(svid));
+    }
+    Failure::Tls(match tls {
+        rustls::Error::InvalidMessage(_) => {
+            "TLS error:|268435703:SSL routines:OPENSSL internal:WRONG VERSION NUMBER:TLS error end".to_owned()
+        }
+        other => format!("TLS error: {other}"),
+    })
+}
+
+fn verify_failed(error: &SvidError) -> String {
+    let what = match error {
+        SvidError::NotExpected { got, .. } => format!("verify cert failed: SAN matcher, certificate SANs are [{got}]"),
+        other => format!("verify cert failed: {}", other.reason()),
+    };
+    format!("TLS error:|268435581:SSL routines:OPENSSL internal:CERTIFICATE VERIFY FAILED:{what}:TLS error end")
+}

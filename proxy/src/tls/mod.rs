@@ -1,0 +1,11 @@
+//! Mutual TLS in both directions, and the proof it leaves: a [`Peer`].
+
+mod accept;
+mod connect;
+mod identity;
+mod peer;
+
+pub(crate) use accept::{Refused, accept};
+pub(crate) use connect::connect;
+pub(crate) use identity::{Alpn, Identity, IdentityCache, NamedByRules};
+pub(crate) use peer::{Peer, TlsFacts};

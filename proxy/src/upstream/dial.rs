@@ -1,0 +1,114 @@
+//! Opening one connection: TCP, then mutual TLS if the route asks for it, each within its deadline.
+
+use super::route::{Expect, Route, Security};
+use crate::{
+    http::Failure,
+    live::Live,
+    stream::Stream,
+    tls::{self, Alpn, NamedByRules, Peer},
+    worker::Worker,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// An open connection.
+pub(crate) struct Dialled {
+    pub(crate) stream: Stream,
+    pub(crate) peer: Option<Peer>,
+}
+
+/// Connects to `address` as `route` says.
+pub(crate) async fn dial(
+    worker: &Worker,
+    live: &Rc<Live>,
+    route: &Route,
+    address: SocketAddr,
+    alpn: Alpn,
+) -> Result<Dialled, Failure> {
+    if let Security::Plain = route.security
+        && is_own_listener(worker, address)
+    {
+        return Err(Failure::Connect("the address is one of the proxy's own listeners".to_owned()));
+    }
+    let upstream = |change: fn(&mut crate::observe::metrics::Upstream)| worker.metrics.upstream(route.name_id, change);
+    upstream(|upstream| upstream.connections += 1);
+    let dialled = dial_inner(worker, live, route, address, alpn).await;
+    if dialled.is_err() {
+        upstream(|upstream| {
+            upstream.connect_failures += 1;
+            upstream.connections_closed += 1;
+        });
+    }
+    dialled
+}
+
+async fn dial_inner(
+    worker: &Worker,
+    live: &Rc<Live>,
+    route: &Route,
+    address: SocketAddr,
+    alpn: Alpn,
+) -> Result<Dialled, Failure> {
+    let tcp = match tokio::time::timeout(route.connect_timeout, connect(address, route.source)).await {
+        Err(_elapsed) => return Err(Failure::Connect("connection timeout".to_owned())),
+        Ok(Err(error)) => return Err(Failure::Connect(words(&error))),
+        Ok(Ok(tcp)) => tcp,
+    };
+    let identity = worker.identity();
+    let config = match &route.security {
+        Security::Plain => return Ok(Dialled { stream: Stream::plain(tcp), peer: None }),
+        Security::Mtls(Expect::Identity(expected)) => identity.client(expected, alpn),
+        Security::Mtls(Expect::NamedByRules(port)) => identity.client_named_by_rules(NamedByRules::new(live, *port), alpn),
+    }
+    .map_err(|error| Failure::Tls(format!("TLS error: {error}")))?;
+    let handshake = live.snapshot.proxy.timeouts.handshake;
+    let (stream, peer) = tls::connect(tcp, address, config, handshake).await?;
+    Ok(Dialled { stream: Stream::tls(stream), peer: Some(peer) })
+}
+
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = match source {
+        Some(source) => from_source(address, source)?,
+        None if address.is_ipv4() => TcpSocket::new_v4()?,
+        None => TcpSocket::new_v6()?,
+    };
+    let tcp = socket.connect(address).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
+fn from_source(address: SocketAddr, source: IpAddr) -> io::Result<TcpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    // The source port is chosen now, before the destination is known; ports in TIME_WAIT may be used again.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
+/// A plain connection to one of our own listeners would be a loop, or a way round the rules into the admin port.
+fn is_own_listener(worker: &Worker, address: SocketAddr) -> bool {
+    crate::capture::is_own(&worker.shared, address)
+}
+
+/// The operating system's words without the error number, as Envoy prints them.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+/// A deadline that can be absent.
+pub(super) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, future).await.ok(),
+        None => Some(future.await),
+    }
+}

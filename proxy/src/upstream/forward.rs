@@ -1,0 +1,212 @@
+//! Sending a permitted request and waiting for the head of its response.
+//!
+//! Consumes the [`Permit`]: what was not judged cannot be sent. A request is sent a second time only if no byte of it was
+//! written the first time (RFC 9110 §9.2.2 leaves more to a client that knows its request; a proxy does not).
+
+use super::{
+    dial::{dial, within},
+    pool::{Key, Lease, Made},
+    route::{Expect, Route, Security, Target},
+};
+use crate::{
+    http::{Body, Chosen, Engine, End, Exchange, Failure, Http, Incoming, SendError, UpstreamConnection, response_headers},
+    limits,
+    tls::Alpn,
+    worker::Worker,
+};
+use config::Protocol;
+use policy::Permit;
+use http::{Request, Response, StatusCode, Uri, Version, uri};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+/// Sends `request` along `route`, on `lease` if the connection had to be made before the judgement.
+pub(crate) async fn forward(
+    exchange: &Rc<Exchange>,
+    permit: Permit,
+    route: &Route,
+    request: Request<Body>,
+    lease: Option<Lease>,
+) -> Result<Response<Body>, Failure> {
+    // The proof has done its work: the request it stands for is the one in hand.
+    let _spent = permit;
+    match within(route.timeout, attempt(exchange, route, request, lease)).await {
+        Some(result) => result,
+        None => Err(Failure::RequestTimeout),
+    }
+}
+
+async fn attempt(
+    exchange: &Rc<Exchange>,
+    route: &Route,
+    mut request: Request<Body>,
+    mut lease: Option<Lease>,
+) -> Result<Response<Body>, Failure> {
+    let http = upstream_http(route, exchange.version);
+    prepare(&mut request, http, route);
+    let mut fresh_only = false;
+    loop {
+        let mut used = match lease.take() {
+            Some(lease) => lease,
+            None => acquire(exchange, route, http, fresh_only).await?,
+        };
+        {
+            let mut facts = exchange.facts.borrow_mut();
+            facts.upstream_address = Some(used.made.key.address);
+        }
+        let sent = Instant::now();
+        match or_end(exchange, used.upstream.send(request)).await? {
+            Ok(response) => return received(exchange, response, used, sent.elapsed()),
+            Err(SendError::Failed(failure)) => return Err(failure),
+            Err(SendError::Unsent(back)) if used.reused && !fresh_only => {
+                request = *back;
+                fresh_only = true;
+            }
+            Err(SendError::Unsent(_)) => return Err(Failure::UpstreamClosed),
+        }
+    }
+}
+
+/// Waits for the upstream, but not past the stream's idle time, nor past the moment the rules forbid it.
+async fn or_end<F: Future>(exchange: &Rc<Exchange>, future: F) -> Result<F::Output, Failure> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => match exchange.waits(cx) {
+            None => Poll::Pending,
+            Some(End::Idle) => {
+                let complete = exchange.facts.borrow().request_complete;
+                Poll::Ready(Err(Failure::IdleTimeout(complete)))
+            }
+            Some(End::Revoked) => Poll::Ready(Err(Failure::Denied(None))),
+        },
+    })
+    .await
+}
+
+fn received(
+    exchange: &Rc<Exchange>,
+    response: Response<Incoming>,
+    lease: Lease,
+    time: Duration,
+) -> Result<Response<Body>, Failure> {
+    let status = response.status();
+    // 101 would hand the connection over to another protocol that nobody asked for; above 599 is not HTTP (RFC 9110 §15).
+    if status == StatusCode::SWITCHING_PROTOCOLS || status.as_u16() > 599 {
+        return Err(Failure::UpstreamProtocol);
+    }
+    let (mut parts, incoming) = response.into_parts();
+    response_headers(&mut parts.headers, time.as_millis());
+    parts.version = Version::HTTP_11;
+    exchange.facts.borrow_mut().upstream_time = Some(time);
+    Ok(Response::from_parts(parts, Body::response(incoming, Rc::clone(exchange), Some(lease))))
+}
+
+/// H1 to H1 and H2 to H2, unless the file says what the other side speaks.
+pub(crate) fn upstream_http(route: &Route, downstream: Version) -> Http {
+    match route.protocol {
+        Protocol::Http1 => Http::One,
+        Protocol::Http2 => Http::Two,
+        Protocol::Auto | Protocol::Tcp if downstream == Version::HTTP_2 => Http::Two,
+        Protocol::Auto | Protocol::Tcp => Http::One,
+    }
+}
+
+/// HTTP/1.1 wants origin-form and a `host`; HTTP/2 wants scheme and authority in the target and no `host`.
+fn prepare(request: &mut Request<Body>, http: Http, route: &Route) {
+    match http {
+        Http::One => {
+            *request.version_mut() = Version::HTTP_11;
+        }
+        Http::Two => {
+            *request.version_mut() = Version::HTTP_2;
+            if let Some(authority) = request.headers_mut().remove(http::header::HOST) {
+                let mut parts = uri::Parts::default();
+                parts.scheme = Some(match route.security {
+                    Security::Plain => uri::Scheme::HTTP,
+                    Security::Mtls(_) => uri::Scheme::HTTPS,
+                });
+                parts.authority = uri::Authority::try_from(authority.as_bytes()).ok();
+                parts.path_and_query = request.uri().path_and_query().cloned();
+                if let Ok(uri) = Uri::from_parts(parts) {
+                    *request.uri_mut() = uri;
+                }
+            }
+        }
+    }
+}
+
+/// A connection along `route`: an idle one, or a new one to the next endpoint that answers.
+pub(crate) async fn acquire(exchange: &Exchange, route: &Route, http: Http, fresh_only: bool) -> Result<Lease, Failure> {
+    let worker = &exchange.connection.worker;
+    let identity = worker.identity();
+    let stamp = identity.stamp().addr();
+    let (expected, alpn) = match (&route.security, http) {
+        (Security::Plain, _) => (None, Alpn::None),
+        (Security::Mtls(expect), http) => (
+            match expect {
+                Expect::Identity(id) => Some(id),
+                Expect::NamedByRules(_) => None,
+            },
+            if http == Http::Two { Alpn::Http2 } else { Alpn::Http1 },
+        ),
+    };
+    let addresses = addresses(worker, route).await?;
+    let first = worker.turn(addresses.len());
+    let mut last = Failure::NoEndpoint;
+    for attempt in 0..addresses.len().min(limits::CONNECT_ATTEMPTS) {
+        let Some(address) = addresses.get((first + attempt) % addresses.len()).copied() else { break };
+        let key = Key { route: route.name_id, address, http };
+        if !fresh_only {
+            let taken = poll_fn(|cx| Poll::Ready(worker.pool.take(&key, stamp, expected, cx))).await;
+            if let Some(lease) = taken {
+                return Ok(lease);
+            }
+        }
+        if worker.pool.open(route.name_id) >= limits::UPSTREAM_CONNECTIONS {
+            return Err(Failure::Overflow);
+        }
+        match dial(worker, &exchange.live, route, address, alpn).await {
+            Ok(dialled) => {
+                let made = Made::new(worker, key, dialled.peer, stamp, expected.cloned());
+                let upstream = Chosen::start(dialled.stream, http).await?;
+                let lease = Lease { upstream, made, reused: false };
+                worker.pool.keep_shared(&lease);
+                return Ok(lease);
+            }
+            // Not who we expect: asking another endpoint would hide it.
+            Err(failure @ Failure::Tls(_)) => return Err(failure),
+            Err(failure) => last = failure,
+        }
+    }
+    Err(last)
+}
+
+/// The route's endpoints as addresses, names resolved.
+pub(crate) async fn addresses(worker: &Worker, route: &Route) -> Result<Vec<SocketAddr>, Failure> {
+    if let [Target::Socket(only)] = route.targets.as_slice() {
+        return Ok(vec![*only]);
+    }
+    let mut all = Vec::with_capacity(route.targets.len());
+    let mut unresolved = None;
+    for target in &route.targets {
+        match target {
+            Target::Socket(address) => all.push(*address),
+            Target::Name(name, port) => match worker.resolver.resolve(name).await {
+                Ok(found) => all.extend(found.iter().map(|ip| SocketAddr::new(*ip, *port))),
+                Err(error) => unresolved = Some(error),
+            },
+        }
+    }
+    match (all.is_empty(), unresolved) {
+        (true, Some(error)) => Err(Failure::Resolve(error)),
+        (true, None) => Err(Failure::NoEndpoint),
+        (false, _) => Ok(all),
+    }
+}

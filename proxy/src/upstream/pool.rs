@@ -1,0 +1,184 @@
+//! Idle upstream connections of one worker, and the lease under which one is used.
+//!
+//! No other worker sees them, so there is no lock. HTTP/1.1 connections are taken out for one request at a time; an HTTP/2
+//! connection stays in the pool and is shared. A connection is only used again under the credentials, the expected identity
+//! and the route it was made for.
+
+use crate::{
+    http::{Http, Upstream, UpstreamConnection},
+    limits,
+    tls::Peer,
+    worker::Worker,
+};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    task::Context,
+    time::{Duration, Instant},
+};
+
+/// What must be the same for a connection to be used again.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) route: u32,
+    pub(crate) address: SocketAddr,
+    pub(crate) http: Http,
+}
+
+/// The pool.
+#[derive(Default)]
+pub(crate) struct Pool {
+    places: RefCell<HashMap<Key, Vec<Idle>>>,
+    open: RefCell<HashMap<u32, usize>>,
+}
+
+struct Idle {
+    upstream: Upstream,
+    made: Rc<Made>,
+    since: Instant,
+}
+
+/// How a connection was made. Counts the connection as open for as long as anything holds it.
+pub(crate) struct Made {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) key: Key,
+    pub(crate) peer: Option<Peer>,
+    /// The credentials it was made with, and who the callee had to be.
+    pub(crate) stamp: usize,
+    pub(crate) expected: Option<identity::SpiffeId>,
+}
+
+impl Made {
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        key: Key,
+        peer: Option<Peer>,
+        stamp: usize,
+        expected: Option<identity::SpiffeId>,
+    ) -> Rc<Self> {
+        *worker.pool.open.borrow_mut().entry(key.route).or_default() += 1;
+        Rc::new(Self { worker: Rc::clone(worker), key, peer, stamp, expected })
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(open) = self.worker.pool.open.borrow_mut().get_mut(&self.key.route) {
+            *open = open.saturating_sub(1);
+        }
+        self.worker.metrics.upstream(self.key.route, |upstream| upstream.connections_closed += 1);
+    }
+}
+
+/// The use of one upstream connection for one request.
+pub(crate) struct Lease {
+    pub(crate) upstream: Upstream,
+    pub(crate) made: Rc<Made>,
+    /// It has carried a request before.
+    pub(crate) reused: bool,
+}
+
+impl Pool {
+    /// An idle connection that still stands, or a share of an HTTP/2 one.
+    pub(crate) fn take(&self, key: &Key, stamp: usize, expected: Option<&identity::SpiffeId>, cx: &mut Context<'_>) -> Option<Lease> {
+        loop {
+            // Taken out while it is looked at: driving it may end up here again.
+            let mut idle = {
+                let mut places = self.places.borrow_mut();
+                let list = places.get_mut(key)?;
+                match key.http {
+                    Http::One => list.pop()?,
+                    Http::Two => {
+                        let at = list.iter().position(|idle| idle.upstream.in_flight() < limits::H2_STREAMS_PER_UPSTREAM)?;
+                        list.swap_remove(at)
+                    }
+                }
+            };
+            // Reads what the other end may have sent meanwhile: its close, above all.
+            idle.upstream.drive(cx);
+            let fits = idle.made.stamp == stamp && idle.made.expected.as_ref() == expected;
+            if !fits || !idle.upstream.is_ready() {
+                continue;
+            }
+            let made = Rc::clone(&idle.made);
+            return Some(match idle.upstream.share() {
+                Some(upstream) => {
+                    idle.since = Instant::now();
+                    self.put(idle);
+                    Lease { upstream, made, reused: true }
+                }
+                None => Lease { upstream: idle.upstream, made, reused: true },
+            });
+        }
+    }
+
+    /// Keeps a fresh HTTP/2 connection for others to share.
+    pub(crate) fn keep_shared(&self, lease: &Lease) {
+        if let Some(upstream) = lease.upstream.share() {
+            self.put(Idle { upstream, made: Rc::clone(&lease.made), since: Instant::now() });
+        }
+    }
+
+    fn put(&self, idle: Idle) {
+        let mut places = self.places.borrow_mut();
+        let list = places.entry(idle.made.key.clone()).or_default();
+        if list.len() < limits::POOL_IDLE_PER_KEY {
+            list.push(idle);
+        } else {
+            drop(places);
+            drop(idle);
+        }
+    }
+
+    /// Connections of a route that are open, idle ones included.
+    pub(crate) fn open(&self, route: u32) -> usize {
+        self.open.borrow().get(&route).copied().unwrap_or(0)
+    }
+
+    /// Drops connections that were idle for longer than `patience`, and those the other end has closed.
+    pub(crate) fn sweep(&self, patience: Duration) {
+        let now = Instant::now();
+        let mut gone = Vec::new();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        {
+            let mut places = self.places.borrow_mut();
+            for list in places.values_mut() {
+                let mut at = 0;
+                while let Some(idle) = list.get_mut(at) {
+                    idle.upstream.drive(&mut cx);
+                    let busy = idle.upstream.in_flight() > 1;
+                    let old = !busy && now.duration_since(idle.since) > patience;
+                    if old || !(idle.upstream.is_ready() || busy) {
+                        gone.push(list.swap_remove(at));
+                    } else {
+                        at += 1;
+                    }
+                }
+            }
+            places.retain(|_, list| !list.is_empty());
+        }
+        drop(gone);
+    }
+}
+
+impl Lease {
+    /// Moves the connection's bytes.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.upstream.drive(cx);
+    }
+
+    /// The response is over. The connection goes back if it can carry another request; if the request is still being sent,
+    /// or either side wants to close, it is dropped here.
+    pub(crate) fn give_back(mut self, cx: &mut Context<'_>) {
+        if self.made.key.http == Http::Two {
+            return;
+        }
+        self.upstream.drive(cx);
+        if self.upstream.is_ready() {
+            let worker = Rc::clone(&self.made.worker);
+            worker.pool.put(Idle { upstream: self.upstream, made: self.made, since: Instant::now() });
+        }
+    }
+}

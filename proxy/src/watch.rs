@@ -1,0 +1,156 @@
+//! Watching over the open streams of one worker: the rules changed, or nothing has moved for too long.
+//!
+//! A stream that has to wait leaves its waker here, instead of starting a timer of its own: one sweep each tick looks at all
+//! of them, so a request that is answered at once costs no timer at all. The resolution is [`TICK`], always late.
+
+use std::{
+    cell::{Cell, RefCell},
+    task::{Context, Waker},
+    time::Duration,
+};
+
+/// Time between two sweeps.
+pub(crate) const TICK: Duration = Duration::from_millis(500);
+
+/// The open streams of a worker.
+#[derive(Default)]
+pub(crate) struct Watches {
+    generation: Cell<u64>,
+    tick: Cell<u64>,
+    slots: RefCell<Vec<Slot>>,
+    free: RefCell<Vec<usize>>,
+}
+
+#[derive(Default, Clone)]
+struct Slot {
+    waker: Option<Waker>,
+    /// Tick of the last byte that moved.
+    moved: u64,
+    idle_ticks: u64,
+}
+
+/// One stream's place. Cheap until the stream first has to wait.
+#[derive(Default)]
+pub(crate) struct Place(Cell<Option<usize>>);
+
+impl Watches {
+    /// Streams permitted under an older generation than this must be judged again.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// The stream has to wait: wake it when the rules change, or when nothing moved for `idle`.
+    /// Returns true when nothing has moved for that long already.
+    pub(crate) fn wait(&self, place: &Place, cx: &Context<'_>, idle: Duration) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        let index = match place.0.get() {
+            Some(index) => index,
+            None => {
+                let index = self.free.borrow_mut().pop().unwrap_or(slots.len());
+                place.0.set(Some(index));
+                if index >= slots.len() {
+                    slots.resize_with(index + 1, Slot::default);
+                }
+                if let Some(slot) = slots.get_mut(index) {
+                    *slot = Slot { waker: None, moved: self.tick.get(), idle_ticks: 0 };
+                }
+                index
+            }
+        };
+        let Some(slot) = slots.get_mut(index) else { return false };
+        slot.idle_ticks = ticks(idle);
+        if !slot.waker.as_ref().is_some_and(|old| old.will_wake(cx.waker())) {
+            slot.waker = Some(cx.waker().clone());
+        }
+        self.tick.get().saturating_sub(slot.moved) >= slot.idle_ticks
+    }
+
+    /// Bytes moved on the stream.
+    pub(crate) fn moved(&self, place: &Place) {
+        if let Some(index) = place.0.get()
+            && let Some(slot) = self.slots.borrow_mut().get_mut(index)
+        {
+            slot.moved = self.tick.get();
+        }
+    }
+
+    /// The stream is over.
+    pub(crate) fn leave(&self, place: &Place) {
+        if let Some(index) = place.0.take() {
+            if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
+                *slot = Slot::default();
+            }
+            self.free.borrow_mut().push(index);
+        }
+    }
+
+    /// A tick went by.
+    pub(crate) fn sweep(&self) {
+        self.tick.set(self.tick.get() + 1);
+        let tick = self.tick.get();
+        self.wake(|slot| slot.waker.is_some() && tick.saturating_sub(slot.moved) >= slot.idle_ticks);
+    }
+
+    /// Streams older than `generation` must be judged again, now.
+    pub(crate) fn raise(&self, generation: u64) {
+        self.generation.set(generation);
+        self.wake(|_| true);
+    }
+
+    /// Wakes every stream, so that it looks around.
+    pub(crate) fn wake_all(&self) {
+        self.wake(|_| true);
+    }
+
+    fn wake(&self, which: impl Fn(&Slot) -> bool) {
+        // Collected first: waking may run code that comes back here.
+        let wakers: Vec<Waker> =
+            self.slots.borrow().iter().filter(|slot| which(slot)).filter_map(|slot| slot.waker.clone()).collect();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+/// Ticks that make up at least `idle`: rounded up, and one more because the current one has already begun.
+fn ticks(idle: Duration) -> u64 {
+    u64::try_from(idle.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX - 1) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_idle_only_after_its_whole_time() {
+        let watches = Watches::default();
+        let place = Place::default();
+        let cx = Context::from_waker(Waker::noop());
+        let idle = TICK * 2;
+        assert!(!watches.wait(&place, &cx, idle));
+        watches.sweep();
+        watches.sweep();
+        assert!(!watches.wait(&place, &cx, idle), "the first tick may have been about to end");
+        watches.moved(&place);
+        watches.sweep();
+        assert!(!watches.wait(&place, &cx, idle));
+        watches.sweep();
+        watches.sweep();
+        assert!(watches.wait(&place, &cx, idle));
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let watches = Watches::default();
+        let (first, second) = (Place::default(), Place::default());
+        let cx = Context::from_waker(Waker::noop());
+        watches.wait(&first, &cx, Duration::from_secs(1));
+        watches.wait(&second, &cx, Duration::from_secs(1));
+        assert_ne!(first.0.get(), second.0.get());
+        let index = first.0.get();
+        watches.leave(&first);
+        let third = Place::default();
+        watches.wait(&third, &cx, Duration::from_secs(1));
+        assert_eq!(third.0.get(), index);
+    }
+}

@@ -1,0 +1,231 @@
+//! One worker: a thread with its own runtime, and everything that its connections share without a lock.
+//!
+//! Nothing here is `Send`. Other threads reach a worker only through what is published ([`Shared`]) and through the channel on
+//! which it receives accepted connections.
+
+use crate::{
+    limits,
+    live::{Current, Live, Published},
+    observe::{
+        metrics::{Names, WorkerMetrics},
+        sink::{Lines, Sink},
+        status::Failures,
+    },
+    tls::{Identity, IdentityCache},
+    upstream::Pool,
+    watch::Watches,
+};
+use http::HeaderValue;
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// What all workers and the control side see.
+pub(crate) struct Shared {
+    pub(crate) live: Current<Published>,
+    pub(crate) identity: Current<Identity>,
+    pub(crate) names: Names,
+    pub(crate) sink: Sink,
+    pub(crate) metrics: Vec<Arc<WorkerMetrics>>,
+    pub(crate) draining: AtomicBool,
+    /// Every listener is open and has a worker.
+    pub(crate) serving: AtomicBool,
+    /// Connections open now, over all workers.
+    pub(crate) connections: AtomicUsize,
+    /// Accepts that had to pause because the kernel refused a descriptor, and connections over the bound.
+    pub(crate) accept_pauses: AtomicU64,
+    /// Addresses of our own listeners: no connection is ever forwarded to one of them.
+    pub(crate) own: Vec<SocketAddr>,
+    pub(crate) started: Instant,
+    pub(crate) local_addresses: LocalAddresses,
+    pub(crate) failures: Failures,
+}
+
+/// Answers whether an address belongs to this host, by trying to bind it: the kernel's own answer, never stale.
+#[derive(Default)]
+pub(crate) struct LocalAddresses;
+
+impl LocalAddresses {
+    pub(crate) fn contains(&self, ip: std::net::IpAddr) -> bool {
+        ip.is_loopback() || ip.is_unspecified() || std::net::UdpSocket::bind((ip, 0)).is_ok()
+    }
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: usize,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) access: Lines,
+    pub(crate) refusals: Lines,
+    pub(crate) pool: Pool,
+    /// Streams that wait for bytes.
+    pub(crate) watches: Watches,
+    /// Connections that wait for their next request.
+    pub(crate) connections: Watches,
+    pub(crate) resolver: crate::dns::Resolver,
+    live: RefCell<(u64, Rc<Live>)>,
+    identity: RefCell<(u64, Rc<IdentityCache>)>,
+    random: Cell<u64>,
+    date: RefCell<(u64, HeaderValue)>,
+    next_connection: Cell<u64>,
+    turn: Cell<usize>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, index: usize, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+        let live = (shared.live.version(), Rc::new(Live::new(shared.live.load())));
+        let identity = (shared.identity.version(), Rc::new(IdentityCache::new(shared.identity.load())));
+        let mut seed = [0; 8];
+        // Request ids need to be unlikely to meet, not unguessable; a failing generator leaves the clock.
+        if aws_lc_rs::rand::fill(&mut seed).is_err() {
+            seed = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos())
+                .unwrap_or(1)
+                .to_ne_bytes();
+        }
+        Rc::new(Self {
+            access: shared.sink.access(),
+            refusals: shared.sink.refusals(),
+            shared,
+            index,
+            metrics,
+            pool: Pool::default(),
+            watches: Watches::default(),
+            connections: Watches::default(),
+            resolver: crate::dns::Resolver::default(),
+            live: RefCell::new(live),
+            identity: RefCell::new(identity),
+            random: Cell::new(u64::from_ne_bytes(seed) | 1),
+            date: RefCell::new((0, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))),
+            next_connection: Cell::new(0),
+            turn: Cell::new(0),
+        })
+    }
+
+    /// The snapshot in force. Costs one load unless a new one was published.
+    pub(crate) fn live(&self) -> Rc<Live> {
+        let version = self.shared.live.version();
+        let mut live = self.live.borrow_mut();
+        if live.0 != version {
+            *live = (version, Rc::new(Live::new(self.shared.live.load())));
+        }
+        Rc::clone(&live.1)
+    }
+
+    /// The credentials in force.
+    pub(crate) fn identity(&self) -> Rc<IdentityCache> {
+        let version = self.shared.identity.version();
+        let mut identity = self.identity.borrow_mut();
+        if identity.0 != version {
+            *identity = (version, Rc::new(IdentityCache::new(self.shared.identity.load())));
+        }
+        Rc::clone(&identity.1)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// The next of `count` endpoints, in turn.
+    pub(crate) fn turn(&self, count: usize) -> usize {
+        if count <= 1 {
+            return 0;
+        }
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        turn % count
+    }
+
+    /// An id for a new connection, unique in this process.
+    pub(crate) fn connection_id(&self) -> u64 {
+        let id = self.next_connection.get() + 1;
+        self.next_connection.set(id);
+        (u64::try_from(self.index).unwrap_or(0) << 48) | id
+    }
+
+    /// A version 4 UUID (RFC 9562 §5.4) for `x-request-id`.
+    pub(crate) fn uuid(&self) -> HeaderValue {
+        let high = self.random_u64();
+        let low = self.random_u64();
+        let text = format!(
+            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xfff,
+            (low >> 48 & 0x3fff) | 0x8000,
+            low & 0xffff_ffff_ffff
+        );
+        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    }
+
+    /// xorshift64*.
+    fn random_u64(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// The `date` of a local reply (RFC 9110 §5.6.7), formatted once a second.
+    pub(crate) fn date(&self) -> Option<HeaderValue> {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut date = self.date.borrow_mut();
+        if date.0 != second
+            && let Ok(value) = HeaderValue::try_from(crate::observe::clock::http_date(now))
+        {
+            *date = (second, value);
+        }
+        Some(date.1.clone())
+    }
+
+    /// What every worker does besides connections: expire idle things, and follow the rules when they change.
+    pub(crate) async fn housekeeping(self: Rc<Self>) {
+        let mut tick = tokio::time::interval(crate::watch::TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        // The generation that open streams were last judged under, and since when a newer one is in force.
+        let mut judged = self.live().generation;
+        let mut newer: Option<(u64, Instant)> = None;
+        loop {
+            tick.tick().await;
+            self.metrics.alive_ms.set(u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX));
+            self.watches.sweep();
+            self.connections.sweep();
+            let live = self.live();
+            if live.generation != judged && newer.is_none_or(|(generation, _)| generation != live.generation) {
+                newer = Some((live.generation, Instant::now()));
+            }
+            if let Some((generation, since)) = newer
+                && since.elapsed() >= grace(live.snapshot.proxy.timeouts.revoke_within)
+            {
+                judged = generation;
+                newer = None;
+                self.watches.raise(generation);
+            }
+            if self.is_draining() {
+                // Idle connections end once they have been idle for a moment; each looks at that itself.
+                self.connections.wake_all();
+            }
+            if swept.elapsed() >= limits::SWEEP {
+                swept = Instant::now();
+                self.pool.sweep(live.snapshot.proxy.timeouts.pool_idle);
+            }
+        }
+    }
+}
+
+/// Short requests may finish under the rules they were permitted by; what is still open after half of `revoke_within` is
+/// judged again, so that it has ended when `revoke_within` is over.
+fn grace(revoke_within: Duration) -> Duration {
+    revoke_within / 2
+}

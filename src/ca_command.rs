@@ -1,0 +1,99 @@
+//! `sekisho ca`: make a root, issue certificates.
+
+use crate::cli::{self, EXIT_FAILURE};
+use ca::{Authority, Issued};
+use identity::{SpiffeId, TrustDomain};
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process::ExitCode,
+    time::SystemTime,
+};
+
+/// Runs one of the CA's commands.
+pub(crate) fn run(command: &cli::Ca) -> ExitCode {
+    let done = match command {
+        cli::Ca::Init(arguments) => init(arguments),
+        cli::Ca::Issue(arguments) => issue(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sekisho: {error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn init(arguments: &cli::CaInit) -> Result<(), String> {
+    let trust_domain = TrustDomain::parse(&arguments.trust_domain).map_err(|error| error.to_string())?;
+    let passphrase = arguments.passphrase_file.as_deref().map(passphrase).transpose()?;
+    let authority = Authority::init(&trust_domain, SystemTime::now()).map_err(|error| error.to_string())?;
+    authority.save(&arguments.dir, passphrase.as_deref()).map_err(|error| error.to_string())?;
+    let dir = arguments.dir.display();
+    println!("root of {trust_domain} in {dir}");
+    if passphrase.is_none() {
+        println!("the key {dir}/root.key is not encrypted (mode 0600); use --passphrase-file to encrypt it");
+    }
+    Ok(())
+}
+
+fn issue(arguments: &cli::CaIssue) -> Result<(), String> {
+    let id = SpiffeId::parse(&arguments.id).map_err(|error| error.to_string())?;
+    if arguments.name.is_empty() || arguments.name.contains('/') || arguments.name.starts_with('.') {
+        return Err(format!("--name: `{}` is not a file name", arguments.name));
+    }
+    let passphrase = arguments.passphrase_file.as_deref().map(passphrase).transpose()?;
+    let now = SystemTime::now();
+    let authority = Authority::load(&arguments.dir, passphrase.as_deref(), now).map_err(|error| error.to_string())?;
+    let issuer = authority.intermediate(now).map_err(|error| error.to_string())?;
+    let (issued, key): (Issued, Option<String>) = match &arguments.csr {
+        None => {
+            let (issued, key) =
+                issuer.issue_with_new_key(&id, arguments.ttl, now).map_err(|error| error.to_string())?;
+            (issued, Some(key))
+        }
+        Some(path) => {
+            let csr = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let key = ca::parse_csr(&csr, &id).map_err(|error| format!("{}: {error}", path.display()))?;
+            (issuer.issue(&id, &key, arguments.ttl, now).map_err(|error| error.to_string())?, None)
+        }
+    };
+    fs::create_dir_all(&arguments.out).map_err(|error| format!("{}: {error}", arguments.out.display()))?;
+    let path = |suffix: &str| arguments.out.join(format!("{}.{suffix}", arguments.name));
+    if let Some(key) = &key {
+        write(&path("key"), key, 0o600)?;
+    }
+    write(&path("pem"), &issued.chain_pem, 0o644)?;
+    write(&arguments.out.join("roots.pem"), &authority.root_pem(), 0o644)?;
+    println!("{id}: {} serial {}", path("pem").display(), issued.serial);
+    Ok(())
+}
+
+/// The first line of a file, without its end.
+fn passphrase(path: &Path) -> Result<Vec<u8>, String> {
+    let text = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Err(format!("{}: the first line is empty", path.display()));
+    }
+    Ok(line.to_vec())
+}
+
+/// Writes beside and renames: a reader sees the old file or the new one, never half of it.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
+    let beside = path.with_extension(format!("{}.new", std::process::id()));
+    let written = (|| -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    })();
+    written.map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        format!("{}: {error}", path.display())
+    })
+}

@@ -1,0 +1,174 @@
+//! `sekisho proxy`: the file and the credentials in, a running proxy, then signals and changed files until the end.
+
+use crate::{
+    cli::{self, EXIT_CONFIG, EXIT_DRAIN, EXIT_FAILURE},
+    cpus, credentials, files,
+};
+use config::{Report, Snapshot};
+use proxy::Proxy;
+use serde_json::json;
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs until a signal ends it.
+pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
+    let snapshot = match config::load(&arguments.config) {
+        Ok(snapshot) => snapshot,
+        Err(report) => {
+            eprint!("{}", report.render(std::io::stderr().is_terminal()));
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let credentials = match credentials::load(&snapshot, SystemTime::now()) {
+        Ok(credentials) => credentials,
+        Err(error) => {
+            eprintln!("sekisho: {error}");
+            return ExitCode::from(EXIT_FAILURE);
+        }
+    };
+    let started = format!(
+        "{} as {} ({}), {} inbound and {} outbound rules",
+        cli::VERSION,
+        snapshot.workload,
+        snapshot.mode.as_str(),
+        snapshot.rules.rules(policy::Direction::Inbound).len(),
+        snapshot.rules.rules(policy::Direction::Outbound).len(),
+    );
+    let mut watched = Watched::new(&arguments.config, &snapshot);
+    let proxy = match Proxy::start(snapshot, credentials, cpus::workers()) {
+        Ok(proxy) => Arc::new(proxy),
+        Err(error) => {
+            eprintln!("sekisho: {error}");
+            return ExitCode::from(EXIT_FAILURE);
+        }
+    };
+    event("started", json!({ "detail": started }));
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("sekisho: {error}");
+            return ExitCode::from(EXIT_FAILURE);
+        }
+    };
+    runtime.block_on(async {
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+            eprintln!("sekisho: signals cannot be received");
+            return ExitCode::from(EXIT_FAILURE);
+        };
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => watched.reload(&proxy),
+                _ = look.tick() => watched.look(&proxy),
+            }
+        }
+        drain(&proxy, &mut terminate, &mut interrupt).await
+    })
+}
+
+async fn drain(proxy: &Arc<Proxy>, terminate: &mut Signal, interrupt: &mut Signal) -> ExitCode {
+    event("draining", json!({}));
+    let draining = Arc::clone(proxy);
+    let drained = tokio::task::spawn_blocking(move || draining.drain());
+    let in_time = tokio::select! {
+        drained = drained => drained.unwrap_or(false),
+        // Twice means now.
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
+    event("stopped", json!({ "in_time": in_time }));
+    proxy.finish();
+    // Not by returning: the blocking drain may still be waiting.
+    std::process::exit(if in_time { 0 } else { i32::from(EXIT_DRAIN) });
+}
+
+/// The files, as they were last looked at.
+struct Watched {
+    config: PathBuf,
+    snapshot_seen: files::Seen,
+    credential_paths: Vec<PathBuf>,
+    credentials_seen: files::Seen,
+}
+
+impl Watched {
+    fn new(config: &Path, snapshot: &Snapshot) -> Self {
+        let credential_paths = credentials::paths(snapshot);
+        Self {
+            config: config.to_owned(),
+            snapshot_seen: files::look(&[config.to_owned()]),
+            credentials_seen: files::look(&credential_paths),
+            credential_paths,
+        }
+    }
+
+    /// Reads again what changed.
+    fn look(&mut self, proxy: &Proxy) {
+        let seen = files::look(&[self.config.clone()]);
+        let credentials = files::look(&self.credential_paths);
+        if seen != self.snapshot_seen || credentials != self.credentials_seen {
+            self.reload(proxy);
+        }
+    }
+
+    /// Reads both again. What is not valid leaves the old in force.
+    fn reload(&mut self, proxy: &Proxy) {
+        // Looked at before reading: a change in between is seen next time.
+        self.snapshot_seen = files::look(&[self.config.clone()]);
+        self.credentials_seen = files::look(&self.credential_paths);
+        match config::load(&self.config) {
+            Err(report) => rejected(proxy, &report),
+            Ok(snapshot) => {
+                match credentials::load(&snapshot, SystemTime::now()) {
+                    Ok(credentials) => match proxy.publish_credentials(credentials) {
+                        Ok(()) => {}
+                        Err(why) => credentials_failed(proxy, why),
+                    },
+                    Err(why) => credentials_failed(proxy, why),
+                }
+                if snapshot.digest == proxy.digest() && !proxy.is_stale() {
+                    return;
+                }
+                let digest = snapshot.digest.clone();
+                match proxy.publish(snapshot) {
+                    Ok(generation) => event("reloaded", json!({ "generation": generation, "digest": digest })),
+                    Err(why) => {
+                        event("reload_rejected", json!({ "detail": why }));
+                        proxy.reload_failed(json!([{ "severity": "error", "message": why }]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn rejected(proxy: &Proxy, report: &Report) {
+    event("reload_rejected", json!({ "detail": "the file is not valid; the old one stays in force", "problems": report.problems.len() }));
+    eprint!("{}", report.render(false));
+    proxy.reload_failed(report.to_json()["problems"].take());
+}
+
+fn credentials_failed(proxy: &Proxy, why: String) {
+    event("credentials_rejected", json!({ "detail": why }));
+    proxy.credentials_failed(why);
+}
+
+/// One JSON line on stderr.
+fn event(name: &str, mut fields: serde_json::Value) {
+    if let Some(object) = fields.as_object_mut() {
+        object.insert("event".to_owned(), name.into());
+    }
+    eprintln!("{fields}");
+}

@@ -1,0 +1,126 @@
+//! A record made ready to leave: text written, secrets masked, memory counted.
+//!
+//! In: a [`Record`]. Out: an [`Exchange`] that owns exactly the bytes it will send and no slice of a read buffer.
+//! Refuses, with the reason to count, what cannot be copied safely. An answer that came before its request's end
+//! stands behind what was seen of the request; time stamps, verdict and rule have no place in a VXLAN copy.
+
+use http::{Method, StatusCode};
+
+use crate::counters::Reason;
+use crate::http1::{self, Wire};
+use crate::packet::Tuple;
+use crate::record::{Head, Message, Record, Side};
+
+/// What waits in the queue.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) connection: u64,
+    pub(crate) tuple: Tuple,
+    pub(crate) request: Wire,
+    pub(crate) response: Option<Wire>,
+    pub(crate) end: End,
+    /// The real connection ends with this exchange.
+    pub(crate) last: bool,
+}
+
+/// How the synthetic connection goes on after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The next exchange may follow.
+    Open,
+    /// Closed with FIN, this side first.
+    Finish(Side),
+    /// Broken off by this side.
+    Reset(Side),
+}
+
+impl Exchange {
+    pub(crate) fn of(record: Record, max_body: usize) -> Result<Self, Reason> {
+        let Record {
+            connection,
+            client,
+            server,
+            request,
+            response,
+            aborted,
+            last,
+            ..
+        } = record;
+        let Head::Request { method, .. } = &request.head else {
+            return Err(Reason::RedactError);
+        };
+        let method = method.clone();
+        let server_closes = response.as_ref().is_some_and(says_close);
+        let status = response.as_ref().and_then(status);
+        let request = http1::request(request, max_body)?;
+        let response = response
+            .map(|message| http1::response(message, &method, max_body))
+            .transpose()?;
+
+        let response_ends =
+            response.as_ref().is_none_or(|wire| wire.open_ended) || ends_http(status, &method);
+        let end = if let Some(side) = aborted {
+            End::Reset(side)
+        } else if response_ends || server_closes || request.open_ended {
+            End::Finish(Side::Server)
+        } else if last {
+            End::Finish(Side::Client)
+        } else {
+            End::Open
+        };
+        Ok(Self {
+            connection,
+            tuple: Tuple::new(client, server),
+            request,
+            response,
+            end,
+            last,
+        })
+    }
+
+    /// Bytes of memory this exchange holds.
+    pub(crate) fn cost(&self) -> usize {
+        let held = |wire: &Wire| wire.head.capacity() + wire.body.capacity() + wire.tail.capacity();
+        size_of::<Self>() + self.wires().map(held).sum::<usize>()
+    }
+
+    /// Body bytes that are copied.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.wires().map(|wire| wire.body.len() as u64).sum()
+    }
+
+    /// A body was cut at `max_body`.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.wires().any(|wire| wire.cut)
+    }
+
+    pub(crate) fn length_conflicts(&self) -> u64 {
+        self.wires().filter(|wire| wire.length_conflict).count() as u64
+    }
+
+    fn wires(&self) -> impl Iterator<Item = &Wire> {
+        std::iter::once(&self.request).chain(&self.response)
+    }
+}
+
+fn status(response: &Message) -> Option<StatusCode> {
+    match &response.head {
+        Head::Response { status, .. } => Some(*status),
+        Head::Request { .. } => None,
+    }
+}
+
+fn ends_http(status: Option<StatusCode>, method: &Method) -> bool {
+    status.is_some_and(|status| http1::ends_http(status, method))
+}
+
+/// The response announced that its sender closes (RFC 9112 section 9.6).
+fn says_close(response: &Message) -> bool {
+    let options = response
+        .headers()
+        .get_all(http::header::CONNECTION)
+        .into_iter();
+    options
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+}

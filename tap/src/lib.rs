@@ -1,0 +1,33 @@
+//! The tap: a decrypted copy of HTTP exchanges, written as the Ethernet frames an IDS expects.
+//!
+//! In comes a [`Record`] (one request with its answer); out go VXLAN datagrams (RFC 7348) that hold synthetic TCP
+//! connections with handshake, acknowledgements, checksums and a proper end. HTTP/2 is written as HTTP/1.1.
+//!
+//! The story of one exchange: [`Tap::admit`] reserves room, [`Tap::offer`] writes it as text
+//! without secrets (`exchange`, `http1`, `redact`) and queues it, one low-priority thread (`worker`) takes it,
+//! `pool` picks the synthetic connection,
+//! `flow` cuts it into TCP segments, `packet` puts the headers on, `sender` hands them to the kernel.
+//! Watching never costs the watched: nothing here waits on the caller's side, everything lost is counted by reason.
+//!
+//! [`receive`] is the other end: it reads such datagrams back, from the bytes alone.
+
+mod checksum;
+mod counters;
+mod exchange;
+mod flow;
+mod http1;
+mod packet;
+mod pool;
+pub mod receive;
+mod record;
+mod redact;
+mod sender;
+mod settings;
+mod sockopt;
+mod tap;
+mod worker;
+
+pub use counters::{Counters, Reason};
+pub use record::{Head, Message, Record, Side, Verdict};
+pub use settings::Settings;
+pub use tap::{Admission, Running, Tap};

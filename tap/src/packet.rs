@@ -1,0 +1,394 @@
+//! One TCP segment as a VXLAN datagram: VXLAN header (RFC 7348), Ethernet II, IPv4 or IPv6, TCP.
+//!
+//! In: a direction's addresses, once, then per segment the numbers and the payload. Out: the bytes of the datagram,
+//! every checksum computed: an IDS verifies the inner ones even where the outer ones are left to hardware.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::checksum::Sum;
+use crate::record::Side;
+
+/// The two ends of a synthetic connection, always of one address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Tuple {
+    pub(crate) client: SocketAddr,
+    pub(crate) server: SocketAddr,
+}
+
+impl Tuple {
+    /// Brings both ends to one family: IPv4 where both are IPv4 (mapped counts), else IPv6 with IPv4 mapped.
+    pub(crate) fn new(client: SocketAddr, server: SocketAddr) -> Self {
+        let plain = |end: SocketAddr| (end.ip().to_canonical(), end.port());
+        let (c, s) = (plain(client), plain(server));
+        let both = |ip: IpAddr| match ip {
+            IpAddr::V4(v4) if c.0.is_ipv6() || s.0.is_ipv6() => IpAddr::V6(v4.to_ipv6_mapped()),
+            same => same,
+        };
+        // Built anew, so that scope and flow label of the socket's address do not make two of one connection.
+        Self {
+            client: SocketAddr::new(both(c.0), c.1),
+            server: SocketAddr::new(both(s.0), s.1),
+        }
+    }
+
+    pub(crate) fn with_client_port(mut self, port: u16) -> Self {
+        self.client.set_port(port);
+        self
+    }
+
+    pub(crate) fn is_ipv6(&self) -> bool {
+        self.client.is_ipv6()
+    }
+
+    /// Source and destination of what `side` sends.
+    pub(crate) fn from(&self, side: Side) -> (SocketAddr, SocketAddr) {
+        match side {
+            Side::Client => (self.client, self.server),
+            Side::Server => (self.server, self.client),
+        }
+    }
+}
+
+/// What changes from segment to segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment<'a> {
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) flags: u8,
+    /// IPv4 identification.
+    pub(crate) id: u16,
+    /// Only in SYN: the segment size this side is sent, and the window scale.
+    pub(crate) mss: Option<u16>,
+    /// Payload, in order.
+    pub(crate) payload: Pieces<'a>,
+}
+
+/// Payload of a message or a segment: head, body and tail lie in different buffers.
+pub(crate) type Pieces<'a> = [&'a [u8]; 3];
+
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
+pub(crate) const PSH: u8 = 0x08;
+pub(crate) const ACK: u8 = 0x10;
+
+/// Everything constant of the packets one side sends.
+#[derive(Debug, Clone)]
+pub(crate) struct Direction {
+    /// VXLAN and Ethernet header.
+    front: [u8; 22],
+    ip: IpFields,
+    ports: [u8; 4],
+    /// Pseudo header (without length) and ports, summed.
+    tcp_sum: Sum,
+}
+
+/// Addresses as they stand in the header, and what is summed in advance.
+#[derive(Debug, Clone)]
+enum IpFields {
+    V4 { addresses: [u8; 8], sum: Sum },
+    V6 { flow: [u8; 4], addresses: [u8; 32] },
+}
+
+impl Direction {
+    /// `vni` has 24 bits.
+    pub(crate) fn new(source: SocketAddr, destination: SocketAddr, vni: u32) -> Self {
+        let [_, v0, v1, v2] = vni.to_be_bytes();
+        let mut ports = [0; 4];
+        concat(
+            &mut ports,
+            &[
+                &source.port().to_be_bytes(),
+                &destination.port().to_be_bytes(),
+            ],
+        );
+        let mut tcp_sum = Sum::default();
+        tcp_sum.add_word(u16::from(PROTOCOL_TCP));
+        tcp_sum.add(&ports);
+        let (ip, ether_type) = match (source.ip(), destination.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let mut addresses = [0; 8];
+                concat(&mut addresses, &[&from.octets(), &to.octets()]);
+                tcp_sum.add(&addresses);
+                let mut sum = Sum::default();
+                sum.add(&V4_START);
+                sum.add(&V4_MIDDLE);
+                sum.add(&addresses);
+                (IpFields::V4 { addresses, sum }, [0x08, 0x00])
+            }
+            (from, to) => {
+                let mut addresses = [0; 32];
+                concat(&mut addresses, &[&v6(from), &v6(to)]);
+                tcp_sum.add(&addresses);
+                let label = fnv(&[&addresses, &ports]) as u32 & 0x000f_ffff;
+                (
+                    IpFields::V6 {
+                        flow: (0x6000_0000 | label).to_be_bytes(),
+                        addresses,
+                    },
+                    [0x86, 0xdd],
+                )
+            }
+        };
+        let mut front = [0; 22];
+        // I flag, reserved bits zero, VNI, reserved zero: Suricata drops frames with any reserved bit set.
+        concat(
+            &mut front,
+            &[
+                &[0x08, 0, 0, 0, v0, v1, v2, 0],
+                &mac(destination.ip()),
+                &mac(source.ip()),
+                &ether_type,
+            ],
+        );
+        Self {
+            front,
+            ip,
+            ports,
+            tcp_sum,
+        }
+    }
+
+    /// Appends the datagram for one segment to `out`. The payload is at most one segment size long.
+    pub(crate) fn write(&self, segment: &Segment<'_>, out: &mut Vec<u8>) {
+        let options = segment.mss.map(syn_options);
+        let options = options.as_ref().map_or(&[][..], |o| &o[..]);
+        let payload: usize = segment.payload.iter().map(|piece| piece.len()).sum();
+        let tcp_len = (TCP_HEADER + options.len() + payload) as u16;
+
+        out.extend_from_slice(&self.front);
+        match &self.ip {
+            IpFields::V4 { addresses, sum } => {
+                let total = tcp_len + V4_HEADER;
+                let mut sum = *sum;
+                sum.add_word(total);
+                sum.add_word(segment.id);
+                out.extend_from_slice(&V4_START);
+                out.extend_from_slice(&total.to_be_bytes());
+                out.extend_from_slice(&segment.id.to_be_bytes());
+                out.extend_from_slice(&V4_MIDDLE);
+                out.extend_from_slice(&sum.finish().to_be_bytes());
+                out.extend_from_slice(addresses);
+            }
+            IpFields::V6 { flow, addresses } => {
+                out.extend_from_slice(flow);
+                out.extend_from_slice(&tcp_len.to_be_bytes());
+                out.extend_from_slice(&[PROTOCOL_TCP, HOP_LIMIT]);
+                out.extend_from_slice(addresses);
+            }
+        }
+
+        let data_offset = ((TCP_HEADER + options.len()) / 4) as u8;
+        let mut fixed = [0; 12];
+        let (seq, ack, window) = (
+            segment.seq.to_be_bytes(),
+            segment.ack.to_be_bytes(),
+            WINDOW.to_be_bytes(),
+        );
+        concat(
+            &mut fixed,
+            &[&seq, &ack, &[data_offset << 4, segment.flags], &window],
+        );
+        let mut sum = self.tcp_sum;
+        sum.add_word(tcp_len);
+        sum.add(&fixed);
+        sum.add(options);
+        segment.payload.iter().for_each(|piece| sum.add(piece));
+        out.extend_from_slice(&self.ports);
+        out.extend_from_slice(&fixed);
+        out.extend_from_slice(&sum.finish().to_be_bytes());
+        out.extend_from_slice(&[0, 0]); // urgent pointer
+        out.extend_from_slice(options);
+        segment
+            .payload
+            .iter()
+            .for_each(|piece| out.extend_from_slice(piece));
+    }
+}
+
+/// Largest payload of a segment, for a path of `mtu` bytes to the sensor.
+///
+/// The outer IP header, UDP, VXLAN and the inner Ethernet header come off first, then the inner IP and TCP headers:
+/// 1410 for IPv4 in IPv4 on 1500 bytes.
+pub(crate) fn mss(mtu: u16, outer_v6: bool, inner_v6: bool) -> u16 {
+    let ip = |v6| if v6 { 40 } else { V4_HEADER };
+    mtu.saturating_sub(ip(outer_v6) + 8 + 8 + 14)
+        .saturating_sub(ip(inner_v6) + TCP_HEADER as u16)
+}
+
+/// Locally administered, stable per address, on every host: `02:00` and the IPv4 address, or `06` and a hash.
+fn mac(ip: IpAddr) -> [u8; 6] {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            [0x02, 0x00, a, b, c, d]
+        }
+        IpAddr::V6(v6) => {
+            let [_, _, _, a, b, c, d, e] = fnv(&[&v6.octets()]).to_be_bytes();
+            [0x06, a, b, c, d, e]
+        }
+    }
+}
+
+/// Kind 2: maximum segment size; kind 3: window scale (RFC 9293 section 3.2, RFC 7323). No timestamps: they would
+/// invite checks against a made-up clock.
+fn syn_options(mss: u16) -> [u8; 8] {
+    let [high, low] = mss.to_be_bytes();
+    [2, 4, high, low, 1, 3, 3, WINDOW_SCALE]
+}
+
+fn v6(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// FNV-1a, 64 bit: the same on every host and in every process, which a keyed hash would not be.
+fn fnv(parts: &[&[u8]]) -> u64 {
+    parts
+        .iter()
+        .copied()
+        .flatten()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+}
+
+/// Fills `into` from the parts, in order.
+fn concat(into: &mut [u8], parts: &[&[u8]]) {
+    into.iter_mut()
+        .zip(parts.iter().copied().flatten())
+        .for_each(|(to, from)| *to = *from);
+}
+
+const PROTOCOL_TCP: u8 = 6;
+const HOP_LIMIT: u8 = 64;
+const TCP_HEADER: usize = 20;
+const V4_HEADER: u16 = 20;
+/// Version 4, five words, no special service.
+const V4_START: [u8; 2] = [0x45, 0];
+/// Don't-fragment, offset 0, TTL 64, TCP.
+const V4_MIDDLE: [u8; 4] = [0x40, 0, HOP_LIMIT, PROTOCOL_TCP];
+const WINDOW: u16 = u16::MAX;
+/// 65535 << 8: 16 MiB, far above what is ever unacknowledged.
+const WINDOW_SCALE: u8 = 8;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn build(source: &str, destination: &str, segment: &Segment<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        Direction::new(
+            source.parse().unwrap(),
+            destination.parse().unwrap(),
+            0x0012_3456,
+        )
+        .write(segment, &mut out);
+        out
+    }
+
+    /// Reads a datagram with etherparse and checks both checksums; returns TCP header and payload.
+    fn oracle(datagram: &[u8]) -> (etherparse::TcpHeader, Vec<u8>) {
+        assert_eq!(&datagram[..8], &[8, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
+        let packet = PacketHeaders::from_ethernet_slice(&datagram[8..]).unwrap();
+        let Some(TransportHeader::Tcp(tcp)) = packet.transport else {
+            panic!("not TCP")
+        };
+        let payload = packet.payload.slice();
+        let expected = match packet.net.unwrap() {
+            NetHeaders::Ipv4(ip, _) => {
+                assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+                assert!(ip.dont_fragment);
+                assert_eq!((ip.time_to_live, ip.fragment_offset.value()), (64, 0));
+                tcp.calc_checksum_ipv4(&ip, payload).unwrap()
+            }
+            NetHeaders::Ipv6(ip, _) => {
+                assert_eq!(ip.hop_limit, 64);
+                tcp.calc_checksum_ipv6(&ip, payload).unwrap()
+            }
+            NetHeaders::Arp(_) => panic!("not IP"),
+        };
+        assert_eq!(tcp.checksum, expected);
+        (tcp, payload.to_vec())
+    }
+
+    #[test]
+    fn mss_follows_the_mtu_formula() {
+        assert_eq!(
+            [mss(1500, false, false), mss(1500, false, true)],
+            [1410, 1390]
+        );
+        assert_eq!(
+            [mss(1500, true, false), mss(1500, true, true)],
+            [1390, 1370]
+        );
+    }
+
+    #[test]
+    fn syn_offers_segment_size_and_window_scale_and_nothing_else() {
+        let syn = Segment {
+            seq: 7,
+            ack: 0,
+            flags: SYN,
+            id: 1,
+            mss: Some(1410),
+            payload: [&[]; 3],
+        };
+        let (tcp, payload) = oracle(&build("10.0.0.1:4000", "10.0.0.2:80", &syn));
+        assert!(tcp.syn && !tcp.ack && payload.is_empty());
+        assert_eq!((tcp.sequence_number, tcp.window_size), (7, 65535));
+        let options: Vec<_> = tcp.options_iterator().map(Result::unwrap).collect();
+        use etherparse::TcpOptionElement::{MaximumSegmentSize, Noop, WindowScale};
+        assert_eq!(options, [MaximumSegmentSize(1410), Noop, WindowScale(8)]);
+    }
+
+    #[test]
+    fn mac_addresses_are_local_and_follow_the_direction() {
+        let ack = Segment {
+            seq: 0,
+            ack: 0,
+            flags: ACK,
+            id: 0,
+            mss: None,
+            payload: [&[]; 3],
+        };
+        let there = build("10.0.0.1:4000", "10.0.0.2:80", &ack);
+        assert_eq!(&there[8..20], &[2, 0, 10, 0, 0, 2, 2, 0, 10, 0, 0, 1]);
+        let there = build("[fd00::1]:4000", "[fd00::2]:80", &ack);
+        let back = build("[fd00::2]:80", "[fd00::1]:4000", &ack);
+        assert_eq!((there[8], &there[8..14]), (6, &back[14..20]));
+        assert_ne!(&there[8..14], &there[14..20]);
+    }
+
+    #[test]
+    fn ends_of_two_families_are_brought_to_one() {
+        let mapped = Tuple::new(
+            "[::ffff:10.0.0.1]:1".parse().unwrap(),
+            "10.0.0.2:2".parse().unwrap(),
+        );
+        assert_eq!(mapped.client, "10.0.0.1:1".parse().unwrap());
+        let mixed = Tuple::new("10.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap());
+        assert_eq!(mixed.client, "[::ffff:10.0.0.1]:1".parse().unwrap());
+        assert!(mixed.is_ipv6());
+    }
+
+    proptest! {
+        #[test]
+        fn checksums_hold_for_any_payload(
+            v6: bool, seq: u32, ack: u32, id: u16,
+            pieces in [prop::collection::vec(any::<u8>(), 0..500), prop::collection::vec(any::<u8>(), 0..500), prop::collection::vec(any::<u8>(), 0..400)],
+        ) {
+            let (from, to) = if v6 { ("[fd00::1]:4000", "[fd00:1::2]:8443") } else { ("10.9.8.7:65535", "192.168.255.255:1") };
+            let payload = [&pieces[0][..], &pieces[1][..], &pieces[2][..]];
+            let (tcp, seen) = oracle(&build(from, to, &Segment { seq, ack, flags: ACK | PSH, id, mss: None, payload }));
+            prop_assert_eq!(seen, pieces.concat());
+            prop_assert_eq!((tcp.sequence_number, tcp.acknowledgment_number), (seq, ack));
+        }
+    }
+}

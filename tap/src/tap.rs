@@ -1,0 +1,374 @@
+//! The handle that the data path holds: admit, offer, count.
+//!
+//! In: exchanges from any worker thread. Out: copies in a queue bounded in bytes, and one thread that empties it.
+//! Nothing here waits: admission is a few atomic additions, a full queue drops the whole exchange and counts it.
+//! The queue is only ever polled by its reader, so a sender never meets a lock that the low-priority thread holds.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crate::counters::{Counters, Reason, Tally};
+use crate::exchange::Exchange;
+use crate::record::Record;
+use crate::sender::{self, Outlet};
+use crate::settings::Settings;
+use crate::worker;
+
+/// A running tap. Cheap to clone; every worker thread holds its own clone.
+#[derive(Debug, Clone)]
+pub struct Tap {
+    shared: Arc<Shared>,
+    queue: SyncSender<Work>,
+    thread: Thread,
+}
+
+/// The tap's thread, held by whoever started the tap. Dropping it tells the thread to finish what is queued and end.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Room for one exchange. Dropped without being offered, it counts the exchange as dropped.
+#[derive(Debug)]
+#[must_use = "an admission that is not offered counts as a drop"]
+pub struct Admission {
+    shared: Arc<Shared>,
+    /// Bytes of the tap's budget this exchange holds.
+    reserved: usize,
+    /// Body bytes of the exchange, known once it is offered.
+    body: u64,
+    fate: Fate,
+}
+
+impl Tap {
+    /// Opens the socket and starts the thread.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings no packet can be built with; otherwise what the system said about the socket or
+    /// the thread.
+    pub fn start(settings: Settings) -> io::Result<(Self, Running)> {
+        settings.check()?;
+        let outlet = settings
+            .sensor
+            .map(|sensor| sender::open(sensor, settings.mtu))
+            .transpose()?;
+        let slots = settings.queue_bytes / ADMIT_COST + SPARE_SLOTS;
+        let (queue, work) = sync_channel(slots);
+        let shared = Arc::new(Shared::new(settings));
+        shared.down.store(outlet.is_none(), SeqCst);
+        let name = format!("tap-{}", shared.settings.name);
+        let for_thread = Arc::clone(&shared);
+        let handle = thread::Builder::new()
+            .name(name)
+            .spawn(move || worker::run(&for_thread, &work, outlet))?;
+        let tap = Self {
+            shared: Arc::clone(&shared),
+            queue,
+            thread: handle.thread().clone(),
+        };
+        Ok((
+            tap,
+            Running {
+                shared,
+                thread: Some(handle),
+            },
+        ))
+    }
+
+    /// Asks for room for one exchange, at its head. Counts it as matched; `None` means it is already counted as
+    /// dropped.
+    #[must_use]
+    pub fn admit(&self) -> Option<Admission> {
+        let shared = &self.shared;
+        shared.tally.matched.fetch_add(1, Relaxed);
+        let refused = if shared.stopping.load(Relaxed) {
+            Some(Reason::Shutdown)
+        } else if shared.down.load(Relaxed) {
+            Some(Reason::TapDown)
+        } else if !shared.reserve(ADMIT_COST) {
+            Some(Reason::QueueFull)
+        } else {
+            None
+        };
+        match refused {
+            Some(reason) => {
+                shared.tally.drop_one(reason);
+                None
+            }
+            None => Some(Admission {
+                shared: Arc::clone(shared),
+                reserved: ADMIT_COST,
+                body: 0,
+                fate: Fate::Open,
+            }),
+        }
+    }
+
+    /// Hands over a finished exchange. Secrets are masked and the text is written before it enters the queue.
+    pub fn offer(&self, mut admission: Admission, record: Record) {
+        let seen = body_len(&record);
+        admission.body = seen;
+        self.shared.tally.body_seen.fetch_add(seen, Relaxed);
+        match Exchange::of(record, self.shared.settings.max_body) {
+            Err(reason) => admission.refuse(reason),
+            Ok(exchange) => {
+                if admission.settle(exchange.cost()) {
+                    self.enqueue(Work::Exchange(Box::new((admission, exchange))));
+                }
+            }
+        }
+    }
+
+    /// Tells that a real connection is closed, so that its synthetic connections end now instead of after 30 s.
+    /// Never waits; with a full queue the idle timeout does it.
+    pub fn closed(&self, connection: u64) {
+        self.enqueue(Work::Closed(connection));
+    }
+
+    /// Sends to another address from now on, or to none: then exchanges are dropped `tap_down`. Synthetic
+    /// connections end at the old sensor and begin anew at the next one. For control tasks, not for the data path.
+    ///
+    /// # Errors
+    /// What the system said about a socket towards that address; the old sensor then stays.
+    pub fn set_sensor(&self, sensor: Option<SocketAddr>) -> io::Result<()> {
+        let outlet = sensor
+            .map(|s| sender::open(s, self.shared.settings.mtu))
+            .transpose()?;
+        *self.shared.lock_next() = Some(outlet);
+        self.shared.down.store(sensor.is_none(), SeqCst);
+        self.shared.changed.store(true, SeqCst);
+        self.thread.unpark();
+        Ok(())
+    }
+
+    /// The tap's name.
+    pub fn name(&self) -> &str {
+        &self.shared.settings.name
+    }
+
+    /// Body bytes worth collecting per message.
+    pub fn max_body(&self) -> usize {
+        self.shared.settings.max_body
+    }
+
+    /// A snapshot of the counters.
+    pub fn counters(&self) -> Counters {
+        self.shared.counters()
+    }
+
+    fn enqueue(&self, work: Work) {
+        let (work, reason) = match self.queue.try_send(work) {
+            Ok(()) => return self.thread.unpark(),
+            Err(TrySendError::Full(work)) => (work, Reason::QueueFull),
+            Err(TrySendError::Disconnected(work)) => (work, Reason::Shutdown),
+        };
+        if let Work::Exchange(boxed) = work {
+            let (admission, _) = *boxed;
+            admission.refuse(reason);
+        }
+    }
+}
+
+impl Running {
+    /// Takes no more exchanges, sends what is queued, ends the synthetic connections with FIN. Waits at most `wait`;
+    /// what is not sent by then is dropped as `shutdown`. Says whether the thread has ended.
+    pub fn stop(mut self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        self.shared.stopping.store(true, SeqCst);
+        let Some(handle) = self.thread.take() else {
+            return true;
+        };
+        handle.thread().unpark();
+        while !handle.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.shared.abandon.store(true, SeqCst);
+        handle.thread().unpark();
+        // The thread looks at `abandon` between any two datagrams, so this second wait is short.
+        let until = Instant::now() + Duration::from_millis(100);
+        while !handle.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        handle.is_finished()
+    }
+
+    /// The counters, after every [`Tap`] is gone too.
+    pub fn counters(&self) -> Counters {
+        self.shared.counters()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, SeqCst);
+        if let Some(handle) = &self.thread {
+            handle.thread().unpark();
+        }
+    }
+}
+
+impl Admission {
+    /// Takes `bytes` more of the tap's budget, as a body grows. False: there is no room, stop collecting; the whole
+    /// exchange will be dropped as `queue_full`.
+    pub fn reserve(&mut self, bytes: usize) -> bool {
+        if self.fate != Fate::Open {
+            return false;
+        }
+        let granted = self.shared.reserve(bytes);
+        if granted {
+            self.reserved += bytes;
+        } else {
+            self.fate = Fate::Dropped(Reason::QueueFull);
+            // What was collected so far is worthless now; others may use the room.
+            self.release_to(0);
+        }
+        granted
+    }
+
+    /// Gives the exchange up for a reason.
+    pub fn refuse(mut self, reason: Reason) {
+        if self.fate == Fate::Open {
+            self.fate = Fate::Dropped(reason);
+        }
+    }
+
+    /// It is built into packets: count it as mirrored, with its body bytes and whether one was cut.
+    pub(crate) fn mirrored(mut self, exchange: &Exchange) {
+        let tally = &self.shared.tally;
+        let copied = exchange.body_bytes();
+        tally.mirrored.fetch_add(1, Relaxed);
+        tally.body_mirrored.fetch_add(copied, Relaxed);
+        tally
+            .body_truncated
+            .fetch_add(self.body.saturating_sub(copied), Relaxed);
+        tally
+            .truncated
+            .fetch_add(u64::from(exchange.is_cut()), Relaxed);
+        tally
+            .length_conflicts
+            .fetch_add(exchange.length_conflicts(), Relaxed);
+        self.fate = Fate::Mirrored;
+    }
+
+    /// Brings the reservation to what the finished copy really holds.
+    fn settle(&mut self, cost: usize) -> bool {
+        if cost <= self.reserved {
+            self.release_to(cost);
+            return self.fate == Fate::Open;
+        }
+        let missing = cost - self.reserved;
+        self.reserve(missing)
+    }
+
+    fn release_to(&mut self, keep: usize) {
+        let surplus = self.reserved.saturating_sub(keep);
+        self.shared.queued.fetch_sub(surplus, Relaxed);
+        self.reserved -= surplus;
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.release_to(0);
+        let reason = match self.fate {
+            Fate::Mirrored => return,
+            Fate::Dropped(reason) => reason,
+            Fate::Open if self.shared.stopping.load(Relaxed) => Reason::Shutdown,
+            Fate::Open => Reason::Abandoned,
+        };
+        self.shared.tally.drop_one(reason);
+        self.shared.tally.body_dropped.fetch_add(self.body, Relaxed);
+    }
+}
+
+/// What becomes of an admitted exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Dropped(Reason),
+    Mirrored,
+}
+
+/// What travels to the tap's thread.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Exchange(Box<(Admission, Exchange)>),
+    Closed(u64),
+}
+
+/// What the handles and the thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) tally: Tally,
+    /// Bytes held by admitted exchanges; never above `settings.queue_bytes`.
+    queued: AtomicUsize,
+    /// No sensor address: refuse at admission.
+    down: AtomicBool,
+    /// Take nothing more, finish what is queued.
+    pub(crate) stopping: AtomicBool,
+    /// Leave at once.
+    pub(crate) abandon: AtomicBool,
+    /// `next` holds a new outlet.
+    changed: AtomicBool,
+    next: Mutex<Option<Option<Outlet>>>,
+}
+
+impl Shared {
+    fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            tally: Tally::default(),
+            queued: AtomicUsize::new(0),
+            down: AtomicBool::new(true),
+            stopping: AtomicBool::new(false),
+            abandon: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
+            next: Mutex::new(None),
+        }
+    }
+
+    /// The outlet set since the last call: `Some(None)` means there is no sensor any more.
+    pub(crate) fn take_change(&self) -> Option<Option<Outlet>> {
+        // The flag spares the thread the lock between any two exchanges.
+        if !self.changed.swap(false, SeqCst) {
+            return None;
+        }
+        self.lock_next().take()
+    }
+
+    fn lock_next(&self) -> MutexGuard<'_, Option<Option<Outlet>>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        let before = self.queued.fetch_add(bytes, Relaxed);
+        let fits = before
+            .checked_add(bytes)
+            .is_some_and(|after| after <= self.settings.queue_bytes);
+        if !fits {
+            self.queued.fetch_sub(bytes, Relaxed);
+        }
+        fits
+    }
+
+    fn counters(&self) -> Counters {
+        self.tally.snapshot(self.queued.load(Relaxed) as u64)
+    }
+}
+
+fn body_len(record: &Record) -> u64 {
+    let one = |m: &crate::record::Message| m.body_len.max(m.body.len() as u64);
+    one(&record.request) + record.response.as_ref().map_or(0, one)
+}
+
+/// Budget taken at admission, before anything is known: about what a small exchange holds. Offering corrects it.
+const ADMIT_COST: usize = 1024;
+/// Slots beyond those the byte budget can fill, for notices of closed connections.
+const SPARE_SLOTS: usize = 1024;

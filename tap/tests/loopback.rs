@@ -1,0 +1,295 @@
+//! The running tap over real sockets on the loopback interface, read by the receiver; every counter must balance.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tap::receive::{self, Heard, Receiver};
+use tap::{Counters, Message, Reason, Record, Running, Settings, Side, Tap, Verdict};
+
+fn record(connection: u64, target: &str, body: usize) -> Record {
+    let at = SystemTime::now();
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", HeaderValue::from_static("Bearer s3cret"));
+    let mut request = Message::request(
+        Method::POST,
+        target.to_owned(),
+        Some("orders".to_owned()),
+        headers,
+        at,
+    );
+    request.body = vec![b'x'; body];
+    request.body_len = body as u64;
+    request.complete = true;
+    let mut response = Message::response(StatusCode::OK, HeaderMap::new(), at);
+    response.complete = true;
+    Record {
+        connection,
+        client: SocketAddr::from(([10, 0, 0, 1], 30_000 + (connection % 10_000) as u16)),
+        server: SocketAddr::from(([10, 0, 0, 2], 8080)),
+        request,
+        response: Some(response),
+        started: at,
+        aborted: None,
+        verdict: Verdict::Allowed,
+        rule: None,
+        last: false,
+    }
+}
+
+fn sensor(address: &str) -> (UdpSocket, SocketAddr) {
+    let socket = receive::listen(address.parse().unwrap()).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Everything that comes until it is quiet.
+fn listen(socket: &UdpSocket) -> (usize, Vec<Heard>) {
+    let mut receiver = Receiver::new();
+    let mut buffer = [0; 65_536];
+    let (mut datagrams, mut heard) = (0, Vec::new());
+    while let Ok(length) = socket.recv(&mut buffer) {
+        datagrams += 1;
+        heard.extend(receiver.datagram(&buffer[..length]).unwrap());
+    }
+    (datagrams, heard)
+}
+
+fn start(sensor: Option<SocketAddr>) -> (Tap, Running) {
+    Tap::start(Settings::new("ids", sensor, 42)).unwrap()
+}
+
+/// The three equations of the counters.
+fn assert_balance(c: &Counters) {
+    assert_eq!(c.matched, c.mirrored + c.dropped_total(), "{c:?}");
+    assert_eq!(
+        c.body_seen,
+        c.body_mirrored + c.body_truncated + c.body_dropped,
+        "{c:?}"
+    );
+    assert_eq!(
+        c.packets_built,
+        c.packets_sent + c.send_errors_total(),
+        "{c:?}"
+    );
+    assert_eq!(c.queue_bytes, 0, "{c:?}");
+}
+
+fn copied_over(address: &str) {
+    let (socket, address) = sensor(address);
+    let (tap, running) = start(Some(address));
+    let listener = thread::spawn(move || listen(&socket));
+    for n in 0..50 {
+        let admission = tap.admit().unwrap();
+        tap.offer(
+            admission,
+            record(n % 5, &format!("/{n}?token=s3cret"), 2_000),
+        );
+    }
+    assert!(running.stop(Duration::from_secs(5)));
+    let (datagrams, heard) = listener.join().unwrap();
+    let counters = tap.counters();
+    assert_balance(&counters);
+    assert_eq!(
+        (counters.mirrored, counters.packets_sent),
+        (50, datagrams as u64)
+    );
+    assert_eq!((heard.len(), heard[0].vni), (100, 42));
+    assert_eq!(heard[0].start_line(), "POST /0?token=****** HTTP/1.1");
+    assert_eq!(heard[0].header("Authorization"), Some("*************"));
+    assert!(
+        heard
+            .iter()
+            .all(|m| m.complete && !m.to_string().contains("s3cret"))
+    );
+}
+
+#[test]
+fn exchanges_arrive_whole_and_without_secrets_over_ipv4() {
+    copied_over("127.0.0.1:0");
+}
+
+#[test]
+fn exchanges_arrive_whole_and_without_secrets_over_ipv6() {
+    copied_over("[::1]:0");
+}
+
+#[test]
+fn port_where_nobody_listens_loses_nothing_on_our_side() {
+    let (socket, address) = sensor("127.0.0.1:0");
+    drop(socket);
+    let (tap, running) = start(Some(address));
+    for n in 0..200 {
+        let admission = tap.admit().unwrap();
+        tap.offer(admission, record(n, "/", 3_000));
+    }
+    assert!(running.stop(Duration::from_secs(5)));
+    let counters = tap.counters();
+    assert_balance(&counters);
+    assert_eq!((counters.mirrored, counters.send_errors_total()), (200, 0));
+    assert!(counters.unreachable > 0);
+}
+
+#[test]
+fn refused_datagrams_are_counted_by_errno() {
+    // Broadcast without SO_BROADCAST is refused by every kernel.
+    let (tap, running) = start(Some("255.255.255.255:4789".parse().unwrap()));
+    for n in 0..20 {
+        tap.offer(tap.admit().unwrap(), record(n % 2, "/", 3_000));
+    }
+    assert!(running.stop(Duration::from_secs(5)));
+    let counters = tap.counters();
+    assert_balance(&counters);
+    assert_eq!(counters.send_errors, [("EACCES", counters.packets_built)]);
+    assert_eq!((counters.mirrored, counters.packets_sent), (20, 0));
+}
+
+#[test]
+fn full_queue_drops_whole_exchanges_and_counts_them() {
+    let (socket, address) = sensor("127.0.0.1:0");
+    let mut settings = Settings::new("ids", Some(address), 42);
+    settings.queue_bytes = 100_000;
+    // A slow tap: one batch in 20 ms.
+    settings.batch_gap = Duration::from_millis(20);
+    let (tap, running) = Tap::start(settings).unwrap();
+    let listener = thread::spawn(move || listen(&socket));
+    let workers: Vec<_> = (0..2)
+        .map(|worker| {
+            let tap = tap.clone();
+            thread::spawn(move || {
+                for n in 0..1_000u64 {
+                    if let Some(mut admission) = tap.admit() {
+                        if n % 3 == 0 {
+                            admission.reserve(5_000);
+                        }
+                        tap.offer(admission, record(worker * 1_000 + n, "/", 5_000));
+                    }
+                }
+            })
+        })
+        .collect();
+    workers
+        .into_iter()
+        .for_each(|worker| worker.join().unwrap());
+    assert!(running.stop(Duration::from_secs(10)));
+    let (datagrams, heard) = listener.join().unwrap();
+    let counters = tap.counters();
+    assert_balance(&counters);
+    assert_eq!(counters.matched, 2_000);
+    assert!(counters.dropped_for(Reason::QueueFull) > 0 && counters.mirrored > 0);
+    assert_eq!(
+        (counters.packets_sent, counters.mirrored * 2),
+        (datagrams as u64, heard.len() as u64)
+    );
+    assert!(heard.iter().all(|m| m.complete));
+}
+
+#[test]
+fn offering_never_waits_for_a_slow_tap() {
+    let (_socket, address) = sensor("127.0.0.1:0");
+    let mut settings = Settings::new("ids", Some(address), 42);
+    settings.batch_gap = Duration::from_secs(3);
+    let (tap, running) = Tap::start(settings).unwrap();
+    let begin = Instant::now();
+    for n in 0..5_000 {
+        if let Some(admission) = tap.admit() {
+            tap.offer(admission, record(n, "/", 100));
+        }
+    }
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert!(tap.counters().dropped_for(Reason::QueueFull) > 0);
+    running.stop(Duration::ZERO);
+}
+
+#[test]
+fn reasons_are_counted_where_they_arise() {
+    let (tap, running) = start(None);
+    assert!(tap.admit().is_none());
+    let (socket, address) = sensor("127.0.0.1:0");
+    tap.set_sensor(Some(address)).unwrap();
+    let listener = thread::spawn(move || listen(&socket));
+    drop(tap.admit().unwrap());
+    tap.admit().unwrap().refuse(Reason::RateCap);
+    tap.offer(tap.admit().unwrap(), record(1, "/a\r\nx: y", 7));
+    let mut not_an_exchange = record(1, "/", 7);
+    not_an_exchange.response = Some(not_an_exchange.request.clone());
+    tap.offer(tap.admit().unwrap(), not_an_exchange);
+    let mut greedy = tap.admit().unwrap();
+    assert!(!greedy.reserve(usize::MAX / 2) && !greedy.reserve(1));
+    tap.offer(greedy, record(1, "/", 7));
+    tap.offer(tap.admit().unwrap(), record(1, "/good", 7));
+    let late = tap.admit().unwrap();
+    assert!(running.stop(Duration::from_secs(5)));
+    tap.offer(late, record(1, "/late", 7));
+    assert!(tap.admit().is_none());
+    let counters = tap.counters();
+    assert_balance(&counters);
+    for (reason, count) in [
+        (Reason::TapDown, 1),
+        (Reason::Abandoned, 1),
+        (Reason::RateCap, 1),
+        (Reason::UnsafeHeader, 1),
+        (Reason::RedactError, 1),
+        (Reason::QueueFull, 1),
+        (Reason::Shutdown, 2),
+    ] {
+        assert_eq!(counters.dropped_for(reason), count, "{reason:?}");
+    }
+    let (_, heard) = listener.join().unwrap();
+    assert_eq!(
+        (counters.mirrored, heard[0].start_line()),
+        (1, "POST /good HTTP/1.1")
+    );
+}
+
+#[test]
+fn sensor_may_move_and_every_connection_ends_at_the_old_one() {
+    let (old, old_address) = sensor("127.0.0.1:0");
+    let (new, new_address) = sensor("[::1]:0");
+    let (tap, running) = start(Some(old_address));
+    tap.offer(tap.admit().unwrap(), record(1, "/old", 5_000));
+    let (datagrams, heard) = listen(&old);
+    // Handshake, four segments of the request, response, acknowledgement.
+    assert_eq!((datagrams, heard.len()), (3 + 4 + 1 + 1, 2));
+    tap.set_sensor(Some(new_address)).unwrap();
+    assert_eq!(listen(&old).0, 3, "FIN, FIN, ACK");
+    tap.offer(tap.admit().unwrap(), record(1, "/new", 5_000));
+    let (_, heard) = listen(&new);
+    assert_eq!(heard[0].start_line(), "POST /new HTTP/1.1");
+    assert!(running.stop(Duration::from_secs(5)));
+    assert_balance(&tap.counters());
+}
+
+#[test]
+fn aborted_exchange_and_closed_connection_are_told_apart() {
+    let (socket, address) = sensor("127.0.0.1:0");
+    let (tap, running) = start(Some(address));
+    let mut broken = record(1, "/broken", 10);
+    broken.response = None;
+    broken.aborted = Some(Side::Client);
+    tap.offer(tap.admit().unwrap(), broken);
+    tap.offer(tap.admit().unwrap(), record(2, "/closed", 10));
+    tap.closed(2);
+    let mut flags = Vec::new();
+    let mut buffer = [0; 2048];
+    while let Ok(length) = socket.recv(&mut buffer) {
+        assert!(length > 8 + 14 + 20 + 14);
+        flags.push(buffer[8 + 14 + 20 + 13]);
+    }
+    assert_eq!(flags.iter().filter(|f| **f & 4 != 0).count(), 1);
+    assert_eq!(flags.iter().filter(|f| **f & 1 != 0).count(), 2);
+    assert!(running.stop(Duration::from_secs(5)));
+}
+
+#[test]
+fn settings_no_packet_can_be_built_with_are_refused() {
+    assert!(Tap::start(Settings::new("ids", None, 1 << 24)).is_err());
+    let mut small = Settings::new("ids", None, 1);
+    small.mtu = 500;
+    assert!(Tap::start(small).is_err());
+}

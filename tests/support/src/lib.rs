@@ -1,0 +1,33 @@
+//! Shared parts of the black-box tests and of the bench: everything here stands outside the product and looks at it
+//! the way its users, its peers and its attackers do.
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | `scratch` `ports` `child` `tools` `root` `wait` | folders, free ports, processes that end with their test, found tools, rights, patience |
+//! | `pki` | certificates from `sekisho ca`, and the bad ones that only openssl would make |
+//! | `sidecar` `pair` | the built binary as a sidecar; the pair of the contract files |
+//! | `wire` `message` `load` | exact bytes over TCP, HTTP/1 messages as read, strict load |
+//! | `origin` `peers` `envoy` `nginx` | applications, clients and neighbours of other make |
+//! | `prometheus` | a scrape, read into numbers |
+//!
+//! A missing tool is a failed test with a sentence, never a skipped one.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
+
+pub mod child;
+pub mod envoy;
+pub mod load;
+pub mod message;
+pub mod nginx;
+pub mod origin;
+pub mod pair;
+pub mod peers;
+pub mod pki;
+pub mod ports;
+pub mod prometheus;
+pub mod root;
+pub mod scratch;
+pub mod sidecar;
+pub mod tools;
+pub mod wait;
+pub mod wire;

@@ -1,0 +1,220 @@
+//! A sensor: takes VXLAN datagrams, checks their eight bytes of header, and keeps the frames for tshark and tcpflow.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use support::child::run;
+use support::{tools, wait};
+
+/// The VNI of the contract's tap.
+const VNI: u32 = 42;
+
+type Frames = Arc<Mutex<Vec<(SystemTime, Vec<u8>)>>>;
+
+/// A listening sensor.
+pub(crate) struct Sensor {
+    frames: Frames,
+    stop: Arc<AtomicBool>,
+}
+
+impl Sensor {
+    pub(crate) fn start(addr: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(addr).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let frames = Frames::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (keeping, stopping) = (Arc::clone(&frames), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut datagram = vec![0; 65536];
+            while !stopping.load(Ordering::SeqCst) {
+                let Ok(length) = socket.recv(&mut datagram) else {
+                    continue;
+                };
+                keeping
+                    .lock()
+                    .unwrap()
+                    .push((SystemTime::now(), datagram[..length].to_vec()));
+            }
+        });
+        Self { frames, stop }
+    }
+
+    /// How many datagrams came so far.
+    pub(crate) fn count(&self) -> usize {
+        self.frames.lock().unwrap().len()
+    }
+
+    /// Waits until nothing more has come for a while, and writes all frames as a capture file.
+    pub(crate) fn settle(&self, dir: &Path) -> Copy {
+        let mut last = (self.count(), SystemTime::now());
+        wait::until("the copy to be complete", Duration::from_secs(60), || {
+            let now = self.count();
+            if now != last.0 {
+                last = (now, SystemTime::now());
+            }
+            (now > 0 && last.1.elapsed().unwrap() > Duration::from_secs(2)).then_some(())
+        });
+        let frames = self.frames.lock().unwrap();
+        for (_, datagram) in frames.iter() {
+            let vni = VNI.to_be_bytes();
+            // RFC 7348 section 5: the I flag, everything reserved zero, the VNI, a reserved byte.
+            assert_eq!(
+                datagram[..8],
+                [8, 0, 0, 0, vni[1], vni[2], vni[3], 0],
+                "a wrong VXLAN header"
+            );
+        }
+        let path = dir.join("tap.pcap");
+        std::fs::write(
+            &path,
+            pcap(frames.iter().map(|(at, datagram)| (*at, &datagram[8..]))),
+        )
+        .unwrap();
+        Copy {
+            path,
+            dir: dir.to_owned(),
+            packets: frames.len(),
+        }
+    }
+}
+
+impl Drop for Sensor {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A capture file in the classic format, link type Ethernet.
+fn pcap<'a>(frames: impl Iterator<Item = (SystemTime, &'a [u8])>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    for (at, frame) in frames {
+        let since = at.duration_since(UNIX_EPOCH).unwrap();
+        let length = u32::try_from(frame.len()).unwrap();
+        for word in [
+            u32::try_from(since.as_secs()).unwrap(),
+            since.subsec_micros(),
+            length,
+            length,
+        ] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.extend_from_slice(frame);
+    }
+    out
+}
+
+/// The copy as a capture file, and what tshark and tcpflow say about it.
+pub(crate) struct Copy {
+    path: PathBuf,
+    dir: PathBuf,
+    /// How many datagrams it holds.
+    pub(crate) packets: usize,
+}
+
+impl Copy {
+    /// From a file that somebody else captured.
+    pub(crate) fn of_file(path: PathBuf, dir: &Path) -> Self {
+        let mut copy = Self {
+            path,
+            dir: dir.to_owned(),
+            packets: 0,
+        };
+        copy.packets = copy.fields("frame", &["frame.number"]).len();
+        copy
+    }
+
+    /// tshark's values of `fields` for every packet that fits `filter`, tab between fields.
+    pub(crate) fn fields(&self, filter: &str, fields: &[&str]) -> Vec<String> {
+        let mut command = self.tshark();
+        command.args(["-Y", filter, "-T", "fields"]);
+        for field in fields {
+            command.args(["-e", field]);
+        }
+        run(&mut command).lines().map(str::to_owned).collect()
+    }
+
+    /// Panics if tshark finds a wrong checksum, a malformed packet, or anything odd about any TCP connection.
+    pub(crate) fn assert_faultless(&self) {
+        assert!(self.packets > 0);
+        let faults = "tcp.analysis.flags || _ws.malformed || _ws.short || ip.checksum.status == 0 || \
+                      tcp.checksum.status == 0 || _ws.expert.severity == error";
+        let mut tshark = self.tshark();
+        let found = run(tshark.args(["-Y", faults]));
+        assert!(found.is_empty(), "tshark finds fault:\n{found}");
+        // The filter above is worth something only if checksums were looked at: every packet has to say "good".
+        let checked = self
+            .fields(
+                "tcp.checksum.status == 1 && ip.checksum.status == 1",
+                &["frame.number"],
+            )
+            .len();
+        let tcp = self.fields("tcp", &["frame.number"]).len();
+        assert_eq!(
+            checked, tcp,
+            "{tcp} packets, of which {checked} have checked and good sums"
+        );
+        assert_eq!(tcp, self.packets, "the copy holds something that is no TCP");
+    }
+
+    /// Every request tshark reads out of the copy, as `METHOD target`.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.fields("http.request", &["http.request.method", "http.request.uri"])
+            .iter()
+            .map(|line| line.replace('\t', " "))
+            .collect()
+    }
+
+    /// Every response status tshark reads out of the copy.
+    pub(crate) fn statuses(&self) -> Vec<String> {
+        self.fields("http.response", &["http.response.code"])
+    }
+
+    /// The bytes of every direction of every connection, put together by tcpflow.
+    pub(crate) fn flows(&self) -> Vec<Vec<u8>> {
+        let out = self.dir.join("tap-flows");
+        let _ = std::fs::remove_dir_all(&out);
+        run(tools::system("tcpflow", "tcpflow")
+            .arg("-q")
+            .arg("-r")
+            .arg(&self.path)
+            .arg("-o")
+            .arg(&out));
+        let files = std::fs::read_dir(&out).unwrap().flatten();
+        files
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(|c: char| c.is_ascii_digit())
+            })
+            .map(|entry| std::fs::read(entry.path()).unwrap())
+            .collect()
+    }
+
+    /// Whether these bytes are in some flow.
+    pub(crate) fn shows(&self, bytes: &[u8]) -> bool {
+        self.flows()
+            .iter()
+            .any(|flow| flow.windows(bytes.len()).any(|window| window == bytes))
+    }
+
+    fn tshark(&self) -> std::process::Command {
+        let mut command = tools::system("tshark", "tshark");
+        command.arg("-r").arg(&self.path);
+        command.args([
+            "-o",
+            "tcp.check_checksum:TRUE",
+            "-o",
+            "ip.check_checksum:TRUE",
+        ]);
+        command
+    }
+}
