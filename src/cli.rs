@@ -10,7 +10,8 @@ pub(crate) const EXIT_FAILURE: u8 = 1;
 /// A drain ended by its deadline, with connections still open.
 pub(crate) const EXIT_DRAIN: u8 = 3;
 
-const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed · 2 the file or the command line is not valid · 3 the drain time ran out";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done · 1 failed · 2 the file or the command line is not valid · 3 the drain time ran out";
 
 /// A checkpoint for pods: SPIFFE mutual TLS, allow rules, and a decrypted copy of the traffic for an IDS.
 #[derive(Parser)]
@@ -89,7 +90,9 @@ pub(crate) enum Format {
 #[derive(Subcommand)]
 pub(crate) enum Ca {
     /// Make a new root in a folder
-    #[command(after_help = "Example:\n  sekisho ca init --dir ca --trust-domain example.org --passphrase-file pass.txt")]
+    #[command(
+        after_help = "Example:\n  sekisho ca init --dir ca --trust-domain example.org --passphrase-file pass.txt"
+    )]
     Init(CaInit),
     /// Issue a certificate for one SPIFFE ID
     #[command(

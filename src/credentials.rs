@@ -18,8 +18,9 @@ const LIMIT: u64 = 1024 * 1024;
 pub(crate) fn load(snapshot: &Snapshot, now: SystemTime) -> Result<Arc<Credentials>, String> {
     let IdentitySource::Files { cert, key, bundle } = &snapshot.identity;
     let (cert_pem, key_pem, bundle_pem) = (read(cert)?, read(key)?, read(bundle)?);
-    Credentials::from_pem(&cert_pem, &key_pem, &bundle_pem, &snapshot.workload, now)
-        .map_err(|error| format!("{error} (cert {}, key {}, bundle {})", cert.display(), key.display(), bundle.display()))
+    Credentials::from_pem(&cert_pem, &key_pem, &bundle_pem, &snapshot.workload, now).map_err(|error| {
+        format!("{error} (cert {}, key {}, bundle {})", cert.display(), key.display(), bundle.display())
+    })
 }
 
 /// The files that credentials are read from.

@@ -116,7 +116,7 @@ impl Watched {
 
     /// Reads again what changed.
     fn look(&mut self, proxy: &Proxy) {
-        let seen = files::look(&[self.config.clone()]);
+        let seen = files::look(std::slice::from_ref(&self.config));
         let credentials = files::look(&self.credential_paths);
         if seen != self.snapshot_seen || credentials != self.credentials_seen {
             self.reload(proxy);
@@ -126,7 +126,7 @@ impl Watched {
     /// Reads both again. What is not valid leaves the old in force.
     fn reload(&mut self, proxy: &Proxy) {
         // Looked at before reading: a change in between is seen next time.
-        self.snapshot_seen = files::look(&[self.config.clone()]);
+        self.snapshot_seen = files::look(std::slice::from_ref(&self.config));
         self.credentials_seen = files::look(&self.credential_paths);
         match config::load(&self.config) {
             Err(report) => rejected(proxy, &report),
@@ -146,7 +146,7 @@ impl Watched {
                     Ok(generation) => event("reloaded", json!({ "generation": generation, "digest": digest })),
                     Err(why) => {
                         event("reload_rejected", json!({ "detail": why }));
-                        proxy.reload_failed(json!([{ "severity": "error", "message": why }]));
+                        proxy.reload_refused(&why);
                     }
                 }
             }
@@ -155,9 +155,12 @@ impl Watched {
 }
 
 fn rejected(proxy: &Proxy, report: &Report) {
-    event("reload_rejected", json!({ "detail": "the file is not valid; the old one stays in force", "problems": report.problems.len() }));
+    event(
+        "reload_rejected",
+        json!({ "detail": "the file is not valid; the old one stays in force", "problems": report.problems.len() }),
+    );
     eprint!("{}", report.render(false));
-    proxy.reload_failed(report.to_json()["problems"].take());
+    proxy.reload_failed(report);
 }
 
 fn credentials_failed(proxy: &Proxy, why: String) {

@@ -20,92 +20,34 @@ const ROOMS: [(&str, &[&str]); 6] = [
 /// Crates of others that belong to some rooms alone, and why.
 const FENCED: [(&str, &[&str], &str); 12] = [
     ("rcgen", &["ca"], "only the CA writes certificates"),
-    (
-        "x509-parser",
-        &["identity", "ca"],
-        "two readers of hostile DER are enough",
-    ),
+    ("x509-parser", &["identity", "ca"], "two readers of hostile DER are enough"),
     ("rustls", &["identity", "ca", "proxy"], "TLS and its keys"),
     ("tokio-rustls", &["proxy"], "TLS over sockets"),
     ("webpki", &["identity"], "one path builder"),
-    (
-        "tokio",
-        &["proxy", "."],
-        "everything that decides is synchronous",
-    ),
+    ("tokio", &["proxy", "."], "everything that decides is synchronous"),
     ("hyper", &["proxy"], "one HTTP engine"),
     ("hyper-util", &["proxy"], "one HTTP engine"),
     ("h2", &["proxy"], "one HTTP engine"),
     ("toml", &["config"], "one place where text becomes meaning"),
     ("clap", &["."], "one command line"),
-    (
-        "annotate-snippets",
-        &["config"],
-        "one place that shows diagnostics",
-    ),
+    ("annotate-snippets", &["config"], "one place that shows diagnostics"),
 ];
 
 /// What a room must not reach for, by the text of a path.
 const SILENT: [(&str, &[&str]); 5] = [
-    (
-        "identity",
-        &[
-            "std::fs",
-            "TcpStream",
-            "TcpListener",
-            "UdpSocket",
-            "SystemTime::now",
-            "Instant::now",
-        ],
-    ),
-    (
-        "policy",
-        &[
-            "std::fs",
-            "TcpStream",
-            "TcpListener",
-            "UdpSocket",
-            "SystemTime::now",
-            "Instant::now",
-            "toml::",
-        ],
-    ),
-    (
-        "config",
-        &[
-            "TcpStream",
-            "TcpListener",
-            "UdpSocket",
-            "tokio::",
-            "rustls::",
-        ],
-    ),
-    (
-        "ca",
-        &[
-            "TcpStream",
-            "TcpListener",
-            "UdpSocket",
-            "hyper::",
-            "tokio::",
-        ],
-    ),
-    (
-        "tap",
-        &["TcpStream", "TcpListener", "tokio::", "rustls::", "hyper::"],
-    ),
+    ("identity", &["std::fs", "TcpStream", "TcpListener", "UdpSocket", "SystemTime::now", "Instant::now"]),
+    ("policy", &["std::fs", "TcpStream", "TcpListener", "UdpSocket", "SystemTime::now", "Instant::now", "toml::"]),
+    ("config", &["TcpStream", "TcpListener", "UdpSocket", "tokio::", "rustls::"]),
+    ("ca", &["TcpStream", "TcpListener", "UdpSocket", "hyper::", "tokio::"]),
+    ("tap", &["TcpStream", "TcpListener", "tokio::", "rustls::", "hyper::"]),
 ];
 
 #[test]
 fn every_room_depends_only_on_the_rooms_it_may() {
     for (room, allowed) in ROOMS {
         for dependency in dependencies(room) {
-            let ours = ROOMS.iter().any(|(name, _)| *name == dependency)
-                || dependency.starts_with("sekisho");
-            assert!(
-                !ours || allowed.contains(&dependency.as_str()),
-                "{room}/Cargo.toml depends on {dependency}"
-            );
+            let ours = ROOMS.iter().any(|(name, _)| *name == dependency) || dependency.starts_with("sekisho");
+            assert!(!ours || allowed.contains(&dependency.as_str()), "{room}/Cargo.toml depends on {dependency}");
         }
     }
 }
@@ -115,14 +57,9 @@ fn every_use_line_keeps_the_directions() {
     for (room, allowed) in ROOMS {
         for (file, text) in sources(room) {
             for (other, _) in ROOMS {
-                let reached = code(&text)
-                    .any(|line| line.trim_start().starts_with(&format!("use {other}::")));
+                let reached = code(&text).any(|line| line.trim_start().starts_with(&format!("use {other}::")));
                 let own = other == room || has_module(room, other);
-                assert!(
-                    !reached || own || allowed.contains(&other),
-                    "{} uses {other}",
-                    file.display()
-                );
+                assert!(!reached || own || allowed.contains(&other), "{} uses {other}", file.display());
             }
         }
     }
@@ -133,10 +70,7 @@ fn a_fenced_crate_is_used_only_where_it_belongs() {
     for (name, rooms, reason) in FENCED {
         for room in ROOMS.iter().map(|(room, _)| *room).chain(["."]) {
             let used = dependencies(room).contains(name);
-            assert!(
-                !used || rooms.contains(&room),
-                "{room}/Cargo.toml depends on {name}: {reason}"
-            );
+            assert!(!used || rooms.contains(&room), "{room}/Cargo.toml depends on {name}: {reason}");
         }
     }
 }
@@ -147,12 +81,7 @@ fn rooms_that_decide_have_no_sockets_and_no_clock() {
         for (file, text) in sources(room) {
             for line in code(&text) {
                 for word in forbidden {
-                    assert!(
-                        !line.contains(word),
-                        "{} reaches for {word}: {}",
-                        file.display(),
-                        line.trim()
-                    );
+                    assert!(!line.contains(word), "{} reaches for {word}: {}", file.display(), line.trim());
                 }
             }
         }
@@ -167,11 +96,7 @@ fn unsafe_code_lives_in_one_file() {
                 continue;
             }
             for line in code(&text) {
-                assert!(
-                    !line.contains("unsafe {") && !line.contains("allow(unsafe_code)"),
-                    "{}",
-                    file.display()
-                );
+                assert!(!line.contains("unsafe {") && !line.contains("allow(unsafe_code)"), "{}", file.display());
             }
         }
     }
@@ -180,18 +105,12 @@ fn unsafe_code_lives_in_one_file() {
 #[test]
 fn every_file_says_first_what_it_is_for() {
     let mut files: Vec<PathBuf> = Vec::new();
-    for folder in [
-        "src", "identity", "policy", "config", "ca", "tap", "proxy", "tests", "benches",
-    ] {
+    for folder in ["src", "identity", "policy", "config", "ca", "tap", "proxy", "tests", "benches"] {
         collect(&root().join(folder), &mut files);
     }
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
-        assert!(
-            text.starts_with("//! "),
-            "{} does not begin with //!",
-            file.display()
-        );
+        assert!(text.starts_with("//! "), "{} does not begin with //!", file.display());
     }
 }
 
@@ -200,10 +119,7 @@ fn every_dependency_says_why_it_is_there() {
     let text = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let (_, table) = text.split_once("[workspace.dependencies]").unwrap();
     let (table, _) = table.split_once("\n[").unwrap();
-    for line in table
-        .lines()
-        .filter(|line| line.contains('=') && !line.starts_with('#') && !line.contains("path ="))
-    {
+    for line in table.lines().filter(|line| line.contains('=') && !line.starts_with('#') && !line.contains("path =")) {
         assert!(line.contains(" # "), "no reason beside {line}");
     }
 }
@@ -227,17 +143,12 @@ fn sources(room: &str) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     collect(&root().join(room).join("src"), &mut files);
     assert!(!files.is_empty(), "{room} has no sources");
-    files
-        .into_iter()
-        .map(|file| (file.clone(), std::fs::read_to_string(file).unwrap()))
-        .collect()
+    files.into_iter().map(|file| (file.clone(), std::fs::read_to_string(file).unwrap())).collect()
 }
 
 /// The lines before the unit tests, without comments: tests may open files and ask the clock.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .take_while(|line| !line.starts_with("mod tests"))
-        .filter(|line| !line.trim_start().starts_with("//"))
+    text.lines().take_while(|line| !line.starts_with("mod tests")).filter(|line| !line.trim_start().starts_with("//"))
 }
 
 /// Whether a crate has a room of the same name inside, which `use` lines may mean instead.

@@ -33,8 +33,7 @@ impl Authority {
     pub fn init(trust_domain: &TrustDomain, now: SystemTime) -> Result<Self, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let validity = Validity::starting(now, ROOT_LIFETIME)?;
-        let root =
-            profile::signing(CaKind::Root, trust_domain, &key, validity)?.self_signed(&key)?;
+        let root = profile::signing(CaKind::Root, trust_domain, &key, validity)?.self_signed(&key)?;
         Self::assemble(trust_domain.clone(), root.pem(), key, now)
     }
 
@@ -66,16 +65,10 @@ impl Authority {
     /// Makes an issuer: a new key, certified for seven days or as long as the root lasts, never written down.
     pub fn intermediate(&self, now: SystemTime) -> Result<Issuer, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let validity =
-            Validity::starting(now, INTERMEDIATE_LIFETIME)?.within(self.validity, now)?;
+        let validity = Validity::starting(now, INTERMEDIATE_LIFETIME)?.within(self.validity, now)?;
         let params = profile::signing(CaKind::Intermediate, &self.trust_domain, &key, validity)?;
-        let root = self
-            .bundle
-            .roots()
-            .first()
-            .ok_or(CaError::RootKeyMismatch)?;
-        let certificate =
-            params.signed_by(&key, &rcgen::Issuer::from_ca_cert_der(root, &self.key)?)?;
+        let root = self.bundle.roots().first().ok_or(CaError::RootKeyMismatch)?;
+        let certificate = params.signed_by(&key, &rcgen::Issuer::from_ca_cert_der(root, &self.key)?)?;
         check_signature(certificate.der(), &self.key.subject_public_key_info())?;
         Ok(Issuer::new(
             self.trust_domain.clone(),
@@ -101,19 +94,12 @@ impl Authority {
         self.validity.not_after
     }
 
-    fn assemble(
-        trust_domain: TrustDomain,
-        root_pem: String,
-        key: KeyPair,
-        now: SystemTime,
-    ) -> Result<Self, CaError> {
-        let bundle =
-            Bundle::from_pem(trust_domain.clone(), root_pem.as_bytes()).map_err(CaError::Root)?;
+    fn assemble(trust_domain: TrustDomain, root_pem: String, key: KeyPair, now: SystemTime) -> Result<Self, CaError> {
+        let bundle = Bundle::from_pem(trust_domain.clone(), root_pem.as_bytes()).map_err(CaError::Root)?;
         let [root] = bundle.roots() else {
             return Err(CaError::RootKeyMismatch);
         };
-        let (_, certificate) =
-            X509Certificate::from_der(root).map_err(|_| CaError::RootKeyMismatch)?;
+        let (_, certificate) = X509Certificate::from_der(root).map_err(|_| CaError::RootKeyMismatch)?;
         if certificate.public_key().raw != key.subject_public_key_info() {
             return Err(CaError::RootKeyMismatch);
         }
@@ -125,13 +111,7 @@ impl Authority {
             not_after: time(certificate.validity().not_after),
         };
         validity.check(now)?;
-        Ok(Self {
-            trust_domain,
-            root_pem,
-            bundle,
-            key,
-            validity,
-        })
+        Ok(Self { trust_domain, root_pem, bundle, key, validity })
     }
 }
 
@@ -147,8 +127,8 @@ impl std::fmt::Debug for Authority {
 /// Verifies a CA certificate's signature with its issuer's key. A faulty signature of a root or intermediate
 /// would otherwise be found by every peer at once.
 fn check_signature(der: &[u8], issuer_spki: &[u8]) -> Result<(), CaError> {
-    let (_, certificate) = X509Certificate::from_der(der)
-        .map_err(|_| CaError::LintMismatch("the encoding of a CA certificate"))?;
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|_| CaError::LintMismatch("the encoding of a CA certificate"))?;
     let issuer = PublicKey::from_spki(issuer_spki).map_err(CaError::Key)?;
     let holds = signature::verify(
         &issuer,
@@ -156,11 +136,7 @@ fn check_signature(der: &[u8], issuer_spki: &[u8]) -> Result<(), CaError> {
         certificate.tbs_certificate.as_ref(),
         &certificate.signature_value.data,
     );
-    if holds {
-        Ok(())
-    } else {
-        Err(CaError::LintMismatch("the signature of a CA certificate"))
-    }
+    if holds { Ok(()) } else { Err(CaError::LintMismatch("the signature of a CA certificate")) }
 }
 
 fn time(time: ASN1Time) -> SystemTime {
@@ -195,14 +171,10 @@ mod tests {
         assert!(usage.critical && usage.value.key_cert_sign() && usage.value.crl_sign());
         assert!(!usage.value.digital_signature());
         let names = root.subject_alternative_name().unwrap().unwrap();
-        assert_eq!(
-            names.value.general_names,
-            [GeneralName::URI("spiffe://example.org")]
+        assert_eq!(names.value.general_names, [GeneralName::URI("spiffe://example.org")]);
+        assert!(
+            root.extensions().iter().any(|e| matches!(e.parsed_extension(), ParsedExtension::SubjectKeyIdentifier(_)))
         );
-        assert!(root.extensions().iter().any(|e| matches!(
-            e.parsed_extension(),
-            ParsedExtension::SubjectKeyIdentifier(_)
-        )));
         assert!(root.name_constraints().unwrap().is_none());
         assert!(root.extended_key_usage().unwrap().is_none());
         let life = authority.not_after().duration_since(now()).unwrap();
@@ -232,10 +204,7 @@ mod tests {
             assert_eq!(back.root_pem(), authority.root_pem());
             assert_eq!(back.trust_domain(), authority.trust_domain());
             back.intermediate(now()).unwrap();
-            assert!(matches!(
-                authority.save(dir.path(), passphrase),
-                Err(CaError::Exists(_))
-            ));
+            assert!(matches!(authority.save(dir.path(), passphrase), Err(CaError::Exists(_))));
         }
     }
 
@@ -243,10 +212,7 @@ mod tests {
     fn a_wrong_passphrase_never_yields_an_authority() {
         let dir = tempfile::tempdir().unwrap();
         found().save(dir.path(), Some(b"right")).unwrap();
-        assert!(matches!(
-            Authority::load(dir.path(), Some(b"wrong"), now()),
-            Err(CaError::PassphraseWrong)
-        ));
+        assert!(matches!(Authority::load(dir.path(), Some(b"wrong"), now()), Err(CaError::PassphraseWrong)));
     }
 
     #[test]
@@ -255,10 +221,7 @@ mod tests {
         found().save(ours.path(), None).unwrap();
         found().save(theirs.path(), None).unwrap();
         fs::copy(theirs.path().join("root.pem"), ours.path().join("root.pem")).unwrap();
-        assert!(matches!(
-            Authority::load(ours.path(), None, now()),
-            Err(CaError::RootKeyMismatch)
-        ));
+        assert!(matches!(Authority::load(ours.path(), None, now()), Err(CaError::RootKeyMismatch)));
     }
 
     #[test]
@@ -266,15 +229,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let authority = found();
         authority.save(dir.path(), None).unwrap();
-        fs::write(
-            dir.path().join("ca.json"),
-            r#"{"schema":1,"trust_domain":"example.com"}"#,
-        )
-        .unwrap();
-        assert!(matches!(
-            Authority::load(dir.path(), None, now()),
-            Err(CaError::Root(_))
-        ));
+        fs::write(dir.path().join("ca.json"), r#"{"schema":1,"trust_domain":"example.com"}"#).unwrap();
+        assert!(matches!(Authority::load(dir.path(), None, now()), Err(CaError::Root(_))));
     }
 
     #[test]
@@ -283,32 +239,18 @@ mod tests {
         let authority = found();
         authority.save(dir.path(), None).unwrap();
         let early = now() - Duration::from_secs(61);
-        assert!(matches!(
-            Authority::load(dir.path(), None, early),
-            Err(CaError::NotYetValid(_))
-        ));
+        assert!(matches!(Authority::load(dir.path(), None, early), Err(CaError::NotYetValid(_))));
         let late = authority.not_after() + Duration::from_secs(1);
-        assert!(matches!(
-            Authority::load(dir.path(), None, late),
-            Err(CaError::Expired(_))
-        ));
-        assert!(matches!(
-            authority.intermediate(late),
-            Err(CaError::Expired(_))
-        ));
+        assert!(matches!(Authority::load(dir.path(), None, late), Err(CaError::Expired(_))));
+        assert!(matches!(authority.intermediate(late), Err(CaError::Expired(_))));
     }
 
     #[test]
     fn an_intermediate_near_the_end_of_its_root_is_clamped_then_refused() {
         let authority = found();
         let day = Duration::from_secs(24 * 3600);
-        let issuer = authority
-            .intermediate(authority.not_after() - 3 * day)
-            .unwrap();
+        let issuer = authority.intermediate(authority.not_after() - 3 * day).unwrap();
         assert_eq!(issuer.not_after(), authority.not_after());
-        assert!(matches!(
-            authority.intermediate(authority.not_after() - day / 2),
-            Err(CaError::TooShort { .. })
-        ));
+        assert!(matches!(authority.intermediate(authority.not_after() - day / 2), Err(CaError::TooShort { .. })));
     }
 }

@@ -23,8 +23,7 @@ pub fn parse_csr(csr: &[u8], id: &SpiffeId) -> Result<Vec<u8>, CsrError> {
         return Err(CsrError::TooLarge);
     }
     let der = decode(csr)?;
-    let (rest, request) =
-        X509CertificationRequest::from_der(&der).map_err(|_| CsrError::Malformed)?;
+    let (rest, request) = X509CertificationRequest::from_der(&der).map_err(|_| CsrError::Malformed)?;
     if !rest.is_empty() {
         return Err(CsrError::Malformed);
     }
@@ -75,17 +74,14 @@ impl fmt::Display for CsrError {
             Self::TooLarge => write!(f, "the request is larger than {MAX_CSR} bytes"),
             Self::Malformed => f.write_str("the request is not well-formed PKCS #10 (RFC 2986 §4)"),
             Self::Key(error) => write!(f, "the public key of the request {error}"),
-            Self::Signature => f.write_str(
-                "the signature of the request does not verify with its own key (RFC 2986 §3)",
-            ),
-            Self::OtherName(name) => write!(
-                f,
-                "the request asks for the name {name:?}; leave names out, they come from attestation"
-            ),
-            Self::CaRights => f.write_str("the request asks for the rights of a CA"),
-            Self::CriticalExtension => {
-                f.write_str("the request asks for a critical extension that is not known here")
+            Self::Signature => {
+                f.write_str("the signature of the request does not verify with its own key (RFC 2986 §3)")
             }
+            Self::OtherName(name) => {
+                write!(f, "the request asks for the name {name:?}; leave names out, they come from attestation")
+            }
+            Self::CaRights => f.write_str("the request asks for the rights of a CA"),
+            Self::CriticalExtension => f.write_str("the request asks for a critical extension that is not known here"),
         }
     }
 }
@@ -99,12 +95,7 @@ fn decode(csr: &[u8]) -> Result<Vec<u8>, CsrError> {
     }
     let mut sections = pem::parse_many(csr).map_err(|_| CsrError::Malformed)?;
     match (sections.pop(), sections.is_empty()) {
-        (Some(section), true)
-            if matches!(
-                section.tag(),
-                "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST"
-            ) =>
-        {
+        (Some(section), true) if matches!(section.tag(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") => {
             Ok(section.into_contents())
         }
         _ => Err(CsrError::Malformed),
@@ -130,18 +121,14 @@ fn check_attributes(request: &X509CertificationRequest<'_>, id: &SpiffeId) -> Re
 fn check_extension(extension: &X509Extension<'_>, id: &SpiffeId) -> Result<(), CsrError> {
     match extension.parsed_extension() {
         ParsedExtension::BasicConstraints(constraints) if constraints.ca => Err(CsrError::CaRights),
-        ParsedExtension::KeyUsage(usage) if usage.key_cert_sign() || usage.crl_sign() => {
-            Err(CsrError::CaRights)
+        ParsedExtension::KeyUsage(usage) if usage.key_cert_sign() || usage.crl_sign() => Err(CsrError::CaRights),
+        ParsedExtension::BasicConstraints(_) | ParsedExtension::KeyUsage(_) | ParsedExtension::ExtendedKeyUsage(_) => {
+            Ok(())
         }
-        ParsedExtension::BasicConstraints(_)
-        | ParsedExtension::KeyUsage(_)
-        | ParsedExtension::ExtendedKeyUsage(_) => Ok(()),
-        ParsedExtension::SubjectAlternativeName(names) => {
-            names.general_names.iter().try_for_each(|name| match name {
-                GeneralName::URI(uri) if *uri == id.as_str() => Ok(()),
-                other => Err(CsrError::OtherName(other.to_string())),
-            })
-        }
+        ParsedExtension::SubjectAlternativeName(names) => names.general_names.iter().try_for_each(|name| match name {
+            GeneralName::URI(uri) if *uri == id.as_str() => Ok(()),
+            other => Err(CsrError::OtherName(other.to_string())),
+        }),
         ParsedExtension::ParseError { .. } => Err(CsrError::Malformed),
         _ if extension.critical => Err(CsrError::CriticalExtension),
         // Not copied, so harmless; OpenSSL adds a subject key identifier of its own accord.
@@ -150,10 +137,7 @@ fn check_extension(extension: &X509Extension<'_>, id: &SpiffeId) -> Result<(), C
 }
 
 /// Proof of possession: the request is signed by the key it is for.
-fn check_possession(
-    request: &X509CertificationRequest<'_>,
-    key: &PublicKey<'_>,
-) -> Result<(), CsrError> {
+fn check_possession(request: &X509CertificationRequest<'_>, key: &PublicKey<'_>) -> Result<(), CsrError> {
     let holds = request.signature_value.unused_bits == 0
         && signature::verify(
             key,
@@ -161,11 +145,7 @@ fn check_possession(
             request.certification_request_info.raw,
             &request.signature_value.data,
         );
-    if holds {
-        Ok(())
-    } else {
-        Err(CsrError::Signature)
-    }
+    if holds { Ok(()) } else { Err(CsrError::Signature) }
 }
 
 /// Real requests are below 2 KiB; with RSA-8192 they stay below 4.
@@ -179,8 +159,7 @@ const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0
 mod tests {
     use super::*;
     use rcgen::{
-        BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, KeyUsagePurpose,
-        PublicKeyData, SanType,
+        BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
     };
 
     const ID: &str = "spiffe://example.org/ns/shop/sa/web";
@@ -218,15 +197,10 @@ mod tests {
             &rcgen::PKCS_RSA_SHA256,
         ] {
             let key = KeyPair::generate_for(algorithm).unwrap();
-            let request = CertificateParams::default()
-                .serialize_request(&key)
-                .unwrap();
+            let request = CertificateParams::default().serialize_request(&key).unwrap();
             let spki = key.subject_public_key_info();
             assert_eq!(parse_csr(request.der(), &id()).unwrap(), spki);
-            assert_eq!(
-                parse_csr(request.pem().unwrap().as_bytes(), &id()).unwrap(),
-                spki
-            );
+            assert_eq!(parse_csr(request.pem().unwrap().as_bytes(), &id()).unwrap(), spki);
         }
     }
 
@@ -235,14 +209,8 @@ mod tests {
         assert_eq!(judge(|_| {}), "accepted");
         assert_eq!(judge(|p| p.subject_alt_names = vec![uri(ID)]), "accepted");
         let other = "spiffe://example.org/ns/shop/sa/db";
-        assert_eq!(
-            judge(|p| p.subject_alt_names = vec![uri(other)]),
-            "csr_other_name"
-        );
-        assert_eq!(
-            judge(|p| p.subject_alt_names = vec![uri(ID), uri(other)]),
-            "csr_other_name"
-        );
+        assert_eq!(judge(|p| p.subject_alt_names = vec![uri(other)]), "csr_other_name");
+        assert_eq!(judge(|p| p.subject_alt_names = vec![uri(ID), uri(other)]), "csr_other_name");
         assert_eq!(
             judge(|p| {
                 let dns = SanType::DnsName("web.shop.svc".try_into().unwrap());
@@ -254,19 +222,10 @@ mod tests {
 
     #[test]
     fn the_rights_of_a_ca_are_refused() {
-        assert_eq!(
-            judge(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
-            "csr_ca_rights"
-        );
-        assert_eq!(
-            judge(|p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign]),
-            "csr_ca_rights"
-        );
+        assert_eq!(judge(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "csr_ca_rights");
+        assert_eq!(judge(|p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign]), "csr_ca_rights");
         assert_eq!(judge(|p| p.is_ca = IsCa::ExplicitNoCa), "accepted");
-        assert_eq!(
-            judge(|p| p.key_usages = vec![KeyUsagePurpose::DigitalSignature]),
-            "accepted"
-        );
+        assert_eq!(judge(|p| p.key_usages = vec![KeyUsagePurpose::DigitalSignature]), "accepted");
     }
 
     #[test]
@@ -292,10 +251,7 @@ mod tests {
         let (der, key) = request(|_| {});
         let spki = key.subject_public_key_info();
         let other = KeyPair::generate().unwrap().subject_public_key_info();
-        let at = der
-            .windows(spki.len())
-            .position(|window| window == spki)
-            .unwrap();
+        let at = der.windows(spki.len()).position(|window| window == spki).unwrap();
         let mut forged = der;
         forged[at..at + other.len()].copy_from_slice(&other);
         assert_eq!(parse_csr(&forged, &id()), Err(CsrError::Signature));
@@ -305,20 +261,14 @@ mod tests {
     fn a_point_off_its_curve_is_refused() {
         let (mut der, key) = request(|_| {});
         let spki = key.subject_public_key_info();
-        let at = der
-            .windows(spki.len())
-            .position(|window| window == spki)
-            .unwrap();
+        let at = der.windows(spki.len()).position(|window| window == spki).unwrap();
         der[at + spki.len() - 1] ^= 1;
         assert_eq!(parse_csr(&der, &id()), Err(CsrError::Signature));
     }
 
     #[test]
     fn size_and_structure_come_first() {
-        assert_eq!(
-            parse_csr(&vec![0x30; 100_000], &id()),
-            Err(CsrError::TooLarge)
-        );
+        assert_eq!(parse_csr(&vec![0x30; 100_000], &id()), Err(CsrError::TooLarge));
         assert_eq!(parse_csr(b"", &id()), Err(CsrError::Malformed));
         assert_eq!(parse_csr(b"junk", &id()), Err(CsrError::Malformed));
         let (der, _) = request(|_| {});
@@ -328,10 +278,7 @@ mod tests {
         let trailing = [&der[..], &[0]].concat();
         assert_eq!(parse_csr(&trailing, &id()), Err(CsrError::Malformed));
         let text = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", der.clone()));
-        assert_eq!(
-            parse_csr(text.repeat(2).as_bytes(), &id()),
-            Err(CsrError::Malformed)
-        );
+        assert_eq!(parse_csr(text.repeat(2).as_bytes(), &id()), Err(CsrError::Malformed));
         let text = pem::encode(&pem::Pem::new("CERTIFICATE", der));
         assert_eq!(parse_csr(text.as_bytes(), &id()), Err(CsrError::Malformed));
     }

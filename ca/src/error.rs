@@ -86,11 +86,9 @@ impl fmt::Display for CaError {
             Self::Io { verb, path, error } => {
                 write!(f, "cannot {verb} {}: {error}", path.display())
             }
-            Self::Exists(path) => write!(
-                f,
-                "{} is already there; a CA is never overwritten, choose another folder",
-                path.display()
-            ),
+            Self::Exists(path) => {
+                write!(f, "{} is already there; a CA is never overwritten, choose another folder", path.display())
+            }
             Self::KeyFileMode { path, mode } => write!(
                 f,
                 "{} has mode {mode:04o}: others could read the root key; run `chmod 600` on it, and treat the key as known if others had access",
@@ -101,22 +99,16 @@ impl fmt::Display for CaError {
             }
             Self::Malformed { path, detail } => write!(f, "{} {detail}", path.display()),
             Self::PassphraseNeeded => f.write_str("the root key is encrypted; give its passphrase"),
-            Self::PassphraseUnused => {
-                f.write_str("a passphrase was given, but the root key is not encrypted")
-            }
+            Self::PassphraseUnused => f.write_str("a passphrase was given, but the root key is not encrypted"),
             Self::PassphraseWrong => {
                 f.write_str("the passphrase does not open the root key, or the key file is damaged")
             }
             Self::PassphraseEmpty => f.write_str("the passphrase is empty"),
             Self::Root(error) => write!(f, "root.pem {error}"),
-            Self::RootKeyMismatch => {
-                f.write_str("the root key does not belong to the root certificate")
+            Self::RootKeyMismatch => f.write_str("the root key does not belong to the root certificate"),
+            Self::NotYetValid(from) => {
+                write!(f, "the CA's certificate is valid only from {} on; is the clock right?", Utc(*from))
             }
-            Self::NotYetValid(from) => write!(
-                f,
-                "the CA's certificate is valid only from {} on; is the clock right?",
-                Utc(*from)
-            ),
             Self::Expired(until) => write!(f, "the CA's certificate expired at {}", Utc(*until)),
             Self::TooShort { chain_ends } => write!(
                 f,
@@ -124,22 +116,15 @@ impl fmt::Display for CaError {
                 Utc(*chain_ends)
             ),
             Self::ZeroTtl => f.write_str("the lifetime is shorter than one second"),
-            Self::OtherDomain { id, trust_domain } => write!(
-                f,
-                "`{id}` is not in trust domain `{trust_domain}`, the only one this CA speaks for"
-            ),
-            Self::NoPath(id) => write!(
-                f,
-                "`{id}` has no path; a leaf names a workload (X509-SVID §5.2)"
-            ),
+            Self::OtherDomain { id, trust_domain } => {
+                write!(f, "`{id}` is not in trust domain `{trust_domain}`, the only one this CA speaks for")
+            }
+            Self::NoPath(id) => write!(f, "`{id}` has no path; a leaf names a workload (X509-SVID §5.2)"),
             Self::Key(error) => write!(f, "the public key {error}"),
             Self::InvalidKey => f.write_str("the public key is not a valid key of its kind"),
             Self::Lint(error) => write!(f, "refused to release what was made: {error}"),
             Self::LintMismatch(what) => {
-                write!(
-                    f,
-                    "refused to release what was made: {what} differs from the request"
-                )
+                write!(f, "refused to release what was made: {what} differs from the request")
             }
             Self::Crypto(detail) => write!(f, "the crypto library failed: {detail}"),
         }
@@ -159,10 +144,7 @@ struct Utc(SystemTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self
-            .0
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = self.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         let Ok(t) = time::OffsetDateTime::from_unix_timestamp(seconds) else {
             return f.write_str("a time beyond the calendar");

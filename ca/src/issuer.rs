@@ -42,13 +42,7 @@ impl Issuer {
         signer: rcgen::Issuer<'static, KeyPair>,
         validity: Validity,
     ) -> Self {
-        Self {
-            trust_domain,
-            bundle,
-            certificate,
-            signer,
-            validity,
-        }
+        Self { trust_domain, bundle, certificate, signer, validity }
     }
 
     /// Issues a leaf for `id` and the DER SubjectPublicKeyInfo of its holder, valid for `ttl` from `now`, cut to
@@ -66,11 +60,7 @@ impl Issuer {
         let key = SubjectPublicKeyInfo::from_der(public_key_spki_der)?;
         let leaf = profile::leaf(id, validity)?.signed_by(&key, &self.signer)?;
         let serial = self.lint(&leaf, id, public_key_spki_der, validity, now)?;
-        Ok(Issued {
-            chain_pem: leaf.pem() + &self.certificate.pem(),
-            serial,
-            not_after: validity.not_after,
-        })
+        Ok(Issued { chain_pem: leaf.pem() + &self.certificate.pem(), serial, not_after: validity.not_after })
     }
 
     /// Makes a P-256 key and issues a leaf for it; returns the key as PKCS #8 PEM. For workloads that cannot
@@ -93,10 +83,7 @@ impl Issuer {
 
     fn check_name(&self, id: &SpiffeId) -> Result<(), CaError> {
         if id.trust_domain() != self.trust_domain.as_str() {
-            return Err(CaError::OtherDomain {
-                id: id.clone(),
-                trust_domain: self.trust_domain.as_str().to_owned(),
-            });
+            return Err(CaError::OtherDomain { id: id.clone(), trust_domain: self.trust_domain.as_str().to_owned() });
         }
         if id.path().is_empty() {
             return Err(CaError::NoPath(id.clone()));
@@ -122,11 +109,9 @@ impl Issuer {
         now: SystemTime,
     ) -> Result<String, CaError> {
         let chain: [CertificateDer<'_>; 2] = [leaf.der().clone(), self.certificate.der().clone()];
-        let svid =
-            identity::verify(&chain, &self.bundle, Usage::Client, now).map_err(CaError::Lint)?;
+        let svid = identity::verify(&chain, &self.bundle, Usage::Client, now).map_err(CaError::Lint)?;
         identity::verify(&chain, &self.bundle, Usage::Server, now).map_err(CaError::Lint)?;
-        let (_, parsed) = X509Certificate::from_der(leaf.der())
-            .map_err(|_| CaError::LintMismatch("the encoding"))?;
+        let (_, parsed) = X509Certificate::from_der(leaf.der()).map_err(|_| CaError::LintMismatch("the encoding"))?;
         if svid.id() != id {
             return Err(CaError::LintMismatch("the name"));
         }
@@ -151,11 +136,7 @@ impl std::fmt::Debug for Issuer {
 
 fn check_key(spki: &[u8]) -> Result<(), CaError> {
     let key = PublicKey::from_spki(spki).map_err(CaError::Key)?;
-    if signature::is_valid(&key) {
-        Ok(())
-    } else {
-        Err(CaError::InvalidKey)
-    }
+    if signature::is_valid(&key) { Ok(()) } else { Err(CaError::InvalidKey) }
 }
 
 #[cfg(test)]
@@ -210,10 +191,7 @@ mod tests {
         assert_eq!(credentials.svid().serial(), issued.serial);
         assert_eq!(credentials.svid().not_after(), issued.not_after);
         assert_eq!(issued.not_after, now() + DAY);
-        assert_eq!(
-            credentials.svid().not_before(),
-            now() - Duration::from_secs(60)
-        );
+        assert_eq!(credentials.svid().not_before(), now() - Duration::from_secs(60));
         assert_eq!(credentials.svid().subject(), "");
         assert!(key.starts_with("-----BEGIN PRIVATE KEY-----\n"));
     }
@@ -223,11 +201,7 @@ mod tests {
         let (issued, _) = issuer().issue_with_new_key(&web(), DAY, now()).unwrap();
         let der = leaf_der(&issued);
         let (_, leaf) = X509Certificate::from_der(&der).unwrap();
-        let seen: Vec<_> = leaf
-            .extensions()
-            .iter()
-            .map(|e| (e.oid.to_id_string(), e.critical))
-            .collect();
+        let seen: Vec<_> = leaf.extensions().iter().map(|e| (e.oid.to_id_string(), e.critical)).collect();
         let mut expected = vec![
             ("2.5.29.35".to_owned(), false), // authority key identifier
             ("2.5.29.17".to_owned(), true),  // alternative names: critical, the subject is empty
@@ -241,10 +215,7 @@ mod tests {
         expected.sort();
         assert_eq!(sorted, expected);
         let value = |oid: &str| {
-            let found = leaf
-                .extensions()
-                .iter()
-                .find(|e| e.oid.to_id_string() == oid);
+            let found = leaf.extensions().iter().find(|e| e.oid.to_id_string() == oid);
             found.unwrap().value
         };
         // The bytes: an empty sequence, and digitalSignature alone.
@@ -275,11 +246,7 @@ mod tests {
         };
         let chain = pem::parse_many(&issued.chain_pem).unwrap();
         let root = pem::parse(authority.root_pem()).unwrap();
-        let (leaf, middle, root) = (
-            ids(chain[0].contents()),
-            ids(chain[1].contents()),
-            ids(root.contents()),
-        );
+        let (leaf, middle, root) = (ids(chain[0].contents()), ids(chain[1].contents()), ids(root.contents()));
         assert!(leaf.0.is_some());
         assert_eq!(leaf.1, middle.0);
         assert_eq!(middle.1, root.0);
@@ -299,16 +266,8 @@ mod tests {
     #[test]
     fn names_outside_the_trust_domain_are_refused() {
         let issuer = issuer();
-        let refuse = |text: &str| {
-            issuer
-                .issue_with_new_key(&id(text), DAY, now())
-                .unwrap_err()
-        };
-        for other in [
-            "spiffe://example.com/ns/shop/sa/web",
-            "spiffe://sub.example.org/x",
-            "spiffe://example.or/x",
-        ] {
+        let refuse = |text: &str| issuer.issue_with_new_key(&id(text), DAY, now()).unwrap_err();
+        for other in ["spiffe://example.com/ns/shop/sa/web", "spiffe://sub.example.org/x", "spiffe://example.or/x"] {
             assert!(matches!(refuse(other), CaError::OtherDomain { .. }));
         }
         assert!(matches!(refuse("spiffe://example.org"), CaError::NoPath(_)));
@@ -324,9 +283,7 @@ mod tests {
             &rcgen::PKCS_ED25519,
             &rcgen::PKCS_RSA_SHA256,
         ] {
-            let spki = KeyPair::generate_for(algorithm)
-                .unwrap()
-                .subject_public_key_info();
+            let spki = KeyPair::generate_for(algorithm).unwrap().subject_public_key_info();
             let issued = issuer.issue(&web(), &spki, DAY, now()).unwrap();
             let der = leaf_der(&issued);
             let (_, leaf) = X509Certificate::from_der(&der).unwrap();
@@ -339,39 +296,23 @@ mod tests {
         let issuer = issuer();
         let mut off_curve = KeyPair::generate().unwrap().subject_public_key_info();
         *off_curve.last_mut().unwrap() ^= 1;
-        assert!(matches!(
-            issuer.issue(&web(), &off_curve, DAY, now()),
-            Err(CaError::InvalidKey)
-        ));
-        assert!(matches!(
-            issuer.issue(&web(), b"junk", DAY, now()),
-            Err(CaError::Key(_))
-        ));
+        assert!(matches!(issuer.issue(&web(), &off_curve, DAY, now()), Err(CaError::InvalidKey)));
+        assert!(matches!(issuer.issue(&web(), b"junk", DAY, now()), Err(CaError::Key(_))));
     }
 
     #[test]
     fn lifetimes_are_clamped_and_absurd_ones_refused() {
         let issuer = issuer();
         let end = issuer.not_after();
-        let long = issuer
-            .issue_with_new_key(&web(), 30 * DAY, now())
-            .unwrap()
-            .0;
+        let long = issuer.issue_with_new_key(&web(), 30 * DAY, now()).unwrap().0;
         assert_eq!(long.not_after, end);
-        let at = |time| {
-            issuer
-                .issue_with_new_key(&web(), DAY, time)
-                .map(|(issued, _)| issued)
-        };
+        let at = |time| issuer.issue_with_new_key(&web(), DAY, time).map(|(issued, _)| issued);
         assert_eq!(at(end - DAY / 2).unwrap().not_after, end);
         assert!(matches!(at(end - DAY / 11), Err(CaError::TooShort { .. })));
         assert!(matches!(at(end + DAY), Err(CaError::Expired(_))));
         assert!(matches!(at(now() - DAY), Err(CaError::NotYetValid(_))));
         let ttl = |ttl| issuer.issue_with_new_key(&web(), ttl, now());
-        assert!(matches!(
-            ttl(Duration::from_millis(999)),
-            Err(CaError::ZeroTtl)
-        ));
+        assert!(matches!(ttl(Duration::from_millis(999)), Err(CaError::ZeroTtl)));
         assert!(matches!(ttl(Duration::MAX), Err(CaError::Crypto(_))));
         ttl(Duration::from_secs(1)).unwrap();
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use identity::{SpiffeId, TrustDomain};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use time::OffsetDateTime;
 
@@ -44,9 +44,7 @@ impl Validity {
         let left = clamped.not_after.duration_since(now).unwrap_or_default();
         let wanted = self.not_after.duration_since(now).unwrap_or_default();
         if left < wanted / 10 {
-            return Err(CaError::TooShort {
-                chain_ends: issuer.not_after,
-            });
+            return Err(CaError::TooShort { chain_ends: issuer.not_after });
         }
         Ok(clamped)
     }
@@ -88,15 +86,8 @@ pub(crate) fn signing(
         CaKind::Root => ("root", BasicConstraints::Unconstrained),
         CaKind::Intermediate => ("intermediate", BasicConstraints::Constrained(0)),
     };
-    let key_id: String = params
-        .key_identifier(key)
-        .iter()
-        .take(8)
-        .map(|octet| format!("{octet:02x}"))
-        .collect();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("sekisho {label} {key_id}"));
+    let key_id: String = params.key_identifier(key).iter().take(8).map(|octet| format!("{octet:02x}")).collect();
+    params.distinguished_name.push(DnType::CommonName, format!("sekisho {label} {key_id}"));
     params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))?];
     params.is_ca = IsCa::Ca(constraints);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -112,10 +103,7 @@ pub(crate) fn leaf(id: &SpiffeId, validity: Validity) -> Result<CertificateParam
     params.subject_alt_names = vec![uri(id.as_str())?];
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
@@ -140,8 +128,7 @@ fn base(validity: Validity) -> Result<CertificateParams, CaError> {
 fn serial() -> Result<SerialNumber, CaError> {
     loop {
         let mut octets = [0; 16];
-        aws_lc_rs::rand::fill(&mut octets)
-            .map_err(|_| CaError::Crypto("no random bytes".into()))?;
+        aws_lc_rs::rand::fill(&mut octets).map_err(|_| CaError::Crypto("no random bytes".into()))?;
         let [high, ..] = &mut octets;
         *high &= 0x7f;
         if *high != 0 {
@@ -152,9 +139,7 @@ fn serial() -> Result<SerialNumber, CaError> {
 
 /// A certificate's date. A clock beyond the year 9999 is an error, not a panic.
 fn calendar(time: SystemTime) -> Result<OffsetDateTime, CaError> {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs())
         .ok()
         .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
@@ -166,9 +151,7 @@ fn uri(text: &str) -> Result<SanType, CaError> {
 }
 
 fn whole_seconds(time: SystemTime) -> SystemTime {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
@@ -196,10 +179,7 @@ mod tests {
 
     #[test]
     fn a_leaf_never_outlives_its_issuer() {
-        let issuer = Validity {
-            not_before: at(NOW - 10),
-            not_after: at(NOW + 1000),
-        };
+        let issuer = Validity { not_before: at(NOW - 10), not_after: at(NOW + 1000) };
         let wanted = Validity::starting(at(NOW), Duration::from_secs(3600)).unwrap();
         assert_eq!(wanted.within(issuer, at(NOW)).unwrap(), issuer);
     }
@@ -207,10 +187,7 @@ mod tests {
     #[test]
     fn less_than_a_tenth_of_the_wanted_time_is_refused() {
         let within = |left: u64| {
-            let issuer = Validity {
-                not_before: at(0),
-                not_after: at(NOW + left),
-            };
+            let issuer = Validity { not_before: at(0), not_after: at(NOW + left) };
             let wanted = Validity::starting(at(NOW), Duration::from_secs(1000)).unwrap();
             wanted.within(issuer, at(NOW))
         };
@@ -220,20 +197,11 @@ mod tests {
 
     #[test]
     fn an_issuer_outside_its_own_validity_does_not_act() {
-        let issuer = Validity {
-            not_before: at(NOW),
-            not_after: at(NOW + 10),
-        };
+        let issuer = Validity { not_before: at(NOW), not_after: at(NOW + 10) };
         assert!(issuer.check(at(NOW)).is_ok());
         assert!(issuer.check(at(NOW + 10)).is_ok());
-        assert!(matches!(
-            issuer.check(at(NOW - 1)),
-            Err(CaError::NotYetValid(_))
-        ));
-        assert!(matches!(
-            issuer.check(at(NOW + 11)),
-            Err(CaError::Expired(_))
-        ));
+        assert!(matches!(issuer.check(at(NOW - 1)), Err(CaError::NotYetValid(_))));
+        assert!(matches!(issuer.check(at(NOW + 11)), Err(CaError::Expired(_))));
     }
 
     #[test]

@@ -8,8 +8,7 @@
 use std::num::NonZeroU32;
 
 use aws_lc_rs::cipher::{
-    AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey,
-    PaddedBlockEncryptingKey, UnboundCipherKey,
+    AES_256, DecryptionContext, EncryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey, UnboundCipherKey,
 };
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::pbkdf2;
@@ -23,11 +22,7 @@ pub(crate) fn seal(pkcs8: &[u8], passphrase: &[u8]) -> Option<Vec<u8>> {
     aws_lc_rs::rand::fill(&mut iv).ok()?;
     let key = PaddedBlockEncryptingKey::cbc_pkcs7(derive(passphrase, &salt, ROUNDS)?).ok()?;
     let mut secret = pkcs8.to_vec();
-    key.less_safe_encrypt(
-        &mut secret,
-        EncryptionContext::Iv128(FixedLength::from(&iv)),
-    )
-    .ok()?;
+    key.less_safe_encrypt(&mut secret, EncryptionContext::Iv128(FixedLength::from(&iv))).ok()?;
     Some(write(&salt, ROUNDS, &iv, &secret))
 }
 
@@ -41,9 +36,7 @@ pub(crate) fn open(der: &[u8], passphrase: &[u8]) -> Result<Vec<u8>, OpenError> 
     let key = PaddedBlockDecryptingKey::cbc_pkcs7(key).map_err(|_| OpenError::Unsupported)?;
     let mut secret = sealed.secret.to_vec();
     let context = DecryptionContext::Iv128(FixedLength::from(sealed.iv));
-    key.decrypt(&mut secret, context)
-        .map(|plain| plain.to_vec())
-        .map_err(|_| OpenError::Wrong)
+    key.decrypt(&mut secret, context).map(|plain| plain.to_vec()).map_err(|_| OpenError::Wrong)
 }
 
 /// Why a sealed key did not open.
@@ -64,13 +57,7 @@ struct Sealed<'a> {
 
 fn derive(passphrase: &[u8], salt: &[u8], rounds: NonZeroU32) -> Option<UnboundCipherKey> {
     let mut key = [0; 32];
-    pbkdf2::derive(
-        pbkdf2::PBKDF2_HMAC_SHA256,
-        rounds,
-        salt,
-        passphrase,
-        &mut key,
-    );
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, passphrase, &mut key);
     UnboundCipherKey::new(&AES_256, &key).ok()
 }
 
@@ -78,11 +65,7 @@ fn write(salt: &[u8], rounds: NonZeroU32, iv: &[u8], secret: &[u8]) -> Vec<u8> {
     let prf = sequence(&[element(OID, HMAC_SHA256), element(NULL, &[])]);
     let kdf = sequence(&[
         element(OID, PBKDF2),
-        sequence(&[
-            element(OCTET_STRING, salt),
-            element(INTEGER, &integer(rounds)),
-            prf,
-        ]),
+        sequence(&[element(OCTET_STRING, salt), element(INTEGER, &integer(rounds)), prf]),
     ]);
     let cipher = sequence(&[element(OID, AES_256_CBC), element(OCTET_STRING, iv)]);
     let algorithm = sequence(&[element(OID, PBES2), sequence(&[kdf, cipher])]);
@@ -110,12 +93,7 @@ fn read(der: &[u8]) -> Option<Sealed<'_>> {
 
     cipher.exactly(OID, AES_256_CBC)?;
     let iv = cipher.last(OCTET_STRING)?;
-    Some(Sealed {
-        salt,
-        rounds: count(rounds)?,
-        iv: iv.try_into().ok()?,
-        secret,
-    })
+    Some(Sealed { salt, rounds: count(rounds)?, iv: iv.try_into().ok()?, secret })
 }
 
 /// The elements of one DER sequence, in order.
@@ -160,11 +138,7 @@ fn count(content: &[u8]) -> Option<NonZeroU32> {
     if !positive || content.len() > 4 {
         return None;
     }
-    NonZeroU32::new(
-        content
-            .iter()
-            .fold(0, |sum, octet| (sum << 8) | u32::from(*octet)),
-    )
+    NonZeroU32::new(content.iter().fold(0, |sum, octet| (sum << 8) | u32::from(*octet)))
 }
 
 fn integer(value: NonZeroU32) -> Vec<u8> {

@@ -12,9 +12,7 @@ pub(crate) fn verify(key: &PublicKey<'_>, oid: &[u8], message: &[u8], signature:
     let Some(algorithm) = algorithm(key.kind(), oid) else {
         return false;
     };
-    UnparsedPublicKey::new(algorithm, key.bits())
-        .verify(message, signature)
-        .is_ok()
+    UnparsedPublicKey::new(algorithm, key.bits()).verify(message, signature).is_ok()
 }
 
 /// Whether the key itself is valid: the point lies on its curve, the RSA numbers fit.

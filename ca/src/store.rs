@@ -45,11 +45,7 @@ pub(crate) fn save(dir: &Path, stored: &Stored, passphrase: Option<&[u8]>) -> Re
     });
 
     // An existing folder keeps its mode: it may be shared on purpose, and the key's own mode is what counts.
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| io_error("create", dir, error))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| io_error("create", dir, error))?;
     for name in [KEY, ROOT, ABOUT] {
         let path = dir.join(name);
         if fs::symlink_metadata(&path).is_ok() {
@@ -67,26 +63,16 @@ pub(crate) fn save(dir: &Path, stored: &Stored, passphrase: Option<&[u8]>) -> Re
 pub(crate) fn load(dir: &Path, passphrase: Option<&[u8]>) -> Result<Stored, CaError> {
     let trust_domain = load_about(&dir.join(ABOUT))?;
     let path = dir.join(ROOT);
-    let root_pem =
-        String::from_utf8(read(&path, false)?).map_err(|_| malformed(&path, "is not text"))?;
+    let root_pem = String::from_utf8(read(&path, false)?).map_err(|_| malformed(&path, "is not text"))?;
     let key = load_key(&dir.join(KEY), passphrase)?;
-    Ok(Stored {
-        trust_domain,
-        root_pem,
-        key,
-    })
+    Ok(Stored { trust_domain, root_pem, key })
 }
 
 fn load_about(path: &Path) -> Result<TrustDomain, CaError> {
     let about: serde_json::Value = serde_json::from_slice(&read(path, false)?)
         .map_err(|error| malformed(path, &format!("is not JSON: {error}")))?;
-    let fields = about
-        .as_object()
-        .ok_or_else(|| malformed(path, "is not a JSON object"))?;
-    if let Some(key) = fields
-        .keys()
-        .find(|key| !matches!(key.as_str(), "schema" | "trust_domain"))
-    {
+    let fields = about.as_object().ok_or_else(|| malformed(path, "is not a JSON object"))?;
+    if let Some(key) = fields.keys().find(|key| !matches!(key.as_str(), "schema" | "trust_domain")) {
         return Err(malformed(path, &format!("holds the unknown key {key:?}")));
     }
     if fields.get("schema") != Some(&serde_json::json!(SCHEMA)) {
@@ -100,8 +86,7 @@ fn load_about(path: &Path) -> Result<TrustDomain, CaError> {
 }
 
 fn load_key(path: &Path, passphrase: Option<&[u8]>) -> Result<Vec<u8>, CaError> {
-    let sections = pem::parse_many(read(path, true)?)
-        .map_err(|_| malformed(path, "is not well-formed PEM"))?;
+    let sections = pem::parse_many(read(path, true)?).map_err(|_| malformed(path, "is not well-formed PEM"))?;
     let [section] = sections.as_slice() else {
         return Err(malformed(path, "does not hold exactly one key"));
     };
@@ -110,14 +95,14 @@ fn load_key(path: &Path, passphrase: Option<&[u8]>) -> Result<Vec<u8>, CaError> 
         // The operator believes the key to be protected. It is not, and they should hear of it.
         ("PRIVATE KEY", Some(_)) => Err(CaError::PassphraseUnused),
         ("ENCRYPTED PRIVATE KEY", None) => Err(CaError::PassphraseNeeded),
-        ("ENCRYPTED PRIVATE KEY", Some(passphrase)) => seal::open(section.contents(), passphrase)
-            .map_err(|error| match error {
+        ("ENCRYPTED PRIVATE KEY", Some(passphrase)) => {
+            seal::open(section.contents(), passphrase).map_err(|error| match error {
                 OpenError::Wrong => CaError::PassphraseWrong,
-                OpenError::Unsupported => malformed(
-                    path,
-                    "is encrypted in another way than PBES2 with PBKDF2-HMAC-SHA256 and AES-256-CBC",
-                ),
-            }),
+                OpenError::Unsupported => {
+                    malformed(path, "is encrypted in another way than PBES2 with PBKDF2-HMAC-SHA256 and AES-256-CBC")
+                }
+            })
+        }
         (tag, _) => Err(malformed(path, &format!("holds {tag:?}, not a PKCS #8 key"))),
     }
 }
@@ -126,28 +111,21 @@ fn load_key(path: &Path, passphrase: Option<&[u8]>) -> Result<Vec<u8>, CaError> 
 /// on the open file, so it cannot be exchanged in between.
 fn read(path: &Path, secret: bool) -> Result<Vec<u8>, CaError> {
     let file = File::open(path).map_err(|error| io_error("read", path, error))?;
-    let about = file
-        .metadata()
-        .map_err(|error| io_error("read", path, error))?;
+    let about = file.metadata().map_err(|error| io_error("read", path, error))?;
     if !about.is_file() {
         return Err(malformed(path, "is not a regular file"));
     }
     if secret {
         let mode = about.mode() & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(CaError::KeyFileMode {
-                path: path.to_owned(),
-                mode,
-            });
+            return Err(CaError::KeyFileMode { path: path.to_owned(), mode });
         }
         if about.uid() != 0 && Some(about.uid()) != own_uid() {
             return Err(CaError::KeyFileOwner(path.to_owned()));
         }
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| io_error("read", path, error))?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| io_error("read", path, error))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(malformed(path, "is too large"));
     }
@@ -175,10 +153,7 @@ fn write(dir: &Path, name: &str, mode: u32, bytes: &[u8]) -> Result<(), CaError>
         // A hard link fails where a rename would overwrite: two `init` at once cannot undo each other.
         .and_then(|()| fs::hard_link(&beside, &path));
     let removed = fs::remove_file(&beside);
-    result
-        .and(removed)
-        .and_then(|()| File::open(dir)?.sync_all())
-        .map_err(|error| write_error(&path, error))
+    result.and(removed).and_then(|()| File::open(dir)?.sync_all()).map_err(|error| write_error(&path, error))
 }
 
 fn write_error(path: &Path, error: io::Error) -> CaError {
@@ -189,18 +164,11 @@ fn write_error(path: &Path, error: io::Error) -> CaError {
 }
 
 fn io_error(verb: &'static str, path: &Path, error: io::Error) -> CaError {
-    CaError::Io {
-        verb,
-        path: path.to_owned(),
-        error,
-    }
+    CaError::Io { verb, path: path.to_owned(), error }
 }
 
 fn malformed(path: &Path, detail: &str) -> CaError {
-    CaError::Malformed {
-        path: PathBuf::from(path),
-        detail: detail.to_owned(),
-    }
+    CaError::Malformed { path: PathBuf::from(path), detail: detail.to_owned() }
 }
 
 const KEY: &str = "root.key";
@@ -236,10 +204,8 @@ mod tests {
         save(&dir, &stored(), None).unwrap();
         assert_eq!(mode(&dir), 0o700);
         assert_eq!(mode(&dir.join(KEY)), 0o600);
-        let mut names: Vec<_> = fs::read_dir(&dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         assert_eq!(names, ["ca.json", "root.key", "root.pem"]);
         let back = load(&dir, None).unwrap();
@@ -291,10 +257,7 @@ mod tests {
         save(dir.path(), &stored(), Some(b"open sesame")).unwrap();
         let text = fs::read_to_string(dir.path().join(KEY)).unwrap();
         assert!(text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
-        assert_eq!(
-            load(dir.path(), Some(b"open sesame")).unwrap().key,
-            [1, 2, 3]
-        );
+        assert_eq!(load(dir.path(), Some(b"open sesame")).unwrap().key, [1, 2, 3]);
         let refusal = |passphrase: Option<&[u8]>| load(dir.path(), passphrase).err();
         assert!(matches!(refusal(None), Some(CaError::PassphraseNeeded)));
         // Wrong padding, or by chance (1 in 256) a key that is not the root's.
@@ -303,15 +266,9 @@ mod tests {
 
         let plain = tempfile::tempdir().unwrap();
         save(plain.path(), &stored(), None).unwrap();
-        assert!(matches!(
-            load(plain.path(), Some(b"x")).err(),
-            Some(CaError::PassphraseUnused)
-        ));
+        assert!(matches!(load(plain.path(), Some(b"x")).err(), Some(CaError::PassphraseUnused)));
         let empty = tempfile::tempdir().unwrap();
-        assert!(matches!(
-            save(empty.path(), &stored(), Some(b"")),
-            Err(CaError::PassphraseEmpty)
-        ));
+        assert!(matches!(save(empty.path(), &stored(), Some(b"")), Err(CaError::PassphraseEmpty)));
     }
 
     #[test]
@@ -339,22 +296,12 @@ mod tests {
         assert!(matches!(load(dir.path(), None), Err(CaError::Io { .. })));
         save(dir.path(), &stored(), None).unwrap();
         let key = dir.path().join(KEY);
-        for text in [
-            "",
-            "junk",
-            "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n",
-        ] {
+        for text in ["", "junk", "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"] {
             fs::write(&key, text).unwrap();
-            assert!(matches!(
-                load(dir.path(), None),
-                Err(CaError::Malformed { .. })
-            ));
+            assert!(matches!(load(dir.path(), None), Err(CaError::Malformed { .. })));
         }
         fs::write(&key, vec![b'x'; MAX_FILE as usize + 1]).unwrap();
-        assert!(matches!(
-            load(dir.path(), None),
-            Err(CaError::Malformed { .. })
-        ));
+        assert!(matches!(load(dir.path(), None), Err(CaError::Malformed { .. })));
         fs::remove_file(&key).unwrap();
         fs::create_dir(&key).unwrap();
         assert!(load(dir.path(), None).is_err());

@@ -13,11 +13,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs `openssl` in `dir` and returns its output; any failure fails the test.
 fn openssl(dir: &Path, args: &[&str]) -> String {
-    let output = Command::new("openssl")
-        .args(args)
-        .current_dir(dir)
-        .output()
-        .unwrap();
+    let output = Command::new("openssl").args(args).current_dir(dir).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "openssl {args:?}: {text}{error}");
@@ -39,38 +35,16 @@ fn our_chains_pass_its_strict_verifier_in_both_roles() {
     let dir = scratch.path();
     let authority = found();
     let issuer = authority.intermediate(SystemTime::now()).unwrap();
-    let (issued, key) = issuer
-        .issue_with_new_key(&web(), DAY, SystemTime::now())
-        .unwrap();
+    let (issued, key) = issuer.issue_with_new_key(&web(), DAY, SystemTime::now()).unwrap();
     fs::write(dir.join("roots.pem"), authority.root_pem()).unwrap();
     fs::write(dir.join("web.pem"), &issued.chain_pem).unwrap();
     fs::write(dir.join("web.key"), &key).unwrap();
     for purpose in ["sslclient", "sslserver"] {
-        let args = [
-            "verify",
-            "-x509_strict",
-            "-purpose",
-            purpose,
-            "-CAfile",
-            "roots.pem",
-            "-untrusted",
-            "web.pem",
-            "web.pem",
-        ];
+        let args =
+            ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", "roots.pem", "-untrusted", "web.pem", "web.pem"];
         assert!(openssl(dir, &args).contains("web.pem: OK"));
     }
-    let shown = openssl(
-        dir,
-        &[
-            "x509",
-            "-in",
-            "web.pem",
-            "-noout",
-            "-serial",
-            "-ext",
-            "subjectAltName",
-        ],
-    );
+    let shown = openssl(dir, &["x509", "-in", "web.pem", "-noout", "-serial", "-ext", "subjectAltName"]);
     assert!(shown.contains(&format!("serial={}", issued.serial.to_uppercase())));
     assert!(shown.contains("critical"));
     assert!(shown.contains("URI:spiffe://example.org/ns/shop/sa/web"));
@@ -86,18 +60,7 @@ fn it_opens_our_sealed_key_and_we_open_its() {
     let dir = scratch.path();
     let authority = found();
     authority.save(dir, Some(b"open sesame")).unwrap();
-    openssl(
-        dir,
-        &[
-            "pkey",
-            "-in",
-            "root.key",
-            "-passin",
-            "pass:open sesame",
-            "-out",
-            "plain.key",
-        ],
-    );
+    openssl(dir, &["pkey", "-in", "root.key", "-passin", "pass:open sesame", "-out", "plain.key"]);
     assert_eq!(
         openssl(dir, &["pkey", "-in", "plain.key", "-pubout"]),
         openssl(dir, &["x509", "-in", "root.pem", "-noout", "-pubkey"])
@@ -160,37 +123,16 @@ fn its_weak_or_greedy_requests_are_refused() {
         let csr = fs::read(dir.join(format!("{name}.csr"))).unwrap();
         parse_csr(&csr, &web()).unwrap_err()
     };
-    assert!(matches!(
-        judge("p224", "ec:secp224r1", &[]),
-        CsrError::Key(_)
-    ));
-    assert!(matches!(
-        judge("k256", "ec:secp256k1", &[]),
-        CsrError::Key(_)
-    ));
-    assert!(matches!(
-        judge("rsa1024", "rsa:1024", &[]),
-        CsrError::Key(_)
-    ));
-    assert!(matches!(
-        judge("sha1", "ec:prime256v1", &["-sha1"]),
-        CsrError::Signature
-    ));
+    assert!(matches!(judge("p224", "ec:secp224r1", &[]), CsrError::Key(_)));
+    assert!(matches!(judge("k256", "ec:secp256k1", &[]), CsrError::Key(_)));
+    assert!(matches!(judge("rsa1024", "rsa:1024", &[]), CsrError::Key(_)));
+    assert!(matches!(judge("sha1", "ec:prime256v1", &["-sha1"]), CsrError::Signature));
     let ca = ["-addext", "basicConstraints=critical,CA:TRUE"];
     assert_eq!(judge("ca", "ec:prime256v1", &ca), CsrError::CaRights);
-    let other = [
-        "-addext",
-        "subjectAltName=URI:spiffe://example.org/ns/shop/sa/db",
-    ];
-    assert!(matches!(
-        judge("other", "ec:prime256v1", &other),
-        CsrError::OtherName(_)
-    ));
+    let other = ["-addext", "subjectAltName=URI:spiffe://example.org/ns/shop/sa/db"];
+    assert!(matches!(judge("other", "ec:prime256v1", &other), CsrError::OtherName(_)));
     let critical = ["-addext", "1.2.3.4=critical,DER:0500"];
-    assert_eq!(
-        judge("critical", "ec:prime256v1", &critical),
-        CsrError::CriticalExtension
-    );
+    assert_eq!(judge("critical", "ec:prime256v1", &critical), CsrError::CriticalExtension);
 }
 
 /// Makes `name.key` and `name.csr`.
@@ -201,13 +143,7 @@ fn request(dir: &Path, name: &str, key: &str, extra: &[&str]) {
     match key.split_once(':') {
         Some(("ec", curve)) => {
             option = format!("ec_paramgen_curve:{curve}");
-            generate.extend([
-                "EC",
-                "-pkeyopt",
-                &option,
-                "-pkeyopt",
-                "ec_param_enc:named_curve",
-            ]);
+            generate.extend(["EC", "-pkeyopt", &option, "-pkeyopt", "ec_param_enc:named_curve"]);
         }
         Some((_, bits)) => {
             option = format!("rsa_keygen_bits:{bits}");
@@ -216,16 +152,7 @@ fn request(dir: &Path, name: &str, key: &str, extra: &[&str]) {
         None => generate.push(key),
     }
     openssl(dir, &generate);
-    let mut make = vec![
-        "req",
-        "-new",
-        "-key",
-        &key_file,
-        "-out",
-        &csr_file,
-        "-subj",
-        "/CN=anything",
-    ];
+    let mut make = vec!["req", "-new", "-key", &key_file, "-out", &csr_file, "-subj", "/CN=anything"];
     make.extend(extra);
     openssl(dir, &make);
 }

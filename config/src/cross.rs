@@ -13,7 +13,13 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 /// Checks the file as a whole.
-pub(crate) fn check(proxy: &Proxy, app: Option<&(App, Range<usize>)>, services: &Services, rules: &Rules, notes: &mut Notebook) {
+pub(crate) fn check(
+    proxy: &Proxy,
+    app: Option<&(App, Range<usize>)>,
+    services: &Services,
+    rules: &Rules,
+    notes: &mut Notebook,
+) {
     let bound: Vec<&Bound> = proxy.bound.iter().chain(&services.bound).collect();
     check_protocol(app, rules, notes);
     check_collisions(&bound, notes);
@@ -50,7 +56,11 @@ fn check_circles(bound: &[&Bound], app: Option<&(App, Range<usize>)>, services: 
         && let Some(own) = listener(app.address)
     {
         notes
-            .error(&codes::LISTENERS, span.clone(), format!("the application's address is the sidecar's own {}", own.key))
+            .error(
+                &codes::LISTENERS,
+                span.clone(),
+                format!("the application's address is the sidecar's own {}", own.key),
+            )
             .help("write the address that the application itself listens on");
     }
     for (service, span) in &services.list {
@@ -59,7 +69,8 @@ fn check_circles(bound: &[&Bound], app: Option<&(App, Range<usize>)>, services: 
                 && let Some(own) = listener(*address)
                 && (own.key.ends_with("bind") || own.key.ends_with("outbound"))
             {
-                let message = format!("the endpoint {address} of service `{}` is the sidecar's own {}", service.name, own.key);
+                let message =
+                    format!("the endpoint {address} of service `{}` is the sidecar's own {}", service.name, own.key);
                 notes.error(&codes::LISTENERS, span.clone(), message).help("traffic would run in a circle");
             }
         }
@@ -97,10 +108,11 @@ fn check_protocol(app: Option<&(App, Range<usize>)>, rules: &Rules, notes: &mut 
         return;
     };
     if let Some(rule) = rules.inbound.iter().find(|rule| rule.reads_requests()) {
-        let message = format!("rule `{}` reads requests, but the application at {} speaks `tcp`", rule.name, app.address);
-        notes
-            .warning(&codes::NO_REQUESTS, span.clone(), message)
-            .help("such an allow rule never matches, and such a deny rule refuses everything: change `protocol` or the rule");
+        let message =
+            format!("rule `{}` reads requests, but the application at {} speaks `tcp`", rule.name, app.address);
+        notes.warning(&codes::NO_REQUESTS, span.clone(), message).help(
+            "such an allow rule never matches, and such a deny rule refuses everything: change `protocol` or the rule",
+        );
     }
 }
 

@@ -10,11 +10,13 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `snapshot` | what the rest of the house works with |
-//! | `schema` | every key: type, default, explanation; suggestions and the reference page come from it |
-//! | `reader` | typed access to tables that notes each problem and goes on |
-//! | `problem`, `render` | a problem, and how it looks on a terminal and in JSON |
-//! | `root`, `proxy`, `identity_source`, `names`, `services`, `rules`, `taps` | one section of the file each |
+//! | `load` | from a path to a text of bounded length |
+//! | `schema`, `reference` | every key with type, default and meaning; the page made from it |
+//! | `reader`, `values` | typed access to tables that notes each problem and goes on |
+//! | `root` | the top of the file, and the order of everything |
+//! | `identity_source`, `proxy`, `names`, `services`, `rules`, `taps` | one section of the file each |
 //! | `cross` | what only the whole file shows |
+//! | `problem`, `codes`, `source`, `suggest`, `render` | what is wrong, where, what was meant, and how it looks |
 
 mod codes;
 mod cross;

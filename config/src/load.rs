@@ -11,7 +11,8 @@ pub(crate) const LIMIT: u64 = 1024 * 1024;
 /// The text of the file.
 pub(crate) fn read(path: &Path) -> Result<String, Report> {
     let name = path.display().to_string();
-    let bytes = read_bounded(path).map_err(|e| Report::unreadable(&name, format!("cannot read `{name}`: {e}"), None))?;
+    let bytes =
+        read_bounded(path).map_err(|e| Report::unreadable(&name, format!("cannot read `{name}`: {e}"), None))?;
     if bytes.len() as u64 > LIMIT {
         let help = "split the workload, or use patterns instead of one rule per value";
         return Err(Report::unreadable(&name, "the file is larger than 1 MiB".into(), Some(help.into())));

@@ -52,7 +52,8 @@ impl Names {
         if let Some(entry) = self.entries.get(text.value) {
             return Some(entry.ids.clone());
         }
-        let problem = notes.error(&codes::UNKNOWN_IDENTITY, text.span.clone(), format!("unknown identity `{}`", text.value));
+        let problem =
+            notes.error(&codes::UNKNOWN_IDENTITY, text.span.clone(), format!("unknown identity `{}`", text.value));
         problem.label("not a name of [identities]");
         match suggest::nearest(text.value, self.entries.keys().map(String::as_str).chain([ANYONE])) {
             Some(near) => problem.help(format!("did you mean `{near}`?")),

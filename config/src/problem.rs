@@ -17,7 +17,7 @@ pub enum Severity {
 }
 
 /// One problem with its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Stable, such as `E0104`; explained by [`crate::explain`].
     pub code: &'static str,
@@ -78,6 +78,13 @@ impl Report {
                 source: None,
             }],
         }
+    }
+}
+
+impl fmt::Debug for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The whole text would follow in a derived one.
+        write!(f, "{} at {}:{}:{}: {}", self.code, self.file, self.line, self.column, self.message)
     }
 }
 
@@ -186,7 +193,8 @@ impl Notebook {
 /// Text of a file may hold escape sequences; a terminal must never see them.
 fn printable(text: &str) -> String {
     let hidden = |c: char| {
-        (c.is_control() && c != '\n') || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         if hidden(c) {

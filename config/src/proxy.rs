@@ -50,7 +50,12 @@ pub(crate) fn read(table: Maybe<'_>, app: bool, notes: &mut Notebook) -> Proxy {
             return Vec::new();
         }
         let span = table.value_span(key);
-        bound.extend(addresses.iter().map(|a| Bound { address: *a, span: span.clone(), key: format!("[proxy] {key}"), written: !defaulted }));
+        bound.extend(addresses.iter().map(|a| Bound {
+            address: *a,
+            span: span.clone(),
+            key: format!("[proxy] {key}"),
+            written: !defaulted,
+        }));
         addresses.into_iter().map(|addr| Listen { addr, defaulted }).collect()
     };
     let captured = capture == Capture::Redirect;
@@ -121,7 +126,9 @@ fn access(table: &Table<'_>, base: &Path, notes: &mut Notebook) -> AccessSink {
         "off" => AccessSink::Off,
         value => match value.strip_prefix("file:") {
             Some("") => {
-                notes.error(&codes::BAD_VALUE, text.span, "`file:` needs a path").help("write `file:/var/log/access.log`");
+                notes
+                    .error(&codes::BAD_VALUE, text.span, "`file:` needs a path")
+                    .help("write `file:/var/log/access.log`");
                 AccessSink::Off
             }
             Some(path) => AccessSink::File(base.join(path)),

@@ -202,7 +202,11 @@ impl<'a> Table<'a> {
         };
         if let DeValue::Integer(n) = value.get_ref() {
             notes
-                .error(&codes::WRONG_TYPE, value.span(), format!("`{key}` is a duration, which is a string with a unit"))
+                .error(
+                    &codes::WRONG_TYPE,
+                    value.span(),
+                    format!("`{key}` is a duration, which is a string with a unit"),
+                )
                 .help(format!("write `\"{n}s\"` for seconds"));
             return None;
         }
@@ -227,6 +231,7 @@ impl<'a> Table<'a> {
             };
             if addresses.contains(&address) {
                 notes.error(&codes::DUPLICATE, text.span, format!("`{address}` is in `{key}` twice"));
+                continue;
             }
             addresses.push(address);
         }

@@ -45,7 +45,9 @@ fn write_key(out: &mut String, key: &Key) {
         Default::Text(text) => format!("`\"{text}\"`"),
         Default::Number(n) => format!("`{n}`"),
         Default::Flag(flag) => format!("`{flag}`"),
-        Default::List(items) => format!("`[{}]`", items.iter().map(|i| format!("\"{i}\"")).collect::<Vec<_>>().join(", ")),
+        Default::List(items) => {
+            format!("`[{}]`", items.iter().map(|i| format!("\"{i}\"")).collect::<Vec<_>>().join(", "))
+        }
     };
     let _ = writeln!(out, "| `{}` | {} | {default} | {} |", key.name, cell(key.kind), cell(key.doc));
 }

@@ -94,9 +94,7 @@ fn place(problem: &Problem) -> Element<'_> {
     }
     let snippet = Snippet::source(excerpt).line_start(first).path(&*problem.file).annotation(primary);
     match &problem.related {
-        Some((span, label)) => {
-            snippet.annotation(AnnotationKind::Context.span(within(span)).label(&**label)).into()
-        }
+        Some((span, label)) => snippet.annotation(AnnotationKind::Context.span(within(span)).label(&**label)).into(),
         None => snippet.into(),
     }
 }

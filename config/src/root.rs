@@ -24,11 +24,8 @@ pub(crate) fn parse(file: &str, text: &str, base: &Path) -> Result<Snapshot, Rep
     for error in &syntax {
         notes.error(&codes::SYNTAX, error.span().unwrap_or(0..0), error.message());
     }
-    let snapshot = if schema_is_known(document.get_ref(), &mut notes) {
-        read(document.get_ref(), base, &mut notes)
-    } else {
-        None
-    };
+    let snapshot =
+        if schema_is_known(document.get_ref(), &mut notes) { read(document.get_ref(), base, &mut notes) } else { None };
     match (snapshot, notes.has_errors()) {
         (Some(snapshot), false) => Ok(Snapshot { digest: digest(text), warnings: notes.finish(), ..snapshot }),
         _ => Err(Report { problems: notes.finish() }),

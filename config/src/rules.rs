@@ -107,7 +107,11 @@ fn read_rule(
     };
     let rule = Rule {
         not_who: if direction == Direction::Inbound { read_not_from(table, names, notes) } else { Vec::new() },
-        cidrs: if direction == Direction::Outbound { patterns(table, "to_cidr", Cidr::parse, notes) } else { Vec::new() },
+        cidrs: if direction == Direction::Outbound {
+            patterns(table, "to_cidr", Cidr::parse, notes)
+        } else {
+            Vec::new()
+        },
         hosts: patterns(table, "hosts", HostPattern::parse, notes),
         ports: read_ports(table, notes),
         protocol: read_protocol(table, notes),
@@ -166,7 +170,11 @@ fn read_to(
         (false, true) => return Some(Who::Anyone),
         (true, true) => {
             notes
-                .error(&codes::CONFLICT, table.key_span("to_cidr"), format!("`to` and `to_cidr` together in {}", table.called))
+                .error(
+                    &codes::CONFLICT,
+                    table.key_span("to_cidr"),
+                    format!("`to` and `to_cidr` together in {}", table.called),
+                )
                 .related(table.key_span("to"), "`to` means a proven identity")
                 .label("`to_cidr` means addresses without one")
                 .help("write two rules");
@@ -264,7 +272,11 @@ fn check_together(table: &Table<'_>, rule: &Rule, notes: &mut Notebook) {
     }
     if table.has("requests") && table.has("grpc") {
         notes
-            .error(&codes::CONFLICT, table.key_span("grpc"), format!("`requests` and `grpc` together in {}", table.called))
+            .error(
+                &codes::CONFLICT,
+                table.key_span("grpc"),
+                format!("`requests` and `grpc` together in {}", table.called),
+            )
             .related(table.key_span("requests"), "a request would have to match both")
             .help("write two rules");
     }

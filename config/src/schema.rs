@@ -46,9 +46,8 @@ impl Section {
 }
 
 /// Every section, in the order of the reference page.
-pub(crate) const SECTIONS: &[&Section] = &[
-    &ROOT, &IDENTITY, &PROXY, &APP, &LOG, &IDENTITIES, &SERVICE, &INBOUND, &OUTBOUND, &TAP,
-];
+pub(crate) const SECTIONS: &[&Section] =
+    &[&ROOT, &IDENTITY, &PROXY, &APP, &LOG, &IDENTITIES, &SERVICE, &INBOUND, &OUTBOUND, &TAP];
 
 const fn key(name: &'static str, kind: &'static str, default: Default, doc: &'static str) -> Key {
     Key { name, kind, default, doc }
@@ -60,10 +59,30 @@ pub(crate) const ROOT: Section = Section {
     title: "",
     doc: "The top of the file. A file without rules is legal and passes nothing.",
     keys: &[
-        key("schema", "integer", Required, "Always `1`, and always the first key: which language the rest is written in."),
-        key("workload", "identity", Required, "Who this sidecar speaks for: `namespace/service-account`, or a full SPIFFE ID of `trust_domain`."),
-        key("trust_domain", "string", Text("cluster.local"), "The trust domain of the own workload and of every short identity."),
-        key("mode", "\"observe\" | \"enforce\"", Text("enforce"), "`observe` refuses nothing and only notes what `enforce` would refuse. A request without canonical reading is answered 400 in both."),
+        key(
+            "schema",
+            "integer",
+            Required,
+            "Always `1`, and always the first key: which language the rest is written in.",
+        ),
+        key(
+            "workload",
+            "identity",
+            Required,
+            "Who this sidecar speaks for: `namespace/service-account`, or a full SPIFFE ID of `trust_domain`.",
+        ),
+        key(
+            "trust_domain",
+            "string",
+            Text("cluster.local"),
+            "The trust domain of the own workload and of every short identity.",
+        ),
+        key(
+            "mode",
+            "\"observe\" | \"enforce\"",
+            Text("enforce"),
+            "`observe` refuses nothing and only notes what `enforce` would refuse. A request without canonical reading is answered 400 in both.",
+        ),
         key("identity", "table", Absent("as if empty"), "Where the certificate comes from."),
         key("proxy", "table", Absent("as if empty"), "Listeners, limits and timeouts."),
         key("app", "table", Absent("no application without capture"), "The own application."),
@@ -75,8 +94,25 @@ pub(crate) const ROOT: Section = Section {
         key("tap", "tables", Absent("no copies"), "Decrypted copies for sensors, `[[tap]]`."),
     ],
     later: &[
-        "include", "vars", "defaults", "path", "jwt", "groups", "claims", "limit", "react", "use", "template", "dns",
-        "mode_inbound", "mode_outbound", "candidate", "candidate_sample", "max_shadow", "never", "always",
+        "include",
+        "vars",
+        "defaults",
+        "path",
+        "jwt",
+        "groups",
+        "claims",
+        "limit",
+        "react",
+        "use",
+        "template",
+        "dns",
+        "mode_inbound",
+        "mode_outbound",
+        "candidate",
+        "candidate_sample",
+        "max_shadow",
+        "never",
+        "always",
     ],
 };
 
@@ -85,9 +121,24 @@ pub(crate) const IDENTITY: Section = Section {
     doc: "Where certificate, key and trust bundle come from. Write none or all three of the paths; relative ones start at the file's folder.",
     keys: &[
         key("source", "\"files\"", Text("files"), "PEM files, read again when they change."),
-        key("cert", "path", Text("/var/run/secrets/workload-spiffe-credentials/cert-chain.pem"), "The certificate chain, leaf first."),
-        key("key", "path", Text("/var/run/secrets/workload-spiffe-credentials/key.pem"), "The private key of the leaf."),
-        key("bundle", "path", Text("/var/run/secrets/workload-spiffe-credentials/root-cert.pem"), "The roots of the own trust domain."),
+        key(
+            "cert",
+            "path",
+            Text("/var/run/secrets/workload-spiffe-credentials/cert-chain.pem"),
+            "The certificate chain, leaf first.",
+        ),
+        key(
+            "key",
+            "path",
+            Text("/var/run/secrets/workload-spiffe-credentials/key.pem"),
+            "The private key of the leaf.",
+        ),
+        key(
+            "bundle",
+            "path",
+            Text("/var/run/secrets/workload-spiffe-credentials/root-cert.pem"),
+            "The roots of the own trust domain.",
+        ),
     ],
     later: &[],
 };
@@ -96,15 +147,35 @@ pub(crate) const PROXY: Section = Section {
     title: "[proxy]",
     doc: "Listeners, limits and timeouts. An address is `ip:port`, or a list of them. Of a default, the family the host lacks is skipped. With `capture = \"none\"`, `inbound` exists only if it or [app] is written, `outbound` only if it is written; admin, health and metrics always exist.",
     keys: &[
-        key("capture", "\"redirect\" | \"none\"", Text("redirect"), "How connections arrive: by the pod's redirect rules, or only at listeners that are written down."),
+        key(
+            "capture",
+            "\"redirect\" | \"none\"",
+            Text("redirect"),
+            "How connections arrive: by the pod's redirect rules, or only at listeners that are written down.",
+        ),
         key("inbound", "address(es)", List(&["0.0.0.0:15006", "[::]:15006"]), "Where callers arrive, with mutual TLS."),
-        key("outbound", "address(es)", List(&["127.0.0.1:15001", "[::1]:15001"]), "Where the application's own calls arrive."),
+        key(
+            "outbound",
+            "address(es)",
+            List(&["127.0.0.1:15001", "[::1]:15001"]),
+            "Where the application's own calls arrive.",
+        ),
         key("admin", "address(es)", List(&["127.0.0.1:15000", "[::1]:15000"]), "The admin interface."),
         key("health", "address(es)", List(&["0.0.0.0:15021", "[::]:15021"]), "Readiness: `GET /healthz/ready`."),
         key("metrics", "address(es)", List(&["0.0.0.0:15090", "[::]:15090"]), "Metrics: `GET /stats/prometheus`."),
-        key("workers", "integer, 1 to 1024", Absent("the CPU quota rounded up; without one, min(CPUs, 4)"), "Worker threads."),
+        key(
+            "workers",
+            "integer, 1 to 1024",
+            Absent("the CPU quota rounded up; without one, min(CPUs, 4)"),
+            "Worker threads.",
+        ),
         key("admin_writes", "boolean", Flag(false), "Whether the admin interface may change anything."),
-        key("max_connections", "integer, 1 to 1000000", Number(10_000), "Downstream connections at one time, all listeners together."),
+        key(
+            "max_connections",
+            "integer, 1 to 1000000",
+            Number(10_000),
+            "Downstream connections at one time, all listeners together.",
+        ),
         key("connect_timeout", "duration", Text("10s"), "Dialling upstream."),
         key("handshake_timeout", "duration", Text("5s"), "A TLS handshake, either side."),
         key("head_timeout", "duration", Text("5s"), "From the first byte of a request to the end of its head."),
@@ -157,10 +228,20 @@ pub(crate) const SERVICE: Section = Section {
     doc: "A destination: its names, the one identity accepted from it, how to reach it.",
     keys: &[
         key("name", "string", Required, "Unique."),
-        key("identity", "identity", Required, "The only certificate accepted from it. A name of [identities] that means exactly one is fine."),
+        key(
+            "identity",
+            "identity",
+            Required,
+            "The only certificate accepted from it. A name of [identities] that means exactly one is fine.",
+        ),
         key("hosts", "host(s)", Absent("none"), "The names it is called by, without port."),
         key("addresses", "address(es)", Absent("none"), "Original destinations that mean this service."),
-        key("endpoints", "\"host:port\"(s)", Absent("under capture, the original destination"), "How to reach it. Required with `capture = \"none\"` or `bind`."),
+        key(
+            "endpoints",
+            "\"host:port\"(s)",
+            Absent("under capture, the original destination"),
+            "How to reach it. Required with `capture = \"none\"` or `bind`.",
+        ),
         key("bind", "address(es)", Absent("none"), "A local listener of its own, for use without capture."),
         key("protocol", PROTOCOLS, Text("auto"), "What it speaks."),
         key("timeout", "duration", Absent("no limit"), "The longest a whole request may take."),
@@ -174,9 +255,11 @@ const NAME_DOC: &str = "Unique among the rules of this direction; logs and metri
 const ACTION_KIND: &str = "\"allow\" | \"deny\"";
 const PORTS_KIND: &str = "list of integers";
 const RULE_PROTOCOLS: &str = "\"auto\" | \"http\" | \"tcp\"";
-const REQUESTS_DOC: &str = "Operations, `METHODS /path`: `GET,HEAD /orders/{id:uint}`, `* /public/{rest...}`. GET does not include HEAD.";
+const REQUESTS_DOC: &str =
+    "Operations, `METHODS /path`: `GET,HEAD /orders/{id:uint}`, `* /public/{rest...}`. GET does not include HEAD.";
 const GRPC_DOC: &str = "gRPC methods, `package.Service/Method` or `package.Service/*`.";
-const PROTOCOL_DOC: &str = "`tcp`: opaque bytes only, and the ports listed here are not looked into. `http`: HTTP only.";
+const PROTOCOL_DOC: &str =
+    "`tcp`: opaque bytes only, and the ports listed here are not looked into. `http`: HTTP only.";
 
 pub(crate) const INBOUND: Section = Section {
     title: "[[inbound]]",
@@ -187,18 +270,43 @@ pub(crate) const INBOUND: Section = Section {
         key("from", "identity(ies) | \"anyone\"", Required, "Who calls. `anyone` is with or without an identity."),
         key("not_from", "identity(ies)", Absent("none"), "Taken out of `from`."),
         key("ports", PORTS_KIND, Absent("every port"), "The application's ports."),
-        key("hosts", "host(s)", Absent("every host"), "Without port; `*.example.org` is one label more. Only for HTTP."),
+        key(
+            "hosts",
+            "host(s)",
+            Absent("every host"),
+            "Without port; `*.example.org` is one label more. Only for HTTP.",
+        ),
         key("protocol", RULE_PROTOCOLS, Text("auto"), PROTOCOL_DOC),
         key("requests", "operation(s)", Absent("every request"), REQUESTS_DOC),
         key("grpc", "gRPC method(s)", Absent("every request"), GRPC_DOC),
-        key("plaintext", "boolean", Flag(false), "Whether an allow rule for `anyone` may match without mutual TLS. Deny rules always do."),
+        key(
+            "plaintext",
+            "boolean",
+            Flag(false),
+            "Whether an allow rule for `anyone` may match without mutual TLS. Deny rules always do.",
+        ),
         key("owner", "string", Absent("nobody"), "Who answers for the rule."),
         key("ticket", "string", Absent("none"), "Where it was decided."),
         key("reason", "string", Absent("none"), "Why, for whoever reads the refusal."),
     ],
     later: &[
-        "mode", "headers", "query", "user", "bind", "group", "device", "step_up", "expires", "not_before", "from_cidr",
-        "client_ip", "upgrade", "tls", "path_regex", "at", "when",
+        "mode",
+        "headers",
+        "query",
+        "user",
+        "bind",
+        "group",
+        "device",
+        "step_up",
+        "expires",
+        "not_before",
+        "from_cidr",
+        "client_ip",
+        "upgrade",
+        "tls",
+        "path_regex",
+        "at",
+        "when",
     ],
 };
 
@@ -208,10 +316,25 @@ pub(crate) const OUTBOUND: Section = Section {
     keys: &[
         key("name", "string", Required, NAME_DOC),
         key("action", ACTION_KIND, Text("allow"), "What the rule does."),
-        key("to", "identity(ies) | \"anyone\"", Absent("`to` or `to_cidr` is required"), "Whom the workload calls. `anyone` only in a deny rule."),
-        key("to_cidr", "address range(s)", Absent("`to` or `to_cidr` is required"), "Where the workload calls, without an identity: `192.0.2.7/32`."),
+        key(
+            "to",
+            "identity(ies) | \"anyone\"",
+            Absent("`to` or `to_cidr` is required"),
+            "Whom the workload calls. `anyone` only in a deny rule.",
+        ),
+        key(
+            "to_cidr",
+            "address range(s)",
+            Absent("`to` or `to_cidr` is required"),
+            "Where the workload calls, without an identity: `192.0.2.7/32`.",
+        ),
         key("ports", PORTS_KIND, Absent("every port"), "The destination's ports."),
-        key("hosts", "host(s)", Absent("every host"), "Without port; `*.example.org` is one label more. Only for HTTP."),
+        key(
+            "hosts",
+            "host(s)",
+            Absent("every host"),
+            "Without port; `*.example.org` is one label more. Only for HTTP.",
+        ),
         key("protocol", RULE_PROTOCOLS, Text("auto"), PROTOCOL_DOC),
         key("requests", "operation(s)", Absent("every request"), REQUESTS_DOC),
         key("grpc", "gRPC method(s)", Absent("every request"), GRPC_DOC),
@@ -220,8 +343,23 @@ pub(crate) const OUTBOUND: Section = Section {
         key("reason", "string", Absent("none"), "Why, for whoever reads the refusal."),
     ],
     later: &[
-        "mode", "headers", "query", "user", "bind", "group", "device", "step_up", "expires", "not_before", "to_dns",
-        "upgrade", "tls", "path_regex", "at", "when", "not_to",
+        "mode",
+        "headers",
+        "query",
+        "user",
+        "bind",
+        "group",
+        "device",
+        "step_up",
+        "expires",
+        "not_before",
+        "to_dns",
+        "upgrade",
+        "tls",
+        "path_regex",
+        "at",
+        "when",
+        "not_to",
     ],
 };
 
@@ -230,12 +368,38 @@ pub(crate) const TAP: Section = Section {
     doc: "A decrypted copy of every exchange, as packets for a sensor. It may lose and count, never delay.",
     keys: &[
         key("name", "string", Required, "Unique; counters carry it."),
-        key("to_sensor", "URL", Required, "`vxlan://host:4789?vni=N`: the port is 4789 unless written, `vni` is 0 to 16777215."),
-        key("allow_plaintext_tap", "boolean", Flag(false), "Must be true for a sensor on another host: the copy crosses the network unencrypted."),
+        key(
+            "to_sensor",
+            "URL",
+            Required,
+            "`vxlan://host:4789?vni=N`: the port is 4789 unless written, `vni` is 0 to 16777215.",
+        ),
+        key(
+            "allow_plaintext_tap",
+            "boolean",
+            Flag(false),
+            "Must be true for a sensor on another host: the copy crosses the network unencrypted.",
+        ),
     ],
     later: &[
-        "direction", "from", "to", "layer", "rate_cap", "on_full", "verdicts", "body", "redact", "sample", "requests",
-        "grpc", "hosts", "ports", "rule", "rules", "max_body", "mode",
+        "direction",
+        "from",
+        "to",
+        "layer",
+        "rate_cap",
+        "on_full",
+        "verdicts",
+        "body",
+        "redact",
+        "sample",
+        "requests",
+        "grpc",
+        "hosts",
+        "ports",
+        "rule",
+        "rules",
+        "max_body",
+        "mode",
     ],
 };
 

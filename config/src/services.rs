@@ -77,9 +77,8 @@ impl Services {
         check_reach(table, capture, notes);
         if let (Some(name), Some(identity)) = (name, identity) {
             let name = name.value.to_owned();
-            let service = Service {
-                name, hosts, identity, endpoints, addresses, bind, protocol, timeout, connect_timeout,
-            };
+            let service =
+                Service { name, hosts, identity, endpoints, addresses, bind, protocol, timeout, connect_timeout };
             self.list.push((service, table.span.clone()));
         }
     }

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn slips_find_their_word_and_strangers_find_none() {
-        let keys = ["requests", "ports", "from", "to", "grpc", "not_from", "plaintext", "drain_timeout", "head_timeout"];
+        let keys =
+            ["requests", "ports", "from", "to", "grpc", "not_from", "plaintext", "drain_timeout", "head_timeout"];
         for (word, expected) in [
             ("request", Some("requests")),
             ("reqeusts", Some("requests")),

@@ -17,7 +17,17 @@ const VXLAN_PORT: u16 = 4789;
 
 /// Schemes of the contract that this version refuses by name.
 const LATER: [&str; 12] = [
-    "pcap", "pcap-listen", "pcap+mtls", "pcapng", "shadow", "json", "syslog+udp", "syslog+tcp", "otlp", "geneve", "file",
+    "pcap",
+    "pcap-listen",
+    "pcap+mtls",
+    "pcapng",
+    "shadow",
+    "json",
+    "syslog+udp",
+    "syslog+tcp",
+    "otlp",
+    "geneve",
+    "file",
     "pcap+file",
 ];
 
@@ -43,7 +53,11 @@ pub(crate) fn read<'a>(tables: Vec<(&'a DeTable<'a>, Range<usize>)>, notes: &mut
             && !is_local(&sensor.host)
         {
             notes
-                .error(&codes::CONFLICT, table.value_span("to_sensor"), format!("{} would cross the network unencrypted", table.called))
+                .error(
+                    &codes::CONFLICT,
+                    table.value_span("to_sensor"),
+                    format!("{} would cross the network unencrypted", table.called),
+                )
                 .label("not on this host")
                 .help("write `allow_plaintext_tap = true` if that is acceptable, or send to a sensor on this host");
         }

@@ -52,12 +52,16 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, BadValue> {
     }
     let message = format!("`{text}` is not an address");
     Err(match text.rsplit_once(':') {
-        Some(("", port)) => bad_help(message, format!("write `0.0.0.0:{port}` and `[::]:{port}` for every local address")),
+        Some(("", port)) => {
+            bad_help(message, format!("write `0.0.0.0:{port}` and `[::]:{port}` for every local address"))
+        }
         Some((host, port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
             bad_help(message, format!("an IPv6 address stands in brackets: `[{host}]:{port}`"))
         }
         Some(("localhost", port)) => bad_help(message, format!("write `127.0.0.1:{port}`")),
-        Some(_) if text.parse::<std::net::IpAddr>().is_err() => bad_help(message, "an address is `ip:port`, with a port from 1 to 65535"),
+        Some(_) if text.parse::<std::net::IpAddr>().is_err() => {
+            bad_help(message, "an address is `ip:port`, with a port from 1 to 65535")
+        }
         _ => bad_help(message, "the port is missing: an address is `ip:port`"),
     })
 }
@@ -105,7 +109,8 @@ mod tests {
         assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
         assert_eq!(duration("5m").unwrap(), Duration::from_secs(300));
         assert_eq!(duration("1d").unwrap(), Duration::from_secs(86_400));
-        for text in ["", "10", "s", "0s", "1.5s", "-1s", "10 s", "1m30s", "1w", "99999999999999999999s", "366d", "+1s"] {
+        for text in ["", "10", "s", "0s", "1.5s", "-1s", "10 s", "1m30s", "1w", "99999999999999999999s", "366d", "+1s"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -130,7 +135,18 @@ mod tests {
     fn endpoints_are_addresses_or_canonical_names() {
         assert_eq!(endpoint("10.0.0.1:80").unwrap(), Endpoint::Socket("10.0.0.1:80".parse().unwrap()));
         assert_eq!(endpoint("Orders.Shop.:80").unwrap(), Endpoint::Name { host: "orders.shop".into(), port: 80 });
-        for text in ["orders", "orders:", "orders:0", "orders:http", "*.shop:80", "a b:80", ":80", "[::1]", "http://a:80", "a:+80"] {
+        for text in [
+            "orders",
+            "orders:",
+            "orders:0",
+            "orders:http",
+            "*.shop:80",
+            "a b:80",
+            ":80",
+            "[::1]",
+            "http://a:80",
+            "a:+80",
+        ] {
             assert!(endpoint(text).is_err(), "{text}");
         }
     }

@@ -28,14 +28,20 @@ fn the_server_of_the_contract_loads_as_written() {
     assert_eq!((s.trust_domain.as_str(), s.mode), ("example.org", Mode::Enforce));
     let folder = path.parent().unwrap();
     let IdentitySource::Files { cert, key, bundle } = &s.identity;
-    assert_eq!([cert, key, bundle], [&folder.join("orders.pem"), &folder.join("orders.key"), &folder.join("roots.pem")]);
+    assert_eq!(
+        [cert, key, bundle],
+        [&folder.join("orders.pem"), &folder.join("orders.key"), &folder.join("roots.pem")]
+    );
     assert_eq!(s.proxy.capture, Capture::None);
     assert_eq!(addresses(&s.proxy.inbound), ["127.0.0.1:15006"]);
     assert!(s.proxy.outbound.is_empty());
     assert_eq!(s.app.unwrap().address.to_string(), "127.0.0.1:8080");
     let [rule] = s.rules.rules(Direction::Inbound) else { panic!("one rule") };
     assert_eq!(&*rule.name, "web-reads-orders");
-    assert_eq!(rule.requests.iter().map(ToString::to_string).collect::<Vec<_>>(), ["GET,HEAD /api/orders", "GET,HEAD /api/orders/{id:uint}"]);
+    assert_eq!(
+        rule.requests.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["GET,HEAD /api/orders", "GET,HEAD /api/orders/{id:uint}"]
+    );
     let [tap] = s.taps.as_slice() else { panic!("one tap") };
     assert_eq!((tap.name.as_str(), tap.sensor_host.as_str(), tap.sensor_port, tap.vni), ("ids", "127.0.0.1", 4789, 42));
     assert!(s.warnings.is_empty());
@@ -84,7 +90,17 @@ fn a_file_without_rules_has_every_default_and_passes_nothing() {
         assert!(listens.iter().all(|l| l.defaulted));
     }
     let t = s.proxy.timeouts;
-    let seconds = [t.connect, t.handshake, t.head, t.idle_stream, t.pool_idle, t.drain, t.detect, t.revoke_within, t.downstream_idle];
+    let seconds = [
+        t.connect,
+        t.handshake,
+        t.head,
+        t.idle_stream,
+        t.pool_idle,
+        t.drain,
+        t.detect,
+        t.revoke_within,
+        t.downstream_idle,
+    ];
     assert_eq!(seconds.map(|d| d.as_secs()), [10, 5, 5, 300, 60, 45, 5, 5, 3600]);
     assert_eq!((s.proxy.workers, s.proxy.admin_writes, s.proxy.max_connections), (None, false, 10_000));
     assert_eq!((s.log.access, s.log.format), (AccessSink::Stdout, LogFormat::Envoy));
@@ -180,7 +196,10 @@ allow_plaintext_tap = true
     );
     assert_eq!(s.mode, Mode::Observe);
     let IdentitySource::Files { cert, key, bundle } = &s.identity;
-    assert_eq!([cert, key, bundle].map(|p| p.to_str().unwrap()), ["/certs/a.pem", "/etc/sekisho/keys/a.key", "/etc/sekisho/../roots.pem"]);
+    assert_eq!(
+        [cert, key, bundle].map(|p| p.to_str().unwrap()),
+        ["/certs/a.pem", "/etc/sekisho/keys/a.key", "/etc/sekisho/../roots.pem"]
+    );
     assert_eq!((s.proxy.workers, s.proxy.admin_writes, s.proxy.max_connections), (Some(3), true, 256));
     assert_eq!(s.proxy.timeouts.idle_stream, Duration::from_millis(250));
     assert_eq!(s.proxy.timeouts.downstream_idle, Duration::from_secs(7200));
@@ -203,7 +222,10 @@ allow_plaintext_tap = true
     let [out] = s.rules.rules(Direction::Outbound) else { panic!("one rule") };
     assert_eq!(out.protocol, Some(RuleProtocol::Tcp));
     assert!(s.rules.declares_tcp(Direction::Outbound, 5432));
-    assert_eq!((s.taps[0].sensor_host.as_str(), s.taps[0].sensor_port, s.taps[0].allow_plaintext), ("2001:db8::7", 4789, true));
+    assert_eq!(
+        (s.taps[0].sensor_host.as_str(), s.taps[0].sensor_port, s.taps[0].allow_plaintext),
+        ("2001:db8::7", 4789, true)
+    );
 }
 
 #[test]
@@ -211,7 +233,7 @@ fn the_digest_is_that_of_the_text() {
     assert_eq!(load(HEAD).digest, load(HEAD).digest);
     assert_ne!(load(HEAD).digest, load(&format!("{HEAD}\n")).digest);
     // sha256sum of the two lines
-    assert_eq!(load(HEAD).digest.len(), 64);
+    assert_eq!(load(HEAD).digest, "ffe4d47056abe1833d908cd8b81552c7afc34c054e0bb744dd8216ddaa017878");
 }
 
 #[test]
@@ -220,7 +242,8 @@ fn a_range_that_reaches_a_metadata_address_gets_the_sidecars_own_deny_rule() {
     let rules = s.rules.rules(Direction::Outbound);
     assert_eq!(rules.iter().map(|r| &*r.name).collect::<Vec<_>>(), ["wide", "builtin/metadata-deny"]);
     let to = |ip: &str| {
-        let a = policy::Attributes { peer: None, plaintext: false, ip: Some(ip.parse().unwrap()), port: 80, request: None };
+        let a =
+            policy::Attributes { peer: None, plaintext: false, ip: Some(ip.parse().unwrap()), port: 80, request: None };
         s.rules.decide(Direction::Outbound, &a).is_allowed()
     };
     assert!(to("192.0.2.1") && !to("169.254.169.254"));
@@ -233,7 +256,10 @@ fn what_is_legal_but_does_nothing_is_a_warning() {
     for (rest, code) in [
         ("[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\n", "W0101"),
         ("[[service]]\nname = \"a\"\nhosts = \"a\"\nidentity = \"shop/a\"\nendpoints = \"a:1\"\n", "W0102"),
-        ("[app]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\n[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\nrequests = \"GET /\"\n", "W0104"),
+        (
+            "[app]\naddress = \"127.0.0.1:1\"\nprotocol = \"tcp\"\n[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\nrequests = \"GET /\"\n",
+            "W0104",
+        ),
     ] {
         let s = load(&format!("{none}{rest}"));
         assert_eq!(s.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), [code]);

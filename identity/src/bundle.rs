@@ -47,22 +47,12 @@ impl Bundle {
         if sections.len() > MAX_ROOTS {
             return Err(BundleError::TooMany);
         }
-        let mut inner = Inner {
-            trust_domain,
-            roots: Vec::new(),
-            anchors: Vec::new(),
-            limits: Vec::new(),
-        };
+        let mut inner = Inner { trust_domain, roots: Vec::new(), anchors: Vec::new(), limits: Vec::new() };
         for (index, (kind, der)) in sections.into_iter().enumerate() {
             if kind != SectionKind::Certificate {
                 return Err(BundleError::NotACertificate { index: index + 1 });
             }
-            inner
-                .add(CertificateDer::from(der))
-                .map_err(|fault| BundleError::Root {
-                    index: index + 1,
-                    fault,
-                })?;
+            inner.add(CertificateDer::from(der)).map_err(|fault| BundleError::Root { index: index + 1, fault })?;
         }
         Ok(Self(Arc::new(inner)))
     }
@@ -90,10 +80,8 @@ impl Bundle {
     /// name and key (a root re-signed with a later expiry) and differ in exactly these limits.
     pub(crate) fn limits(&self, anchor: &TrustAnchor<'_>) -> Option<&Limits> {
         let address = std::ptr::from_ref(anchor).cast::<()>();
-        let index = self
-            .anchors()
-            .iter()
-            .position(|candidate| std::ptr::from_ref(candidate).cast::<()>() == address)?;
+        let index =
+            self.anchors().iter().position(|candidate| std::ptr::from_ref(candidate).cast::<()>() == address)?;
         self.0.limits.get(index)
     }
 }
@@ -117,9 +105,8 @@ impl Inner {
             not_after: x509::time(certificate.validity().not_after.timestamp()),
             path_length,
         };
-        let anchor = webpki::anchor_from_trusted_cert(&der)
-            .map_err(|error| RootFault::Certificate(error.into()))?
-            .to_owned();
+        let anchor =
+            webpki::anchor_from_trusted_cert(&der).map_err(|error| RootFault::Certificate(error.into()))?.to_owned();
         self.limits.push(limits);
         self.anchors.push(anchor);
         self.roots.push(der);
@@ -150,9 +137,8 @@ pub(crate) fn check_issuer(certificate: &X509Certificate<'_>) -> Result<Option<u
     let constraints = x509::extension(certificate, x509::BASIC_CONSTRAINTS)
         .and_then(|extension| ca_constraints(extension.value))
         .ok_or(SvidError::IssuerNotCa)?;
-    let usage = x509::extension(certificate, x509::KEY_USAGE)
-        .and_then(x509::key_usage)
-        .ok_or(SvidError::IssuerKeyUsage)?;
+    let usage =
+        x509::extension(certificate, x509::KEY_USAGE).and_then(x509::key_usage).ok_or(SvidError::IssuerKeyUsage)?;
     if usage & x509::KEY_CERT_SIGN == 0 {
         return Err(SvidError::IssuerKeyUsage);
     }
@@ -245,15 +231,13 @@ impl fmt::Display for BundleError {
                     f,
                     "certificate {index} is not a CA certificate (RFC 5280 §4.2.1.9); a bundle holds roots only"
                 ),
-                RootFault::Certificate(SvidError::IssuerKeyUsage) => write!(
-                    f,
-                    "certificate {index} has no key usage keyCertSign (RFC 5280 §4.2.1.3)"
-                ),
+                RootFault::Certificate(SvidError::IssuerKeyUsage) => {
+                    write!(f, "certificate {index} has no key usage keyCertSign (RFC 5280 §4.2.1.3)")
+                }
                 RootFault::Certificate(error) => write!(f, "certificate {index}: {error}"),
-                RootFault::OtherDomain(domain) => write!(
-                    f,
-                    "certificate {index} is a root of trust domain `{domain}` (X509-SVID §3.2)"
-                ),
+                RootFault::OtherDomain(domain) => {
+                    write!(f, "certificate {index} is a root of trust domain `{domain}` (X509-SVID §3.2)")
+                }
             },
         }
     }
@@ -298,16 +282,10 @@ mod tests {
         let file = pem(&[root.der.clone(), leaf]);
         assert_eq!(
             read(&file).unwrap_err(),
-            BundleError::Root {
-                index: 2,
-                fault: RootFault::Certificate(SvidError::IssuerNotCa)
-            }
+            BundleError::Root { index: 2, fault: RootFault::Certificate(SvidError::IssuerNotCa) }
         );
         let file = pem(&[root.der]) + &section("PRIVATE KEY", key.serialized_der());
-        assert_eq!(
-            read(&file).unwrap_err(),
-            BundleError::NotACertificate { index: 2 }
-        );
+        assert_eq!(read(&file).unwrap_err(), BundleError::NotACertificate { index: 2 });
     }
 
     #[test]
@@ -317,10 +295,7 @@ mod tests {
         });
         assert!(matches!(
             read(&pem(&[root.der])),
-            Err(BundleError::Root {
-                fault: RootFault::Certificate(SvidError::IssuerKeyUsage),
-                ..
-            })
+            Err(BundleError::Root { fault: RootFault::Certificate(SvidError::IssuerKeyUsage), .. })
         ));
     }
 
@@ -338,10 +313,7 @@ mod tests {
         assert!(named("https://pki.example.com/").is_ok());
         assert!(matches!(
             named("spiffe://example.com").unwrap_err(),
-            BundleError::Root {
-                fault: RootFault::OtherDomain(_),
-                ..
-            }
+            BundleError::Root { fault: RootFault::OtherDomain(_), .. }
         ));
     }
 

@@ -54,20 +54,13 @@ impl Credentials {
         let leaf = chain.first().ok_or(CredentialsError::NoCertificate)?;
         let svid = Svid::from_leaf(leaf).map_err(CredentialsError::Certificate)?;
         if svid.id() != expected {
-            return Err(CredentialsError::OtherIdentity {
-                got: svid.id().clone(),
-                expected: expected.clone(),
-            });
+            return Err(CredentialsError::OtherIdentity { got: svid.id().clone(), expected: expected.clone() });
         }
         let certified = pair(chain, key)?;
         for usage in [Usage::Client, Usage::Server] {
             verify(&certified.cert, &bundle, usage, now).map_err(CredentialsError::Certificate)?;
         }
-        Ok(Arc::new(Self {
-            svid,
-            bundle,
-            certified: Arc::new(certified),
-        }))
+        Ok(Arc::new(Self { svid, bundle, certified: Arc::new(certified) }))
     }
 
     /// The facts of our own leaf.
@@ -90,15 +83,11 @@ impl Credentials {
     /// `alpn` is in order of preference. Nothing is resumed: a resumed session would skip the verifier, so an
     /// expired peer or one under a removed root would live on in its ticket.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let verifier = PeerIsClient {
-            bundle: self.bundle.clone(),
-        };
+        let verifier = PeerIsClient { bundle: self.bundle.clone() };
         let mut config = ServerConfig::builder_with_provider(tls::provider())
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
-                &self.certified,
-            ))));
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified))));
         config.alpn_protocols = protocols(alpn);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -117,17 +106,12 @@ impl Credentials {
         expected: Arc<dyn Accepts>,
         alpn: &[&[u8]],
     ) -> Result<Arc<ClientConfig>, rustls::Error> {
-        let verifier = PeerIsServer {
-            bundle: self.bundle.clone(),
-            expected,
-        };
+        let verifier = PeerIsServer { bundle: self.bundle.clone(), expected };
         let mut config = ClientConfig::builder_with_provider(tls::provider())
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(
-                &self.certified,
-            ))));
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified))));
         config.alpn_protocols = protocols(alpn);
         config.enable_sni = false;
         config.enable_early_data = false;
@@ -138,20 +122,13 @@ impl Credentials {
     /// The same certificate with other roots, as a test's stranger would hold it.
     #[cfg(test)]
     pub(crate) fn dangerous_with_bundle(&self, bundle: Bundle) -> Arc<Self> {
-        Arc::new(Self {
-            svid: self.svid.clone(),
-            bundle,
-            certified: Arc::clone(&self.certified),
-        })
+        Arc::new(Self { svid: self.svid.clone(), bundle, certified: Arc::clone(&self.certified) })
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("svid", &self.svid)
-            .field("bundle", &self.bundle)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").field("svid", &self.svid).field("bundle", &self.bundle).finish_non_exhaustive()
     }
 }
 
@@ -208,19 +185,18 @@ impl fmt::Display for CredentialsError {
         match self {
             Self::CertificatePem(detail) => write!(f, "the certificate file {detail}"),
             Self::NoCertificate => f.write_str("the certificate file holds no certificate"),
-            Self::StrangeSection => f.write_str(
-                "the certificate file holds something that is neither certificate nor private key",
-            ),
+            Self::StrangeSection => {
+                f.write_str("the certificate file holds something that is neither certificate nor private key")
+            }
             Self::KeyPem(detail) => write!(f, "the key file {detail}"),
             Self::NotOneKey(0) => f.write_str("the key file holds no private key"),
             Self::NotOneKey(n) => write!(f, "the key file holds {n} private keys, not one"),
             Self::Key(detail) => write!(f, "the private key is not usable: {detail}"),
             Self::NotAPair => f.write_str("the private key does not belong to the certificate"),
             Self::Bundle(error) => write!(f, "the bundle file {error}"),
-            Self::OtherIdentity { got, expected } => write!(
-                f,
-                "the certificate is for `{got}`, the workload is `{expected}`"
-            ),
+            Self::OtherIdentity { got, expected } => {
+                write!(f, "the certificate is for `{got}`, the workload is `{expected}`")
+            }
             Self::Certificate(error) => write!(f, "the certificate file: {error}"),
         }
     }
@@ -229,8 +205,7 @@ impl fmt::Display for CredentialsError {
 impl std::error::Error for CredentialsError {}
 
 fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let sections =
-        pem::sections(pem).map_err(|error| CredentialsError::CertificatePem(error.to_string()))?;
+    let sections = pem::sections(pem).map_err(|error| CredentialsError::CertificatePem(error.to_string()))?;
     let mut chain = Vec::new();
     for (kind, der) in sections {
         match kind {
@@ -246,12 +221,8 @@ fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialsErr
 }
 
 fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, CredentialsError> {
-    let sections =
-        pem::sections(pem).map_err(|error| CredentialsError::KeyPem(error.to_string()))?;
-    let mut keys: Vec<_> = sections
-        .into_iter()
-        .filter(|(kind, _)| is_key(*kind))
-        .collect();
+    let sections = pem::sections(pem).map_err(|error| CredentialsError::KeyPem(error.to_string()))?;
+    let mut keys: Vec<_> = sections.into_iter().filter(|(kind, _)| is_key(*kind)).collect();
     match (keys.pop(), keys.len()) {
         (Some((SectionKind::PrivateKey, der)), 0) => Ok(PrivateKeyDer::Pkcs8(der.into())),
         (Some((SectionKind::EcPrivateKey, der)), 0) => Ok(PrivateKeyDer::Sec1(der.into())),
@@ -262,28 +233,18 @@ fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, CredentialsError> {
 }
 
 fn is_key(kind: SectionKind) -> bool {
-    matches!(
-        kind,
-        SectionKind::PrivateKey | SectionKind::EcPrivateKey | SectionKind::RsaPrivateKey
-    )
+    matches!(kind, SectionKind::PrivateKey | SectionKind::EcPrivateKey | SectionKind::RsaPrivateKey)
 }
 
 /// Joins chain and key when the key is the leaf's. A key whose public half is unknown is refused as well:
 /// what cannot be compared has not been checked.
-fn pair(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<CertifiedKey, CredentialsError> {
-    let key = tls::provider()
-        .key_provider
-        .load_private_key(key)
-        .map_err(|error| CredentialsError::Key(error.to_string()))?;
+fn pair(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, CredentialsError> {
+    let key =
+        tls::provider().key_provider.load_private_key(key).map_err(|error| CredentialsError::Key(error.to_string()))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) => Ok(certified),
-        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            Err(CredentialsError::NotAPair)
-        }
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(CredentialsError::NotAPair),
         Err(error) => Err(CredentialsError::Key(error.to_string())),
     }
 }
@@ -310,19 +271,8 @@ mod tests {
         load_at(cert, key, bundle, NOW)
     }
 
-    fn load_at(
-        cert: &str,
-        key: &str,
-        bundle: &str,
-        seconds: i64,
-    ) -> Result<Arc<Credentials>, CredentialsError> {
-        Credentials::from_pem(
-            cert.as_bytes(),
-            key.as_bytes(),
-            bundle.as_bytes(),
-            &id(),
-            at(seconds),
-        )
+    fn load_at(cert: &str, key: &str, bundle: &str, seconds: i64) -> Result<Arc<Credentials>, CredentialsError> {
+        Credentials::from_pem(cert.as_bytes(), key.as_bytes(), bundle.as_bytes(), &id(), at(seconds))
     }
 
     fn pkcs8(key: &KeyPair) -> String {
@@ -342,12 +292,7 @@ mod tests {
         let root = Ca::root("root");
         let middle = root.intermediate("middle");
         let (leaf, key) = middle.leaf(ID);
-        let credentials = load(
-            &pem(&[leaf.clone(), middle.der.clone()]),
-            &pkcs8(&key),
-            &pem(&[root.der]),
-        )
-        .unwrap();
+        let credentials = load(&pem(&[leaf.clone(), middle.der.clone()]), &pkcs8(&key), &pem(&[root.der])).unwrap();
         assert_eq!(credentials.svid().id(), &id());
         assert_eq!(credentials.chain(), [leaf, middle.der]);
         assert_eq!(credentials.bundle().trust_domain().as_str(), "example.org");
@@ -381,27 +326,16 @@ mod tests {
         let root = Ca::root("root");
         let (leaf, _) = root.leaf(ID);
         let (_, other) = root.leaf(ID);
-        assert_eq!(
-            load(&pem(&[leaf]), &pkcs8(&other), &pem(&[root.der])).unwrap_err(),
-            CredentialsError::NotAPair
-        );
+        assert_eq!(load(&pem(&[leaf]), &pkcs8(&other), &pem(&[root.der])).unwrap_err(), CredentialsError::NotAPair);
     }
 
     #[test]
     fn a_leaf_of_another_identity_is_refused() {
         let root = Ca::root("root");
         let roots = pem(std::slice::from_ref(&root.der));
-        for other in [
-            "spiffe://example.org/ns/shop/sa/db",
-            "spiffe://example.com/ns/shop/sa/web",
-        ] {
+        for other in ["spiffe://example.org/ns/shop/sa/db", "spiffe://example.com/ns/shop/sa/web"] {
             let (leaf, key) = root.leaf(other);
-            assert_eq!(
-                load(&pem(&[leaf]), &pkcs8(&key), &roots)
-                    .unwrap_err()
-                    .reason(),
-                "other_identity"
-            );
+            assert_eq!(load(&pem(&[leaf]), &pkcs8(&key), &roots).unwrap_err().reason(), "other_identity");
         }
     }
 
@@ -414,10 +348,7 @@ mod tests {
         assert_eq!(reason(NOW + HOUR + 1), "expired");
         assert_eq!(reason(NOW - HOUR - 1), "not_yet_valid");
         let other = pem(&[Ca::root("other").der]);
-        assert_eq!(
-            load(&cert, &key, &other).unwrap_err().reason(),
-            "unknown_issuer"
-        );
+        assert_eq!(load(&cert, &key, &other).unwrap_err().reason(), "unknown_issuer");
     }
 
     #[test]
@@ -429,9 +360,7 @@ mod tests {
         });
         let (leaf, key) = middle.leaf(ID);
         assert_eq!(
-            load(&pem(&[middle.der, leaf]), &pkcs8(&key), &pem(&[root.der]))
-                .unwrap_err()
-                .reason(),
+            load(&pem(&[middle.der, leaf]), &pkcs8(&key), &pem(&[root.der])).unwrap_err().reason(),
             "leaf_is_ca"
         );
     }
@@ -441,8 +370,7 @@ mod tests {
         let root = Ca::root("root");
         let (leaf, key) = root.leaf(ID);
         let (cert, key, roots) = (pem(&[leaf]), pkcs8(&key), pem(&[root.der]));
-        let reason =
-            |cert: &str, key: &str, roots: &str| load(cert, key, roots).unwrap_err().reason();
+        let reason = |cert: &str, key: &str, roots: &str| load(cert, key, roots).unwrap_err().reason();
         assert_eq!(reason("", &key, &roots), "certificate_pem");
         assert_eq!(reason(&key, &key, &roots), "no_certificate");
         assert_eq!(reason(&cert, "", &roots), "key_pem");

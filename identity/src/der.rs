@@ -25,11 +25,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         let (&first, rest) = rest.split_first()?;
-        let (length, rest) = if first < 0x80 {
-            (usize::from(first), rest)
-        } else {
-            long_length(first, rest)?
-        };
+        let (length, rest) = if first < 0x80 { (usize::from(first), rest) } else { long_length(first, rest)? };
         let (content, rest) = rest.split_at_checked(length)?;
         self.0 = rest;
         Some((tag, content))
@@ -77,9 +73,7 @@ fn long_length(first: u8, rest: &[u8]) -> Option<(usize, &[u8])> {
         return None;
     }
     let (octets, rest) = rest.split_at_checked(count)?;
-    let length = octets
-        .iter()
-        .fold(0usize, |sum, octet| (sum << 8) | usize::from(*octet));
+    let length = octets.iter().fold(0usize, |sum, octet| (sum << 8) | usize::from(*octet));
     let shortest = octets.first() != Some(&0) && length >= 0x80;
     shortest.then_some((length, rest))
 }

@@ -228,9 +228,7 @@ impl From<webpki::Error> for SvidError {
             E::CaUsedAsEndEntity => Self::IsCa,
             E::EndEntityUsedAsCa => Self::IssuerNotCa,
             E::PathLenConstraintViolated => Self::PathLength,
-            E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
-                Self::IssuerKeyUsage
-            }
+            E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Self::IssuerKeyUsage,
             E::NameConstraintViolation
             | E::MalformedNameConstraint
             | E::InvalidNetworkMaskConstraint
@@ -240,12 +238,10 @@ impl From<webpki::Error> for SvidError {
             E::InvalidSignatureForPublicKey
             | E::UnsupportedSignatureAlgorithmForPublicKey
             | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::BadSignature,
-            E::UnsupportedSignatureAlgorithm | E::UnsupportedSignatureAlgorithmContext(_) => {
-                Self::WeakSignature
+            E::UnsupportedSignatureAlgorithm | E::UnsupportedSignatureAlgorithmContext(_) => Self::WeakSignature,
+            E::MaximumPathDepthExceeded | E::MaximumSignatureChecksExceeded | E::MaximumPathBuildCallsExceeded => {
+                Self::ChainTooLong
             }
-            E::MaximumPathDepthExceeded
-            | E::MaximumSignatureChecksExceeded
-            | E::MaximumPathBuildCallsExceeded => Self::ChainTooLong,
             other => Self::Chain(format!("{other:?}")),
         }
     }

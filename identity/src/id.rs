@@ -59,10 +59,7 @@ impl SpiffeId {
         let (domain, path) = rest.split_at(domain_end);
         check_trust_domain(domain)?;
         check_path(path)?;
-        Ok(Self {
-            uri: text.into(),
-            path: SCHEME.len() + domain_end,
-        })
+        Ok(Self { uri: text.into(), path: SCHEME.len() + domain_end })
     }
 
     /// The ID of a Kubernetes service account: `shop/web` becomes `spiffe://<td>/ns/shop/sa/web`.
@@ -75,9 +72,7 @@ impl SpiffeId {
         }
         check_segment(namespace)?;
         check_segment(account)?;
-        Self::parse(&format!(
-            "{SCHEME}{trust_domain}/ns/{namespace}/sa/{account}"
-        ))
+        Self::parse(&format!("{SCHEME}{trust_domain}/ns/{namespace}/sa/{account}"))
     }
 
     /// The whole URI.
@@ -112,12 +107,7 @@ impl SpiffeId {
 
     fn service_account_parts(&self) -> Option<(&str, &str)> {
         let mut segments = self.segments();
-        let parts = (
-            segments.next()?,
-            segments.next()?,
-            segments.next()?,
-            segments.next()?,
-        );
+        let parts = (segments.next()?, segments.next()?, segments.next()?, segments.next()?);
         match (parts, segments.next()) {
             (("ns", namespace, "sa", account), None) => Some((namespace, account)),
             _ => None,
@@ -204,36 +194,27 @@ impl fmt::Display for IdError {
             Self::TooLong => write!(f, "the ID is longer than {MAX_ID} bytes (SPIFFE-ID §2.3)"),
             Self::Scheme => f.write_str("the ID does not begin with `spiffe://` (SPIFFE-ID §2)"),
             Self::TrustDomainEmpty => f.write_str("the trust domain is empty (SPIFFE-ID §2.1)"),
-            Self::TrustDomainTooLong => write!(
-                f,
-                "the trust domain is longer than {MAX_TRUST_DOMAIN} bytes (SPIFFE-ID §2.3)"
-            ),
-            Self::TrustDomainUpperCase => {
-                f.write_str("the trust domain holds an upper-case letter (SPIFFE-ID §2.1)")
+            Self::TrustDomainTooLong => {
+                write!(f, "the trust domain is longer than {MAX_TRUST_DOMAIN} bytes (SPIFFE-ID §2.3)")
             }
-            Self::TrustDomainCharacter(c) => write!(
-                f,
-                "the trust domain holds {c:?}; only a-z, 0-9, `.`, `-` and `_` are allowed (SPIFFE-ID §2.1)"
-            ),
+            Self::TrustDomainUpperCase => f.write_str("the trust domain holds an upper-case letter (SPIFFE-ID §2.1)"),
+            Self::TrustDomainCharacter(c) => {
+                write!(f, "the trust domain holds {c:?}; only a-z, 0-9, `.`, `-` and `_` are allowed (SPIFFE-ID §2.1)")
+            }
             Self::UserInfo => f.write_str("the ID holds user information (SPIFFE-ID §2.1)"),
             Self::Port => f.write_str("the ID holds a port (SPIFFE-ID §2.1)"),
             Self::Query => f.write_str("the ID holds a query (SPIFFE-ID §2)"),
             Self::Fragment => f.write_str("the ID holds a fragment (SPIFFE-ID §2)"),
-            Self::PercentEncoding => {
-                f.write_str("the ID holds a percent-encoded character (SPIFFE-ID §2.1, §2.2)")
-            }
+            Self::PercentEncoding => f.write_str("the ID holds a percent-encoded character (SPIFFE-ID §2.1, §2.2)"),
             Self::EmptySegment => f.write_str("the path holds an empty segment (SPIFFE-ID §2.2)"),
-            Self::DotSegment => {
-                f.write_str("the path holds a `.` or `..` segment (SPIFFE-ID §2.2)")
-            }
+            Self::DotSegment => f.write_str("the path holds a `.` or `..` segment (SPIFFE-ID §2.2)"),
             Self::TrailingSlash => f.write_str("the path ends with a slash (SPIFFE-ID §2.2)"),
-            Self::PathCharacter(c) => write!(
-                f,
-                "the path holds {c:?}; only letters, digits, `.`, `-` and `_` are allowed (SPIFFE-ID §2.2)"
-            ),
-            Self::NotTwoSegments => f.write_str(
-                "a workload is written `namespace/service-account` or as a full SPIFFE ID",
-            ),
+            Self::PathCharacter(c) => {
+                write!(f, "the path holds {c:?}; only letters, digits, `.`, `-` and `_` are allowed (SPIFFE-ID §2.2)")
+            }
+            Self::NotTwoSegments => {
+                f.write_str("a workload is written `namespace/service-account` or as a full SPIFFE ID")
+            }
         }
     }
 }
@@ -396,10 +377,7 @@ mod tests {
         let td = TrustDomain::parse("example.org").unwrap();
         let id = SpiffeId::workload(&td, "shop/web").unwrap();
         assert_eq!(id.as_str(), "spiffe://example.org/ns/shop/sa/web");
-        assert_eq!(
-            (id.namespace(), id.service_account()),
-            (Some("shop"), Some("web"))
-        );
+        assert_eq!((id.namespace(), id.service_account()), (Some("shop"), Some("web")));
         for (text, expected) in [
             ("web", IdError::NotTwoSegments),
             ("a/b/c", IdError::NotTwoSegments),
@@ -414,19 +392,11 @@ mod tests {
 
     #[test]
     fn other_path_shapes_have_no_service_account() {
-        for text in [
-            "spiffe://td",
-            "spiffe://td/ns/a/sa",
-            "spiffe://td/ns/a/sa/b/c",
-            "spiffe://td/NS/a/sa/b",
-        ] {
+        for text in ["spiffe://td", "spiffe://td/ns/a/sa", "spiffe://td/ns/a/sa/b/c", "spiffe://td/NS/a/sa/b"] {
             let id = SpiffeId::parse(text).unwrap();
             assert_eq!((id.namespace(), id.service_account()), (None, None));
         }
-        assert_eq!(
-            SpiffeId::parse("spiffe://td").unwrap().segments().count(),
-            0
-        );
+        assert_eq!(SpiffeId::parse("spiffe://td").unwrap().segments().count(), 0);
     }
 
     proptest! {

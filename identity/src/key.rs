@@ -82,9 +82,7 @@ fn parse(spki: &[u8]) -> Option<Result<PublicKey<'_>, KeyError>> {
         (ED25519, None) if key.len() == 32 => Ok(KeyKind::Ed25519),
         (ED25519, _) => Err(KeyError("is a malformed Ed25519 key (RFC 8410 §3)")),
         (RSA_ENCRYPTION, Some((der::NULL, []))) => rsa(key)?,
-        _ => Err(KeyError(
-            "is of a kind that is not accepted; use P-256, P-384, P-521, Ed25519 or RSA",
-        )),
+        _ => Err(KeyError("is of a kind that is not accepted; use P-256, P-384, P-521, Ed25519 or RSA")),
     };
     Some(kind.map(|kind| PublicKey { kind, bits: key }))
 }
@@ -95,9 +93,7 @@ fn elliptic(curve: &[u8], point: &[u8]) -> Result<KeyKind, KeyError> {
         P384 => (KeyKind::P384, 48),
         P521 => (KeyKind::P521, 66),
         _ => {
-            return Err(KeyError(
-                "is on a curve that is not accepted; use P-256, P-384 or P-521",
-            ));
+            return Err(KeyError("is on a curve that is not accepted; use P-256, P-384 or P-521"));
         }
     };
     // Uncompressed only (SEC 1 §2.3.3): a second form of one key would be a second name for it.
@@ -160,11 +156,7 @@ mod tests {
 
     #[test]
     fn keys_of_rcgen_are_accepted() {
-        for algorithm in [
-            &rcgen::PKCS_ECDSA_P256_SHA256,
-            &rcgen::PKCS_ECDSA_P384_SHA384,
-            &rcgen::PKCS_ED25519,
-        ] {
+        for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
             use rcgen::PublicKeyData;
             let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
             PublicKey::from_spki(&key.subject_public_key_info()).unwrap();
@@ -221,10 +213,7 @@ mod tests {
 
     fn spki(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
         let bits = [&[0], key].concat();
-        element(
-            0x30,
-            &[element(0x30, algorithm), element(0x03, &bits)].concat(),
-        )
+        element(0x30, &[element(0x30, algorithm), element(0x03, &bits)].concat())
     }
 
     fn ec_spki(curve: &[u8], point: &[u8]) -> Vec<u8> {
@@ -235,10 +224,7 @@ mod tests {
     fn rsa_spki(bits: usize, exponent: &[u8]) -> Vec<u8> {
         let mut modulus = vec![0];
         modulus.extend(vec![0xff; bits / 8]);
-        let key = element(
-            0x30,
-            &[element(0x02, &modulus), element(0x02, exponent)].concat(),
-        );
+        let key = element(0x30, &[element(0x02, &modulus), element(0x02, exponent)].concat());
         let algorithm = [element(0x06, RSA_ENCRYPTION), vec![0x05, 0x00]].concat();
         spki(&algorithm, &key)
     }

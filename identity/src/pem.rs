@@ -13,10 +13,7 @@ pub(crate) fn sections(pem: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, PemErr
     if pem.len() > MAX_FILE {
         return Err(PemError::TooLarge);
     }
-    let markers = pem
-        .windows(MARKER.len())
-        .filter(|window| *window == MARKER)
-        .count();
+    let markers = pem.windows(MARKER.len()).filter(|window| *window == MARKER).count();
     let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| PemError::Malformed(format!("{error:?}")))?;
@@ -43,9 +40,9 @@ impl fmt::Display for PemError {
         match self {
             Self::TooLarge => write!(f, "is larger than {MAX_FILE} bytes"),
             Self::Empty => f.write_str("holds no PEM section (`-----BEGIN …`)"),
-            Self::UnknownSection => f.write_str(
-                "holds a PEM section of an unknown kind (encrypted keys are not supported here)",
-            ),
+            Self::UnknownSection => {
+                f.write_str("holds a PEM section of an unknown kind (encrypted keys are not supported here)")
+            }
             Self::Malformed(detail) => write!(f, "is not well-formed PEM: {detail}"),
         }
     }
@@ -71,9 +68,8 @@ mod tests {
 
     #[test]
     fn a_section_of_an_unknown_kind_is_not_passed_over() {
-        let file = format!(
-            "{CERTIFICATE}-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n"
-        );
+        let file =
+            format!("{CERTIFICATE}-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n");
         assert_eq!(sections(file.as_bytes()), Err(PemError::UnknownSection));
     }
 
@@ -86,10 +82,7 @@ mod tests {
     #[test]
     fn half_a_section_is_refused() {
         let half = CERTIFICATE.split_at(40).0;
-        assert!(matches!(
-            sections(half.as_bytes()),
-            Err(PemError::Malformed(_))
-        ));
+        assert!(matches!(sections(half.as_bytes()), Err(PemError::Malformed(_))));
         assert_eq!(sections(b""), Err(PemError::Empty));
         assert_eq!(sections(&vec![b'a'; MAX_FILE + 1]), Err(PemError::TooLarge));
     }

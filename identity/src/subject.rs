@@ -62,10 +62,7 @@ fn decode(tag: u32, data: &[u8]) -> Option<String> {
 
 fn utf32(data: &[u8]) -> Option<String> {
     let (units, rest) = data.as_chunks::<4>();
-    let text: Option<String> = units
-        .iter()
-        .map(|unit| char::from_u32(u32::from_be_bytes(*unit)))
-        .collect();
+    let text: Option<String> = units.iter().map(|unit| char::from_u32(u32::from_be_bytes(*unit))).collect();
     rest.is_empty().then_some(text).flatten()
 }
 

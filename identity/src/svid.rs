@@ -17,8 +17,8 @@ use crate::id::SpiffeId;
 use crate::key::PublicKey;
 use crate::subject;
 use crate::x509::{
-    self, AlternativeNames, BASIC_CONSTRAINTS, CLIENT_AUTH, CRL_SIGN, DIGITAL_SIGNATURE,
-    EXT_KEY_USAGE, KEY_CERT_SIGN, KEY_USAGE, SERVER_AUTH,
+    self, AlternativeNames, BASIC_CONSTRAINTS, CLIENT_AUTH, CRL_SIGN, DIGITAL_SIGNATURE, EXT_KEY_USAGE, KEY_CERT_SIGN,
+    KEY_USAGE, SERVER_AUTH,
 };
 
 /// One leaf X.509-SVID whose profile has been checked.
@@ -106,8 +106,7 @@ fn spiffe_id(names: &AlternativeNames) -> Result<SpiffeId, SvidError> {
 }
 
 fn check_leaf_constraints(certificate: &X509Certificate<'_>) -> Result<(), SvidError> {
-    let extension =
-        x509::extension(certificate, BASIC_CONSTRAINTS).ok_or(SvidError::BasicConstraints)?;
+    let extension = x509::extension(certificate, BASIC_CONSTRAINTS).ok_or(SvidError::BasicConstraints)?;
     let content = der::whole(der::SEQUENCE, extension.value).ok_or(SvidError::BasicConstraints)?;
     match Reader::new(content).next() {
         None if content.is_empty() => Ok(()),
@@ -135,28 +134,19 @@ fn check_leaf_usages(certificate: &X509Certificate<'_>) -> Result<(), SvidError>
     let Some(purposes) = x509::extension(certificate, EXT_KEY_USAGE) else {
         return Ok(());
     };
-    let mut purposes =
-        Reader::new(der::whole(der::SEQUENCE, purposes.value).ok_or(SvidError::ExtKeyUsage)?);
+    let mut purposes = Reader::new(der::whole(der::SEQUENCE, purposes.value).ok_or(SvidError::ExtKeyUsage)?);
     let (mut client, mut server) = (false, false);
     while !purposes.is_empty() {
         let purpose = purposes.expect(der::OID).ok_or(SvidError::ExtKeyUsage)?;
         client |= purpose == CLIENT_AUTH;
         server |= purpose == SERVER_AUTH;
     }
-    if client && server {
-        Ok(())
-    } else {
-        Err(SvidError::ExtKeyUsage)
-    }
+    if client && server { Ok(()) } else { Err(SvidError::ExtKeyUsage) }
 }
 
 fn check_signature_algorithm(certificate: &X509Certificate<'_>) -> Result<(), SvidError> {
     let oid = certificate.signature_algorithm.algorithm.as_bytes();
-    if SIGNATURE_ALGORITHMS.contains(&oid) {
-        Ok(())
-    } else {
-        Err(SvidError::WeakSignature)
-    }
+    if SIGNATURE_ALGORITHMS.contains(&oid) { Ok(()) } else { Err(SvidError::WeakSignature) }
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -210,12 +200,8 @@ mod tests {
     fn a_flawless_leaf_shows_its_facts() {
         let key = KeyPair::generate().unwrap();
         let ca = Ca::root("root");
-        let mut spec = Spec::leaf(ID, &key).names(&[
-            dns(b"web.shop.svc"),
-            uri(ID),
-            dns(b"*.web"),
-            element(0x87, &[127, 0, 0, 1]),
-        ]);
+        let mut spec =
+            Spec::leaf(ID, &key).names(&[dns(b"web.shop.svc"), uri(ID), dns(b"*.web"), element(0x87, &[127, 0, 0, 1])]);
         spec.serial = vec![0x00, 0xab, 0x0c];
         spec.subject = common_name("web;x");
         let der = ca.issue(spec);
@@ -232,27 +218,12 @@ mod tests {
     #[test]
     fn one_uri_name_no_more_and_no_less() {
         let other = "spiffe://example.org/ns/shop/sa/db";
-        assert_eq!(
-            judge(|leaf| leaf.names(&[uri(ID), uri(other)])),
-            "two_uri_sans"
-        );
-        assert_eq!(
-            judge(|leaf| leaf.names(&[uri(ID), uri(ID)])),
-            "two_uri_sans"
-        );
-        assert_eq!(
-            judge(|leaf| leaf.names(&[uri(ID), uri("https://x/"), uri(other)])),
-            "two_uri_sans"
-        );
-        assert_eq!(
-            judge(|leaf| leaf.names(&[uri(ID), element(0x86, &[0xff])])),
-            "two_uri_sans"
-        );
+        assert_eq!(judge(|leaf| leaf.names(&[uri(ID), uri(other)])), "two_uri_sans");
+        assert_eq!(judge(|leaf| leaf.names(&[uri(ID), uri(ID)])), "two_uri_sans");
+        assert_eq!(judge(|leaf| leaf.names(&[uri(ID), uri("https://x/"), uri(other)])), "two_uri_sans");
+        assert_eq!(judge(|leaf| leaf.names(&[uri(ID), element(0x86, &[0xff])])), "two_uri_sans");
         assert_eq!(judge(|leaf| leaf.names(&[dns(ID.as_bytes())])), "dns_name");
-        assert_eq!(
-            judge(|leaf| leaf.names(&[dns(b"web.shop.svc")])),
-            "no_uri_san"
-        );
+        assert_eq!(judge(|leaf| leaf.names(&[dns(b"web.shop.svc")])), "no_uri_san");
         assert_eq!(judge(|leaf| leaf.without(SAN)), "no_uri_san");
     }
 
@@ -280,39 +251,20 @@ mod tests {
         ] {
             assert_eq!(judge_uri(text), reason, "{text}");
         }
-        assert_eq!(
-            judge_uri(&format!("spiffe://{}/a", "d".repeat(256))),
-            "id_trust_domain_too_long"
-        );
-        assert_eq!(
-            judge_uri(&format!("spiffe://d/{}", "a".repeat(2038))),
-            "id_too_long"
-        );
-        assert_eq!(
-            judge_uri(&format!("spiffe://d/{}", "a".repeat(5000))),
-            "id_too_long"
-        );
+        assert_eq!(judge_uri(&format!("spiffe://{}/a", "d".repeat(256))), "id_trust_domain_too_long");
+        assert_eq!(judge_uri(&format!("spiffe://d/{}", "a".repeat(2038))), "id_too_long");
+        assert_eq!(judge_uri(&format!("spiffe://d/{}", "a".repeat(5000))), "id_too_long");
     }
 
     #[test]
     fn a_name_that_is_not_utf8_is_refused() {
-        assert_eq!(
-            judge(|leaf| leaf.names(&[element(0x86, b"spiffe://example.org/\xff")])),
-            "id_path_character"
-        );
+        assert_eq!(judge(|leaf| leaf.names(&[element(0x86, b"spiffe://example.org/\xff")])), "id_path_character");
     }
 
     #[test]
     fn dns_names_cannot_carry_header_syntax() {
-        for name in [
-            &b"a;URI=spiffe://example.org/admin"[..],
-            b"a,b",
-            b"a\0b",
-            b"a b",
-            b"",
-            b"\xc3\xa4",
-            b"a\r\nx: y",
-        ] {
+        for name in [&b"a;URI=spiffe://example.org/admin"[..], b"a,b", b"a\0b", b"a b", b"", b"\xc3\xa4", b"a\r\nx: y"]
+        {
             assert_eq!(judge(|leaf| leaf.names(&[uri(ID), dns(name)])), "dns_name");
         }
     }
@@ -320,18 +272,9 @@ mod tests {
     #[test]
     fn basic_constraints_are_an_empty_sequence() {
         let set = |value: Vec<u8>| judge(|leaf| leaf.set(BASIC_CONSTRAINTS, true, value));
-        assert_eq!(
-            judge(|leaf| leaf.without(BASIC_CONSTRAINTS)),
-            "basic_constraints"
-        );
-        assert_eq!(
-            set(sequence(&[element(0x01, &[0x00])])),
-            "basic_constraints"
-        );
-        assert_eq!(
-            set(sequence(&[element(0x02, &[0x00])])),
-            "basic_constraints"
-        );
+        assert_eq!(judge(|leaf| leaf.without(BASIC_CONSTRAINTS)), "basic_constraints");
+        assert_eq!(set(sequence(&[element(0x01, &[0x00])])), "basic_constraints");
+        assert_eq!(set(sequence(&[element(0x02, &[0x00])])), "basic_constraints");
         assert_eq!(set(sequence(&[element(0x01, &[0xff])])), "leaf_is_ca");
         assert_eq!(set(vec![0x30, 0x00, 0x00]), "not_x509");
     }
@@ -411,14 +354,8 @@ mod tests {
             }),
             "duplicate_extension"
         );
-        assert_eq!(
-            judge(|leaf| leaf.set(&[0x2a, 0x03, 0x04], true, vec![0x05, 0x00])),
-            "critical_extension"
-        );
-        assert_eq!(
-            judge(|leaf| leaf.set(&[0x2a, 0x03, 0x04], false, vec![0x05, 0x00])),
-            "accepted"
-        );
+        assert_eq!(judge(|leaf| leaf.set(&[0x2a, 0x03, 0x04], true, vec![0x05, 0x00])), "critical_extension");
+        assert_eq!(judge(|leaf| leaf.set(&[0x2a, 0x03, 0x04], false, vec![0x05, 0x00])), "accepted");
         assert_eq!(
             judge(|mut leaf| {
                 leaf.version = 1;
@@ -426,10 +363,7 @@ mod tests {
             }),
             "not_x509"
         );
-        assert_eq!(
-            judge(|leaf| leaf.set(&[0x2a, 0x03, 0x04], false, vec![0; x509::MAX_CERTIFICATE])),
-            "not_x509"
-        );
+        assert_eq!(judge(|leaf| leaf.set(&[0x2a, 0x03, 0x04], false, vec![0; x509::MAX_CERTIFICATE])), "not_x509");
     }
 
     #[test]
@@ -460,10 +394,8 @@ mod tests {
         let modulus = [vec![0], vec![0xff; 128]].concat();
         let key = sequence(&[element(0x02, &modulus), element(0x02, &[1, 0, 1])]);
         let rsa = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-        let spki = sequence(&[
-            sequence(&[element(0x06, rsa), vec![0x05, 0x00]]),
-            element(0x03, &[vec![0], key].concat()),
-        ]);
+        let spki =
+            sequence(&[sequence(&[element(0x06, rsa), vec![0x05, 0x00]]), element(0x03, &[vec![0], key].concat())]);
         assert_eq!(
             judge(|mut leaf| {
                 leaf.spki = spki;

@@ -13,9 +13,7 @@ use crate::bundle::Bundle;
 use crate::id::TrustDomain;
 
 pub(crate) use crate::bundle::NAME_CONSTRAINTS;
-pub(crate) use crate::x509::{
-    BASIC_CONSTRAINTS, CLIENT_AUTH, EXT_KEY_USAGE, KEY_USAGE, SERVER_AUTH,
-};
+pub(crate) use crate::x509::{BASIC_CONSTRAINTS, CLIENT_AUTH, EXT_KEY_USAGE, KEY_USAGE, SERVER_AUTH};
 
 /// The time at which all flawless certificates are valid: 2027-01-15T08:00:00Z.
 pub(crate) const NOW: i64 = 1_800_000_000;
@@ -68,11 +66,7 @@ impl Spec {
                 extension(SAN, true, sequence(&[element(0x86, uri.as_bytes())])),
                 extension(BASIC_CONSTRAINTS, true, sequence(&[])),
                 extension(KEY_USAGE, true, vec![0x03, 0x02, 0x07, 0x80]),
-                extension(
-                    EXT_KEY_USAGE,
-                    false,
-                    sequence(&[element(0x06, SERVER_AUTH), element(0x06, CLIENT_AUTH)]),
-                ),
+                extension(EXT_KEY_USAGE, false, sequence(&[element(0x06, SERVER_AUTH), element(0x06, CLIENT_AUTH)])),
             ],
         }
     }
@@ -97,10 +91,7 @@ impl Spec {
     }
 
     pub(crate) fn get(&mut self, oid: &[u8]) -> &mut Extension {
-        self.extensions
-            .iter_mut()
-            .find(|extension| extension.oid == oid)
-            .unwrap()
+        self.extensions.iter_mut().find(|extension| extension.oid == oid).unwrap()
     }
 
     pub(crate) fn set(mut self, oid: &[u8], critical: bool, value: Vec<u8>) -> Self {
@@ -134,16 +125,8 @@ impl Spec {
 
 impl Extension {
     fn der(&self) -> Vec<u8> {
-        let critical = if self.critical {
-            element(0x01, &[0xff])
-        } else {
-            Vec::new()
-        };
-        sequence(&[
-            element(0x06, &self.oid),
-            critical,
-            element(0x04, &self.value),
-        ])
+        let critical = if self.critical { element(0x01, &[0xff]) } else { Vec::new() };
+        sequence(&[element(0x06, &self.oid), critical, element(0x04, &self.value)])
     }
 }
 
@@ -164,11 +147,7 @@ impl Ca {
         let mut spec = Spec::ca(name, &key);
         spec.issuer = spec.subject.clone();
         spoil(&mut spec);
-        Self {
-            name: spec.subject.clone(),
-            der: spec.sign(&key),
-            key,
-        }
+        Self { name: spec.subject.clone(), der: spec.sign(&key), key }
     }
 
     pub(crate) fn intermediate(&self, name: &str) -> Self {
@@ -179,11 +158,7 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let mut spec = Spec::ca(name, &key);
         spoil(&mut spec);
-        Self {
-            der: self.issue(spec.clone()),
-            name: spec.subject,
-            key,
-        }
+        Self { der: self.issue(spec.clone()), name: spec.subject, key }
     }
 
     pub(crate) fn issue(&self, mut spec: Spec) -> CertificateDer<'static> {
@@ -199,19 +174,12 @@ impl Ca {
 
     pub(crate) fn bundle(&self, trust_domain: &str) -> Bundle {
         let trust_domain = TrustDomain::parse(trust_domain).unwrap();
-        Bundle::from_pem(
-            trust_domain,
-            pem(std::slice::from_ref(&self.der)).as_bytes(),
-        )
-        .unwrap()
+        Bundle::from_pem(trust_domain, pem(std::slice::from_ref(&self.der)).as_bytes()).unwrap()
     }
 }
 
 pub(crate) fn pem(certificates: &[CertificateDer<'_>]) -> String {
-    certificates
-        .iter()
-        .map(|der| section("CERTIFICATE", der))
-        .collect()
+    certificates.iter().map(|der| section("CERTIFICATE", der)).collect()
 }
 
 /// One PEM section.
@@ -223,11 +191,7 @@ pub(crate) fn section(label: &str, der: &[u8]) -> String {
         octets[1..=chunk.len()].copy_from_slice(chunk);
         let bits = u32::from_be_bytes(octets);
         for i in 0..4 {
-            text.push(if i <= chunk.len() {
-                char::from(ALPHABET[(bits >> (18 - 6 * i)) as usize & 63])
-            } else {
-                '='
-            });
+            text.push(if i <= chunk.len() { char::from(ALPHABET[(bits >> (18 - 6 * i)) as usize & 63]) } else { '=' });
         }
     }
     let lines: Vec<_> = text.as_bytes().chunks(64).map(<[u8]>::to_vec).collect();
@@ -236,11 +200,7 @@ pub(crate) fn section(label: &str, der: &[u8]) -> String {
 }
 
 pub(crate) fn extension(oid: &[u8], critical: bool, value: Vec<u8>) -> Extension {
-    Extension {
-        oid: oid.to_vec(),
-        critical,
-        value,
-    }
+    Extension { oid: oid.to_vec(), critical, value }
 }
 
 pub(crate) fn uri(text: &str) -> Vec<u8> {
@@ -252,10 +212,7 @@ pub(crate) fn dns(text: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn common_name(text: &str) -> Vec<u8> {
-    let attribute = sequence(&[
-        element(0x06, &[0x55, 0x04, 0x03]),
-        element(0x0c, text.as_bytes()),
-    ]);
+    let attribute = sequence(&[element(0x06, &[0x55, 0x04, 0x03]), element(0x0c, text.as_bytes())]);
     sequence(&[element(0x31, &attribute)])
 }
 

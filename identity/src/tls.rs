@@ -13,9 +13,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 
 use crate::bundle::Bundle;
@@ -38,9 +36,7 @@ pub fn svid_error(error: &Error) -> Option<&SvidError> {
     match error {
         Error::NoCertificatesPresented => Some(&SvidError::NoCertificate),
         Error::InvalidCertificate(error) => match error {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                Some(&SvidError::Expired)
-            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Some(&SvidError::Expired),
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 Some(&SvidError::NotYetValid)
             }
@@ -114,9 +110,7 @@ impl ClientCertVerifier for PeerIsClient {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PROVIDER
-            .signature_verification_algorithms
-            .supported_schemes()
+        PROVIDER.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -136,15 +130,11 @@ impl ServerCertVerifier for PeerIsServer {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let svid = verify_parts(end_entity, intermediates, &self.bundle, Usage::Server, now)
-            .map_err(refusal)?;
+        let svid = verify_parts(end_entity, intermediates, &self.bundle, Usage::Server, now).map_err(refusal)?;
         if self.expected.accepts(svid.id()) {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(refusal(SvidError::NotExpected {
-                got: svid.id().clone(),
-                expected: self.expected.describe(),
-            }))
+            Err(refusal(SvidError::NotExpected { got: svid.id().clone(), expected: self.expected.describe() }))
         }
     }
 
@@ -169,9 +159,7 @@ impl ServerCertVerifier for PeerIsServer {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PROVIDER
-            .signature_verification_algorithms
-            .supported_schemes()
+        PROVIDER.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -202,12 +190,7 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
             cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
             cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
         ],
-        kx_groups: vec![
-            kx_group::X25519MLKEM768,
-            kx_group::X25519,
-            kx_group::SECP256R1,
-            kx_group::SECP384R1,
-        ],
+        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
         ..aws_lc_rs::default_provider()
     })
 });
@@ -220,8 +203,8 @@ mod tests {
     use crate::{Bundle, Credentials, TrustDomain};
     use rustls::time_provider::TimeProvider;
     use rustls::{
-        AlertDescription, CipherSuite, ClientConfig, ClientConnection, HandshakeKind, NamedGroup,
-        ProtocolVersion, ServerConfig, ServerConnection,
+        AlertDescription, CipherSuite, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion,
+        ServerConfig, ServerConnection,
     };
 
     const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
@@ -243,14 +226,7 @@ mod tests {
         let (leaf, key) = ca.leaf(id.as_str());
         let key = section("PRIVATE KEY", key.serialized_der());
         let own = pem(std::slice::from_ref(&ca.der));
-        let made = Credentials::from_pem(
-            pem(&[leaf]).as_bytes(),
-            key.as_bytes(),
-            own.as_bytes(),
-            &id,
-            now(),
-        )
-        .unwrap();
+        let made = Credentials::from_pem(pem(&[leaf]).as_bytes(), key.as_bytes(), own.as_bytes(), &id, now()).unwrap();
         let domain = TrustDomain::parse(id.trust_domain()).unwrap();
         let roots = pem(std::slice::from_ref(&roots.der));
         made.dangerous_with_bundle(Bundle::from_pem(domain, roots.as_bytes()).unwrap())
@@ -258,9 +234,7 @@ mod tests {
 
     fn client(credentials: &Credentials, expected: &str) -> ClientConfig {
         let expected = Arc::new(SpiffeId::parse(expected).unwrap());
-        let config = credentials
-            .client_config(expected, &[b"h2", b"http/1.1"])
-            .unwrap();
+        let config = credentials.client_config(expected, &[b"h2", b"http/1.1"]).unwrap();
         let mut config = Arc::unwrap_or_clone(config);
         config.time_provider = Arc::new(Clock(NOW));
         config
@@ -323,18 +297,12 @@ mod tests {
         let root = Ca::root("root");
         let web = credentials(&root, WEB, &root);
         let orders = credentials(&root, ORDERS, &root);
-        let (client, server) = (
-            Arc::new(client(&web, ORDERS)),
-            Arc::new(server(&orders, NOW)),
-        );
+        let (client, server) = (Arc::new(client(&web, ORDERS)), Arc::new(server(&orders, NOW)));
         for _ in 0..2 {
             let met = meet(&client, &server);
             assert_eq!((met.client_error, met.server_error), (None, None));
             assert!(!met.server.is_handshaking() && !met.client.is_handshaking());
-            assert_eq!(
-                met.server.protocol_version(),
-                Some(ProtocolVersion::TLSv1_3)
-            );
+            assert_eq!(met.server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
             assert_eq!(met.server.alpn_protocol(), Some(&b"http/1.1"[..]));
             let suite = met.server.negotiated_cipher_suite().unwrap().suite();
             assert_eq!(suite, CipherSuite::TLS13_AES_128_GCM_SHA256);
@@ -344,10 +312,7 @@ mod tests {
             // The second round shows that nothing was resumed.
             assert_eq!(met.server.handshake_kind(), Some(HandshakeKind::Full));
             let chain = met.server.peer_certificates().unwrap();
-            assert_eq!(
-                crate::Svid::from_leaf(&chain[0]).unwrap().id().as_str(),
-                WEB
-            );
+            assert_eq!(crate::Svid::from_leaf(&chain[0]).unwrap().id().as_str(), WEB);
         }
     }
 
@@ -357,10 +322,7 @@ mod tests {
         let web = credentials(&root, WEB, &root);
         let orders = credentials(&root, ORDERS, &root);
         let expected = Arc::new(SpiffeId::parse(ORDERS).unwrap());
-        let verifier = PeerIsServer {
-            bundle: web.bundle().clone(),
-            expected,
-        };
+        let verifier = PeerIsServer { bundle: web.bundle().clone(), expected };
         let mut old = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS12])
             .unwrap()
@@ -372,10 +334,7 @@ mod tests {
         for _ in 0..2 {
             let met = meet(&old, &server);
             assert_eq!((met.client_error, met.server_error), (None, None));
-            assert_eq!(
-                met.server.protocol_version(),
-                Some(ProtocolVersion::TLSv1_2)
-            );
+            assert_eq!(met.server.protocol_version(), Some(ProtocolVersion::TLSv1_2));
             assert_eq!(met.server.handshake_kind(), Some(HandshakeKind::Full));
             let suite = met.server.negotiated_cipher_suite().unwrap().suite();
             assert_eq!(suite, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
@@ -401,39 +360,17 @@ mod tests {
         let orders = credentials(&root, ORDERS, &root);
         let partner = "spiffe://partner.example/ns/shop/sa/web";
         for (client_credentials, seconds, expected, alert) in [
-            (
-                credentials(&root, WEB, &root),
-                NOW + HOUR + 1,
-                "expired",
-                AlertDescription::CertificateExpired,
-            ),
-            (
-                credentials(&root, WEB, &root),
-                NOW - HOUR - 1,
-                "not_yet_valid",
-                AlertDescription::CertificateExpired,
-            ),
-            (
-                credentials(&stranger, WEB, &root),
-                NOW,
-                "unknown_issuer",
-                AlertDescription::UnknownCA,
-            ),
-            (
-                credentials(&root, partner, &root),
-                NOW,
-                "trust_domain",
-                AlertDescription::CertificateUnknown,
-            ),
+            (credentials(&root, WEB, &root), NOW + HOUR + 1, "expired", AlertDescription::CertificateExpired),
+            (credentials(&root, WEB, &root), NOW - HOUR - 1, "not_yet_valid", AlertDescription::CertificateExpired),
+            (credentials(&stranger, WEB, &root), NOW, "unknown_issuer", AlertDescription::UnknownCA),
+            (credentials(&root, partner, &root), NOW, "trust_domain", AlertDescription::CertificateUnknown),
         ] {
             // The client accepts the server in every row; the refusal is the server's alone.
             let mut config = client(&client_credentials, ORDERS);
-            config
-                .dangerous()
-                .set_certificate_verifier(Arc::new(PeerIsServer {
-                    bundle: orders.bundle().clone(),
-                    expected: Arc::new(SpiffeId::parse(ORDERS).unwrap()),
-                }));
+            config.dangerous().set_certificate_verifier(Arc::new(PeerIsServer {
+                bundle: orders.bundle().clone(),
+                expected: Arc::new(SpiffeId::parse(ORDERS).unwrap()),
+            }));
             let met = meet(&Arc::new(config), &Arc::new(server(&orders, seconds)));
             assert_eq!(reason(&met.server_error), expected);
             assert_eq!(met.client_error, Some(Error::AlertReceived(alert)));
@@ -446,14 +383,9 @@ mod tests {
         let web = credentials(&root, WEB, &root);
         let orders = credentials(&root, ORDERS, &root);
         let ledger = "spiffe://example.org/ns/shop/sa/ledger";
-        let met = meet(
-            &Arc::new(client(&web, ledger)),
-            &Arc::new(server(&orders, NOW)),
-        );
+        let met = meet(&Arc::new(client(&web, ledger)), &Arc::new(server(&orders, NOW)));
         assert_eq!(reason(&met.client_error), "not_expected");
-        let text = svid_error(met.client_error.as_ref().unwrap())
-            .unwrap()
-            .to_string();
+        let text = svid_error(met.client_error.as_ref().unwrap()).unwrap().to_string();
         assert!(text.contains(ORDERS) && text.contains(ledger), "{text}");
         assert!(met.server.is_handshaking());
     }
@@ -463,10 +395,7 @@ mod tests {
         let (root, other) = (Ca::root("root"), Ca::root("other"));
         let web = credentials(&root, WEB, &root);
         let orders = credentials(&other, ORDERS, &root);
-        let met = meet(
-            &Arc::new(client(&web, ORDERS)),
-            &Arc::new(server(&orders, NOW)),
-        );
+        let met = meet(&Arc::new(client(&web, ORDERS)), &Arc::new(server(&orders, NOW)));
         assert_eq!(reason(&met.client_error), "unknown_issuer");
     }
 
@@ -474,11 +403,7 @@ mod tests {
     struct NoCertificate;
 
     impl rustls::client::ResolvesClientCert for NoCertificate {
-        fn resolve(
-            &self,
-            _: &[&[u8]],
-            _: &[SignatureScheme],
-        ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
             None
         }
 

@@ -31,17 +31,10 @@ pub const MAX_CHAIN: usize = 6;
 /// Verifies a chain, leaf first, against the bundle of its own trust domain (X509-SVID §5, RFC 5280 §6.1).
 ///
 /// `now` is cut to whole seconds: a certificate is good until the end of its last second.
-pub fn verify(
-    chain: &[CertificateDer<'_>],
-    bundle: &Bundle,
-    usage: Usage,
-    now: SystemTime,
-) -> Result<Svid, SvidError> {
+pub fn verify(chain: &[CertificateDer<'_>], bundle: &Bundle, usage: Usage, now: SystemTime) -> Result<Svid, SvidError> {
     let (leaf, intermediates) = chain.split_first().ok_or(SvidError::NoCertificate)?;
     // A clock before 1970 reads as 1970, when nothing is valid yet.
-    let now = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = UnixTime::since_unix_epoch(now);
     verify_parts(leaf, intermediates, bundle, usage, now)
 }
@@ -72,10 +65,7 @@ fn check_trust_domain(svid: &Svid, bundle: &Bundle) -> Result<(), SvidError> {
     if got == trusted {
         Ok(())
     } else {
-        Err(SvidError::UntrustedDomain {
-            got: got.to_owned(),
-            trusted: trusted.to_owned(),
-        })
+        Err(SvidError::UntrustedDomain { got: got.to_owned(), trusted: trusted.to_owned() })
     }
 }
 
@@ -111,26 +101,14 @@ fn check_path(
 }
 
 /// Holds the root to its own dates and path length: to `webpki` a root is a name and a key, nothing more.
-fn check_anchor(
-    path: &VerifiedPath<'_>,
-    bundle: &Bundle,
-    now: UnixTime,
-) -> Result<(), webpki::Error> {
-    let limits = bundle
-        .limits(path.anchor())
-        .ok_or(webpki::Error::UnknownIssuer)?;
+fn check_anchor(path: &VerifiedPath<'_>, bundle: &Bundle, now: UnixTime) -> Result<(), webpki::Error> {
+    let limits = bundle.limits(path.anchor()).ok_or(webpki::Error::UnknownIssuer)?;
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
     if time < limits.not_before {
-        return Err(webpki::Error::CertNotValidYet {
-            time: now,
-            not_before: unix(limits.not_before),
-        });
+        return Err(webpki::Error::CertNotValidYet { time: now, not_before: unix(limits.not_before) });
     }
     if time > limits.not_after {
-        return Err(webpki::Error::CertExpired {
-            time: now,
-            not_after: unix(limits.not_after),
-        });
+        return Err(webpki::Error::CertExpired { time: now, not_after: unix(limits.not_after) });
     }
     let below = path.intermediate_certificates().count();
     match limits.path_length {
@@ -148,10 +126,7 @@ fn purpose(usage: Usage) -> impl ExtendedKeyUsageValidator {
 }
 
 fn unix(time: SystemTime) -> UnixTime {
-    UnixTime::since_unix_epoch(
-        time.duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default(),
-    )
+    UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -195,27 +170,15 @@ mod tests {
 
     #[test]
     fn no_certificate_has_its_own_reason() {
-        assert_eq!(
-            judge(&[], &Ca::root("root").bundle("example.org")),
-            "no_certificate"
-        );
+        assert_eq!(judge(&[], &Ca::root("root").bundle("example.org")), "no_certificate");
     }
 
     #[test]
     fn the_trust_domain_is_compared_before_anything_is_built() {
         let root = Ca::root("root");
         let (leaf, _) = root.leaf(ID);
-        for other in [
-            "example.com",
-            "xample.org",
-            "example.org.evil",
-            "example.or",
-            "ns",
-        ] {
-            assert_eq!(
-                judge(std::slice::from_ref(&leaf), &root.bundle(other)),
-                "trust_domain"
-            );
+        for other in ["example.com", "xample.org", "example.org.evil", "example.or", "ns"] {
+            assert_eq!(judge(std::slice::from_ref(&leaf), &root.bundle(other)), "trust_domain");
         }
     }
 
@@ -244,10 +207,7 @@ mod tests {
         let mut bytes = leaf.to_vec();
         let at = bytes.windows(3).position(|w| w == b"web").unwrap();
         bytes[at] = b'v';
-        assert_eq!(
-            judge(&[bytes.into()], &root.bundle("example.org")),
-            "bad_signature"
-        );
+        assert_eq!(judge(&[bytes.into()], &root.bundle("example.org")), "bad_signature");
     }
 
     #[test]
@@ -262,18 +222,13 @@ mod tests {
         let last = at(NOW + HOUR) + Duration::from_millis(999);
         assert!(verify(&chain, &bundle, Usage::Client, last).is_ok());
         let before_1970 = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
-        assert_eq!(
-            verify(&chain, &bundle, Usage::Client, before_1970).unwrap_err(),
-            SvidError::NotYetValid
-        );
+        assert_eq!(verify(&chain, &bundle, Usage::Client, before_1970).unwrap_err(), SvidError::NotYetValid);
     }
 
     #[test]
     fn dates_of_cas_hold_too() {
-        let spoil = [
-            (NOW - 2 * HOUR, NOW - HOUR, "issuer_expired"),
-            (NOW + HOUR, NOW + 2 * HOUR, "issuer_not_yet_valid"),
-        ];
+        let spoil =
+            [(NOW - 2 * HOUR, NOW - HOUR, "issuer_expired"), (NOW + HOUR, NOW + 2 * HOUR, "issuer_not_yet_valid")];
         for (not_before, not_after, reason) in spoil {
             let dated = |spec: &mut Spec| {
                 spec.not_before = not_before;
@@ -286,10 +241,7 @@ mod tests {
             let root = Ca::root("root");
             let middle = root.intermediate_with("middle", dated);
             let (leaf, _) = middle.leaf(ID);
-            assert_eq!(
-                judge(&[leaf, middle.der], &root.bundle("example.org")),
-                reason
-            );
+            assert_eq!(judge(&[leaf, middle.der], &root.bundle("example.org")), reason);
         }
     }
 
@@ -314,11 +266,7 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let mut spec = Spec::leaf("spiffe://example.org/ns/shop/sa/evil", &key);
         spec.subject = common_name("evil");
-        let evil = Ca {
-            der: root.issue(spec.clone()),
-            name: spec.subject,
-            key,
-        };
+        let evil = Ca { der: root.issue(spec.clone()), name: spec.subject, key };
         let (leaf, _) = evil.leaf(ID);
         assert_eq!(judge(&[leaf, evil.der], &bundle), "issuer_not_ca");
 
@@ -348,17 +296,13 @@ mod tests {
         let root = Ca::root("root");
         let middle = root.intermediate("middle");
         let (leaf, _) = middle.leaf(ID);
-        assert_eq!(
-            judge(&[leaf], &root.bundle("example.org")),
-            "unknown_issuer"
-        );
+        assert_eq!(judge(&[leaf], &root.bundle("example.org")), "unknown_issuer");
     }
 
     #[test]
     fn path_lengths_bind_roots_and_intermediates() {
         let limit = |spec: &mut Spec| {
-            spec.get(BASIC_CONSTRAINTS).value =
-                sequence(&[element(0x01, &[0xff]), element(0x02, &[0])]);
+            spec.get(BASIC_CONSTRAINTS).value = sequence(&[element(0x01, &[0xff]), element(0x02, &[0])]);
         };
         let root = Ca::root_with("root", limit);
         let bundle = root.bundle("example.org");
@@ -371,10 +315,7 @@ mod tests {
         let upper = root.intermediate_with("upper", limit);
         let lower = upper.intermediate("lower");
         let (leaf, _) = lower.leaf(ID);
-        assert_eq!(
-            judge(&[leaf, lower.der, upper.der], &root.bundle("example.org")),
-            "path_length"
-        );
+        assert_eq!(judge(&[leaf, lower.der, upper.der], &root.bundle("example.org")), "path_length");
     }
 
     #[test]
@@ -384,10 +325,7 @@ mod tests {
             spec.extensions.push(extension(SAN, false, name));
         });
         let bundle = root.bundle("example.org");
-        assert_eq!(
-            judge(std::slice::from_ref(&root.der), &bundle),
-            "leaf_is_ca"
-        );
+        assert_eq!(judge(std::slice::from_ref(&root.der), &bundle), "leaf_is_ca");
     }
 
     #[test]
@@ -396,16 +334,12 @@ mod tests {
         for tag in [0xa0, 0xa1] {
             let value = sequence(&[element(tag, &subtree)]);
             let constrained = |spec: &mut Spec| {
-                spec.extensions
-                    .push(extension(NAME_CONSTRAINTS, true, value.clone()));
+                spec.extensions.push(extension(NAME_CONSTRAINTS, true, value.clone()));
             };
             let root = Ca::root("root");
             let middle = root.intermediate_with("middle", constrained);
             let (leaf, _) = middle.leaf(ID);
-            assert_eq!(
-                judge(&[leaf, middle.der], &root.bundle("example.org")),
-                "name_constraint"
-            );
+            assert_eq!(judge(&[leaf, middle.der], &root.bundle("example.org")), "name_constraint");
             let root = Ca::root_with("root", constrained);
             let domain = crate::TrustDomain::parse("example.org").unwrap();
             assert!(Bundle::from_pem(domain, pem(&[root.der]).as_bytes()).is_err());
@@ -417,30 +351,22 @@ mod tests {
         let root = Ca::root("root");
         let middle = root.intermediate_with("middle", |spec| {
             let purposes = sequence(&[element(0x06, SERVER_AUTH)]);
-            spec.extensions
-                .push(extension(EXT_KEY_USAGE, false, purposes));
+            spec.extensions.push(extension(EXT_KEY_USAGE, false, purposes));
         });
         let bundle = root.bundle("example.org");
         let chain = [middle.leaf(ID).0, middle.der];
         assert!(verify(&chain, &bundle, Usage::Server, now()).is_ok());
-        assert_eq!(
-            verify(&chain, &bundle, Usage::Client, now()).unwrap_err(),
-            SvidError::IssuerKeyUsage
-        );
+        assert_eq!(verify(&chain, &bundle, Usage::Client, now()).unwrap_err(), SvidError::IssuerKeyUsage);
     }
 
     #[test]
     fn an_unknown_critical_extension_of_a_ca_is_refused() {
         let root = Ca::root("root");
         let middle = root.intermediate_with("middle", |spec| {
-            spec.extensions
-                .push(extension(&[0x2a, 0x03], true, vec![0x05, 0x00]));
+            spec.extensions.push(extension(&[0x2a, 0x03], true, vec![0x05, 0x00]));
         });
         let (leaf, _) = middle.leaf(ID);
-        assert_eq!(
-            judge(&[leaf, middle.der], &root.bundle("example.org")),
-            "critical_extension"
-        );
+        assert_eq!(judge(&[leaf, middle.der], &root.bundle("example.org")), "critical_extension");
     }
 
     #[test]
@@ -450,10 +376,7 @@ mod tests {
             spec.algorithm = ECDSA_SHA1.to_vec();
         });
         let (leaf, _) = middle.leaf(ID);
-        assert_eq!(
-            judge(&[leaf, middle.der], &root.bundle("example.org")),
-            "weak_signature"
-        );
+        assert_eq!(judge(&[leaf, middle.der], &root.bundle("example.org")), "weak_signature");
     }
 
     #[test]
@@ -487,10 +410,7 @@ mod tests {
         }
         let begun = std::time::Instant::now();
         let reason = judge(&chain, &root.bundle("example.org"));
-        assert!(
-            matches!(reason, "bad_signature" | "chain_too_long"),
-            "{reason}"
-        );
+        assert!(matches!(reason, "bad_signature" | "chain_too_long"), "{reason}");
         assert!(begun.elapsed() < Duration::from_secs(2));
     }
 }

@@ -18,12 +18,9 @@ use crate::error::SvidError;
 /// rules that hold for leaf and CA alike.
 pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, SvidError> {
     if der.len() > MAX_CERTIFICATE {
-        return Err(SvidError::NotX509(format!(
-            "larger than {MAX_CERTIFICATE} bytes"
-        )));
+        return Err(SvidError::NotX509(format!("larger than {MAX_CERTIFICATE} bytes")));
     }
-    let (rest, certificate) =
-        X509Certificate::from_der(der).map_err(|_| SvidError::NotX509("unreadable".into()))?;
+    let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| SvidError::NotX509("unreadable".into()))?;
     if !rest.is_empty() {
         return Err(SvidError::NotX509("bytes after the certificate".into()));
     }
@@ -40,14 +37,8 @@ pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, SvidError> {
 }
 
 /// The extension of this object identifier (content octets), if it is there.
-pub(crate) fn extension<'c, 'a>(
-    certificate: &'c X509Certificate<'a>,
-    oid: &[u8],
-) -> Option<&'c X509Extension<'a>> {
-    certificate
-        .extensions()
-        .iter()
-        .find(|extension| extension.oid.as_bytes() == oid)
+pub(crate) fn extension<'c, 'a>(certificate: &'c X509Certificate<'a>, oid: &[u8]) -> Option<&'c X509Extension<'a>> {
+    certificate.extensions().iter().find(|extension| extension.oid.as_bytes() == oid)
 }
 
 /// The bits of the key usage extension, bit 0 at the top; `None` when it is absent or malformed.
@@ -63,32 +54,23 @@ pub(crate) struct AlternativeNames {
 }
 
 /// Reads the subject alternative names (RFC 5280 §4.2.1.6). Names that are neither URI nor DNS are passed over.
-pub(crate) fn alternative_names(
-    certificate: &X509Certificate<'_>,
-) -> Result<AlternativeNames, SvidError> {
+pub(crate) fn alternative_names(certificate: &X509Certificate<'_>) -> Result<AlternativeNames, SvidError> {
     let malformed = || SvidError::NotX509("malformed alternative names".into());
-    let mut names = AlternativeNames {
-        uris: Vec::new(),
-        dns: Vec::new(),
-        critical: false,
-    };
+    let mut names = AlternativeNames { uris: Vec::new(), dns: Vec::new(), critical: false };
     let Some(extension) = extension(certificate, SUBJECT_ALT_NAME) else {
         return Ok(names);
     };
     names.critical = extension.critical;
-    let mut entries =
-        Reader::new(der::whole(der::SEQUENCE, extension.value).ok_or_else(malformed)?);
+    let mut entries = Reader::new(der::whole(der::SEQUENCE, extension.value).ok_or_else(malformed)?);
     while !entries.is_empty() {
         let (tag, content) = entries.next().ok_or_else(malformed)?;
         match tag {
             // A URI that is not UTF-8 is kept as one, so that it still counts; no SPIFFE ID has U+FFFD.
-            URI => names
-                .uris
-                .push(String::from_utf8_lossy(content).into_owned()),
+            URI => names.uris.push(String::from_utf8_lossy(content).into_owned()),
             // The names go into headers, where `;` or `,` would begin a forged element.
-            DNS if !content.is_empty() && content.iter().all(is_host_byte) => names
-                .dns
-                .push(content.iter().map(|byte| char::from(*byte)).collect()),
+            DNS if !content.is_empty() && content.iter().all(is_host_byte) => {
+                names.dns.push(content.iter().map(|byte| char::from(*byte)).collect())
+            }
             DNS => return Err(SvidError::DnsName),
             _ => {}
         }
@@ -103,11 +85,7 @@ fn check_serial(serial: &[u8]) -> Result<(), SvidError> {
         [high, ..] => *high != 0 && high & 0x80 == 0,
         [] => false,
     };
-    if shortest && serial.len() <= 20 {
-        Ok(())
-    } else {
-        Err(SvidError::Serial)
-    }
+    if shortest && serial.len() <= 20 { Ok(()) } else { Err(SvidError::Serial) }
 }
 
 fn strict_parse_error(error: webpki::Error) -> SvidError {

@@ -13,11 +13,7 @@ use rustls_pki_types::pem::PemObject;
 const ID: &str = "spiffe://example.org/ns/shop/sa/web";
 
 fn openssl(dir: &Path, args: &[&str]) -> String {
-    let output = Command::new("openssl")
-        .args(args)
-        .current_dir(dir)
-        .output()
-        .unwrap();
+    let output = Command::new("openssl").args(args).current_dir(dir).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "openssl {args:?}: {text}{error}");
@@ -46,9 +42,7 @@ fn make(dir: &Path, subject: &str, new_key: &[&str]) {
         "keyUsage=critical,keyCertSign,cRLSign",
     ];
     openssl(dir, &root);
-    let mut request = vec![
-        "req", "-new", "-nodes", "-utf8", "-keyout", "web.key", "-out", "web.csr", "-subj", subject,
-    ];
+    let mut request = vec!["req", "-new", "-nodes", "-utf8", "-keyout", "web.key", "-out", "web.csr", "-subj", subject];
     request.extend(new_key);
     openssl(dir, &request);
     fs::write(
@@ -86,18 +80,12 @@ const RSA: &[&str] = &["-newkey", "rsa:2048"];
 
 #[test]
 fn what_an_operator_makes_with_openssl_is_accepted() {
-    for (new_key, convert, label) in [
-        (EC, "ec", "BEGIN EC PRIVATE KEY"),
-        (RSA, "rsa", "BEGIN RSA PRIVATE KEY"),
-    ] {
+    for (new_key, convert, label) in [(EC, "ec", "BEGIN EC PRIVATE KEY"), (RSA, "rsa", "BEGIN RSA PRIVATE KEY")] {
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path();
         make(dir, "/", new_key);
         // Old tools write SEC 1 and PKCS #1.
-        openssl(
-            dir,
-            &["pkey", "-in", "web.key", "-traditional", "-out", "old.key"],
-        );
+        openssl(dir, &["pkey", "-in", "web.key", "-traditional", "-out", "old.key"]);
         let old = fs::read_to_string(dir.join("old.key")).unwrap();
         assert!(old.contains(label), "{convert}: {old}");
         for key in ["web.key", "old.key"] {
@@ -129,12 +117,7 @@ fn subjects_read_as_openssl_prints_them() {
         let mut multi = EC.to_vec();
         multi.push("-multivalue-rdn");
         make(dir, subject, &multi);
-        let shown = openssl(
-            dir,
-            &[
-                "x509", "-in", "web.pem", "-noout", "-subject", "-nameopt", "RFC2253",
-            ],
-        );
+        let shown = openssl(dir, &["x509", "-in", "web.pem", "-noout", "-subject", "-nameopt", "RFC2253"]);
         let shown = shown.strip_prefix("subject=").unwrap();
         let shown = shown.strip_suffix('\n').unwrap();
         let der = CertificateDer::from_pem_file(dir.join("web.pem")).unwrap();

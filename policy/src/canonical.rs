@@ -54,6 +54,8 @@ pub struct Target<'a> {
     /// Invariant: starts with `/`; `path_len` is a char boundary in it, followed by nothing or `?`.
     path_and_query: Cow<'a, str>,
     path_len: usize,
+    /// Whether the path has a `%`; without one, comparing bytes is comparing meanings.
+    escapes: bool,
     /// Invariant: `host_len` is a char boundary in it, followed by nothing or `:port`.
     authority: Cow<'a, str>,
     host_len: usize,
@@ -65,18 +67,16 @@ pub struct Target<'a> {
 ///
 /// # Errors
 /// The first reason, in reading order method, path, query, authority.
-pub fn canonicalise<'a>(
-    _options: &PathOptions,
-    raw: &RawTarget<'a>,
-) -> Result<Target<'a>, Malformed> {
+pub fn canonicalise<'a>(_options: &PathOptions, raw: &RawTarget<'a>) -> Result<Target<'a>, Malformed> {
     check_method(raw.method)?;
-    let (path_and_query, path_len) = path::canonical(raw.path_and_query)?;
+    let path = path::canonical(raw.path_and_query)?;
     let authority = authority::canonical(raw.authority, raw.scheme.default_port())?;
     Ok(Target {
         method: Cow::Borrowed(raw.method),
-        verbatim: matches!(path_and_query, Cow::Borrowed(_)),
-        path_and_query,
-        path_len,
+        verbatim: matches!(path.text, Cow::Borrowed(_)),
+        path_and_query: path.text,
+        path_len: path.path_len,
+        escapes: path.escapes,
         authority: authority.text,
         host_len: authority.host_len,
         port: authority.port,
@@ -95,10 +95,7 @@ fn check_method(method: &str) -> Result<(), Malformed> {
 
 /// RFC 9110 §5.6.2.
 pub(crate) fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 impl Target<'_> {
@@ -112,6 +109,11 @@ impl Target<'_> {
     #[must_use]
     pub fn path(&self) -> &str {
         self.path_and_query.get(..self.path_len).unwrap_or_default()
+    }
+
+    /// Whether the path still has escapes.
+    pub(crate) fn has_escapes(&self) -> bool {
+        self.escapes
     }
 
     /// The query without its `?`, byte for byte as it came; `None` when there is no `?`.
@@ -158,6 +160,7 @@ impl Target<'_> {
             path_and_query: Cow::Owned(self.path_and_query.into_owned()),
             authority: Cow::Owned(self.authority.into_owned()),
             path_len: self.path_len,
+            escapes: self.escapes,
             host_len: self.host_len,
             port: self.port,
             verbatim: self.verbatim,
@@ -172,17 +175,8 @@ mod tests {
     use crate::malformed::Malformed as M;
     use proptest::prelude::*;
 
-    fn read<'a>(
-        method: &'a str,
-        path: &'a str,
-        authority: &'a str,
-    ) -> Result<Target<'a>, Malformed> {
-        let raw = RawTarget {
-            method,
-            path_and_query: path,
-            authority,
-            scheme: Scheme::Http,
-        };
+    fn read<'a>(method: &'a str, path: &'a str, authority: &'a str) -> Result<Target<'a>, Malformed> {
+        let raw = RawTarget { method, path_and_query: path, authority, scheme: Scheme::Http };
         canonicalise(&PathOptions, &raw)
     }
 
@@ -274,32 +268,13 @@ mod tests {
             ),
             (
                 M::EmptySegment,
-                &[
-                    "//",
-                    "//admin",
-                    "/a//b",
-                    "/a//",
-                    "///",
-                    "//evil.example/admin",
-                    "/http://evil.example/",
-                ],
+                &["//", "//admin", "/a//b", "/a//", "///", "//evil.example/admin", "/http://evil.example/"],
             ),
             (
                 M::EncodedSlash,
-                &[
-                    "/a%2fb",
-                    "/a%2Fb",
-                    "/%2f",
-                    "/..%2fadmin",
-                    "/a/..%2F..%2Fadmin",
-                    "/%2e%2e%2fadmin",
-                    "/%2F/admin",
-                ],
+                &["/a%2fb", "/a%2Fb", "/%2f", "/..%2fadmin", "/a/..%2F..%2Fadmin", "/%2e%2e%2fadmin", "/%2F/admin"],
             ),
-            (
-                M::EncodedBackslash,
-                &["/a%5cb", "/a%5Cb", "/..%5cadmin", "/a/%5c../admin"],
-            ),
+            (M::EncodedBackslash, &["/a%5cb", "/a%5Cb", "/..%5cadmin", "/a/%5c../admin"]),
             // 72: one more decoding would change the reading, however deep the encoding is
             (
                 M::DoubleEncoding,
@@ -322,22 +297,10 @@ mod tests {
             // 73: parameters in any segment
             (
                 M::Parameters,
-                &[
-                    "/a;x=1/b",
-                    "/a;",
-                    "/;a",
-                    "/..;/admin",
-                    "/a/..;x/admin",
-                    "/a%3bx",
-                    "/a%3Bx=1/b",
-                    "/admin;.css",
-                ],
+                &["/a;x=1/b", "/a;", "/;a", "/..;/admin", "/a/..;x/admin", "/a%3bx", "/a%3Bx=1/b", "/admin;.css"],
             ),
             // 74: backslash
-            (
-                M::Backslash,
-                &["/a\\b", "/\\admin", "/..\\admin", "/a/\\../admin"],
-            ),
+            (M::Backslash, &["/a\\b", "/\\admin", "/..\\admin", "/a/\\../admin"]),
             // 75: overlong forms, surrogates, stray bytes, look-alikes, %u
             (
                 M::NonUtf8,
@@ -380,8 +343,8 @@ mod tests {
             (
                 M::BadEscape,
                 &[
-                    "/%", "/%2", "/a%", "/%zz", "/%u002e", "/%uff0e", "/%2x", "/%x2e", "/a%/b",
-                    "/%c3%", "/%c3%zz", "/%+2e",
+                    "/%", "/%2", "/a%", "/%zz", "/%u002e", "/%uff0e", "/%2x", "/%x2e", "/a%/b", "/%c3%", "/%c3%zz",
+                    "/%+2e",
                 ],
             ),
             // 76: NUL, CR, tab, blank in or after a segment
@@ -409,30 +372,13 @@ mod tests {
             ),
             (
                 M::Blank,
-                &[
-                    "/a b",
-                    "/a ",
-                    "/ ",
-                    "/a%20",
-                    "/a%20b",
-                    "/admin%20/",
-                    "/a%c2%a0",
-                    "/a%e3%80%80",
-                    "/a?x y",
-                    "/a? ",
-                ],
+                &["/a b", "/a ", "/ ", "/a%20", "/a%20b", "/admin%20/", "/a%c2%a0", "/a%e3%80%80", "/a?x y", "/a? "],
             ),
             // 78: delimiters
             (M::Fragment, &["/a#b", "/#", "/a?x#y", "/a#/../admin"]),
-            (
-                M::EncodedDelimiter,
-                &["/a%3fb", "/a%3Fb", "/a%23b", "/admin%3f.css"],
-            ),
+            (M::EncodedDelimiter, &["/a%3fb", "/a%3Fb", "/a%23b", "/admin%3f.css"]),
             // 31, 33, 79: bytes above 0x7f, targets that are not origin-form
-            (
-                M::NonAscii,
-                &["/caf\u{e9}", "/a?\u{e9}", "/\u{ff0e}\u{ff0e}/", "/\u{2215}"],
-            ),
+            (M::NonAscii, &["/caf\u{e9}", "/a?\u{e9}", "/\u{ff0e}\u{ff0e}/", "/\u{2215}"]),
             (
                 M::NotAbsolute,
                 &[
@@ -448,10 +394,7 @@ mod tests {
                     "\\admin",
                 ],
             ),
-            (
-                M::InvalidCharacter,
-                &["/a\"b", "/<a>", "/{id}", "/a|b", "/a^b", "/a`b", "/[a]"],
-            ),
+            (M::InvalidCharacter, &["/a\"b", "/<a>", "/{id}", "/a|b", "/a^b", "/a`b", "/[a]"]),
         ];
         for (reason, paths) in table {
             for raw in *paths {
@@ -480,50 +423,15 @@ mod tests {
     #[test]
     fn one_host_has_one_name() {
         for (raw, forwarded, host, port) in [
-            (
-                "Orders.Shop.SVC",
-                "orders.shop.svc",
-                "orders.shop.svc",
-                None,
-            ),
-            (
-                "orders.shop.svc.",
-                "orders.shop.svc",
-                "orders.shop.svc",
-                None,
-            ),
-            (
-                "orders.shop.svc:80",
-                "orders.shop.svc",
-                "orders.shop.svc",
-                None,
-            ),
-            (
-                "ORDERS.shop.svc.:80",
-                "orders.shop.svc",
-                "orders.shop.svc",
-                None,
-            ),
-            (
-                "orders.shop.svc:8080",
-                "orders.shop.svc:8080",
-                "orders.shop.svc",
-                Some(8080),
-            ),
-            (
-                "orders.shop.svc:08080",
-                "orders.shop.svc:8080",
-                "orders.shop.svc",
-                Some(8080),
-            ),
+            ("Orders.Shop.SVC", "orders.shop.svc", "orders.shop.svc", None),
+            ("orders.shop.svc.", "orders.shop.svc", "orders.shop.svc", None),
+            ("orders.shop.svc:80", "orders.shop.svc", "orders.shop.svc", None),
+            ("ORDERS.shop.svc.:80", "orders.shop.svc", "orders.shop.svc", None),
+            ("orders.shop.svc:8080", "orders.shop.svc:8080", "orders.shop.svc", Some(8080)),
+            ("orders.shop.svc:08080", "orders.shop.svc:8080", "orders.shop.svc", Some(8080)),
             ("A:443", "a:443", "a", Some(443)),
             ("10.1.2.3:8080", "10.1.2.3:8080", "10.1.2.3", Some(8080)),
-            (
-                "[2001:DB8::0:1]:8080",
-                "[2001:db8::1]:8080",
-                "[2001:db8::1]",
-                Some(8080),
-            ),
+            ("[2001:DB8::0:1]:8080", "[2001:db8::1]:8080", "[2001:db8::1]", Some(8080)),
             ("[::1]:80", "[::1]", "[::1]", None),
             ("a_b.c-d", "a_b.c-d", "a_b.c-d", None),
         ] {
@@ -531,12 +439,7 @@ mod tests {
             assert_eq!(target.authority(), forwarded, "{raw}");
             assert_eq!((target.host(), target.port()), (host, port), "{raw}");
         }
-        let raw = RawTarget {
-            method: "GET",
-            path_and_query: "/",
-            authority: "a:443",
-            scheme: Scheme::Https,
-        };
+        let raw = RawTarget { method: "GET", path_and_query: "/", authority: "a:443", scheme: Scheme::Https };
         assert_eq!(canonicalise(&PathOptions, &raw).unwrap().authority(), "a");
     }
 
@@ -575,15 +478,9 @@ mod tests {
             "http://a",
             "a;b",
         ] {
-            assert!(
-                matches!(read("GET", "/", host), Err(M::BadHost | M::BadPort)),
-                "{host:?}"
-            );
+            assert!(matches!(read("GET", "/", host), Err(M::BadHost | M::BadPort)), "{host:?}");
         }
-        for host in [
-            "a:", "a:0", "a:65536", "a:+80", "a:-1", "a:8o", "a:80:80", "a: 80", "a:000080",
-            "[::1]:",
-        ] {
+        for host in ["a:", "a:0", "a:65536", "a:+80", "a:-1", "a:8o", "a:80:80", "a: 80", "a:000080", "[::1]:"] {
             assert_eq!(read("GET", "/", host), Err(M::BadPort), "{host:?}");
         }
         let label = "a".repeat(64);

@@ -22,18 +22,12 @@ impl Cidr {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let network: IpAddr = address.parse().map_err(|_| {
-            PatternError::new(
-                0,
-                address.len(),
-                format!("`{address}` is not an IP address"),
-            )
-        })?;
+        let network: IpAddr = address
+            .parse()
+            .map_err(|_| PatternError::new(0, address.len(), format!("`{address}` is not an IP address")))?;
         if network.to_canonical() != network {
-            return Err(
-                PatternError::new(0, address.len(), "an IPv4 address is written as one")
-                    .help(format!("write `{}`", network.to_canonical())),
-            );
+            return Err(PatternError::new(0, address.len(), "an IPv4 address is written as one")
+                .help(format!("write `{}`", network.to_canonical())));
         }
         let bits = if network.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
@@ -41,28 +35,15 @@ impl Cidr {
             Some(digits) => digits
                 .parse::<u8>()
                 .ok()
-                .filter(|p| {
-                    *p <= bits
-                        && !digits.starts_with('+')
-                        && (digits == "0" || !digits.starts_with('0'))
-                })
+                .filter(|p| *p <= bits && !digits.starts_with('+') && (digits == "0" || !digits.starts_with('0')))
                 .ok_or_else(|| {
-                    PatternError::new(
-                        address.len() + 1,
-                        digits.len(),
-                        format!("a prefix length is 0 to {bits}"),
-                    )
+                    PatternError::new(address.len() + 1, digits.len(), format!("a prefix length is 0 to {bits}"))
                 })?,
         };
         let masked = mask(network, prefix);
         if masked != network {
-            return Err(
-                PatternError::new(0, text.len(), "the address has bits past its prefix").help(
-                    format!(
-                        "write `{masked}/{prefix}` for the range or `{network}` for the one address"
-                    ),
-                ),
-            );
+            return Err(PatternError::new(0, text.len(), "the address has bits past its prefix")
+                .help(format!("write `{masked}/{prefix}` for the range or `{network}` for the one address")));
         }
         Ok(Self { network, prefix })
     }
@@ -84,15 +65,11 @@ impl fmt::Display for Cidr {
 fn mask(ip: IpAddr, prefix: u8) -> IpAddr {
     match ip {
         IpAddr::V4(v4) => {
-            let mask = u32::MAX
-                .checked_shl(32u32.saturating_sub(prefix.into()))
-                .unwrap_or(0);
+            let mask = u32::MAX.checked_shl(32u32.saturating_sub(prefix.into())).unwrap_or(0);
             IpAddr::V4((u32::from(v4) & mask).into())
         }
         IpAddr::V6(v6) => {
-            let mask = u128::MAX
-                .checked_shl(128u32.saturating_sub(prefix.into()))
-                .unwrap_or(0);
+            let mask = u128::MAX.checked_shl(128u32.saturating_sub(prefix.into())).unwrap_or(0);
             IpAddr::V6((u128::from(v6) & mask).into())
         }
     }
@@ -106,35 +83,15 @@ mod tests {
     #[test]
     fn a_range_holds_its_first_and_last_address_and_not_the_next() {
         let table = [
-            (
-                "10.0.0.0/8",
-                ["10.0.0.0", "10.255.255.255"],
-                ["9.255.255.255", "11.0.0.0"],
-            ),
-            (
-                "0.0.0.0/0",
-                ["0.0.0.0", "255.255.255.255"],
-                ["::", "2001:db8::1"],
-            ),
-            (
-                "192.229.173.207/32",
-                ["192.229.173.207", "::ffff:192.229.173.207"],
-                ["192.229.173.206", "::"],
-            ),
-            (
-                "2001:db8::/32",
-                ["2001:db8::", "2001:db8:ffff::1"],
-                ["2001:db9::", "10.0.0.1"],
-            ),
+            ("10.0.0.0/8", ["10.0.0.0", "10.255.255.255"], ["9.255.255.255", "11.0.0.0"]),
+            ("0.0.0.0/0", ["0.0.0.0", "255.255.255.255"], ["::", "2001:db8::1"]),
+            ("192.229.173.207/32", ["192.229.173.207", "::ffff:192.229.173.207"], ["192.229.173.206", "::"]),
+            ("2001:db8::/32", ["2001:db8::", "2001:db8:ffff::1"], ["2001:db9::", "10.0.0.1"]),
         ];
         for (range, inside, outside) in table {
             let cidr = Cidr::parse(range).unwrap();
-            inside
-                .iter()
-                .for_each(|ip| assert!(cidr.contains(ip.parse().unwrap()), "{range} {ip}"));
-            outside
-                .iter()
-                .for_each(|ip| assert!(!cidr.contains(ip.parse().unwrap()), "{range} {ip}"));
+            inside.iter().for_each(|ip| assert!(cidr.contains(ip.parse().unwrap()), "{range} {ip}"));
+            outside.iter().for_each(|ip| assert!(!cidr.contains(ip.parse().unwrap()), "{range} {ip}"));
         }
     }
 

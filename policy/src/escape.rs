@@ -48,17 +48,12 @@ impl Iterator for Decoded<'_> {
 
 /// Whether a segment of a canonical path stands for exactly these bytes. No allocation.
 pub(crate) fn decoded_eq(segment: &[u8], literal: &[u8]) -> bool {
-    segment == literal
-        || (segment.contains(&b'%') && Decoded::new(segment).eq(literal.iter().copied()))
+    segment == literal || (segment.contains(&b'%') && Decoded::new(segment).eq(literal.iter().copied()))
 }
 
 /// The bytes a segment stands for; borrowed when it has no escape.
 pub(crate) fn decoded(segment: &[u8]) -> Cow<'_, [u8]> {
-    if segment.contains(&b'%') {
-        Cow::Owned(Decoded::new(segment).collect())
-    } else {
-        Cow::Borrowed(segment)
-    }
+    if segment.contains(&b'%') { Cow::Owned(Decoded::new(segment).collect()) } else { Cow::Borrowed(segment) }
 }
 
 #[cfg(test)]

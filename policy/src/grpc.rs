@@ -22,29 +22,17 @@ impl GrpcPattern {
     /// With the place in `text`.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if let Some(rest) = text.strip_prefix('/') {
-            return Err(PatternError::new(
-                0,
-                1,
-                "a gRPC method is written without a leading slash",
-            )
-            .help(format!("write `{rest}`")));
+            return Err(PatternError::new(0, 1, "a gRPC method is written without a leading slash")
+                .help(format!("write `{rest}`")));
         }
         let Some((service, method)) = text.split_once('/') else {
-            return Err(PatternError::new(
-                0,
-                text.len(),
-                "a gRPC method is `package.Service/Method`",
-            )
-            .help(format!("write `{text}/*` for every method of the service")));
+            return Err(PatternError::new(0, text.len(), "a gRPC method is `package.Service/Method`")
+                .help(format!("write `{text}/*` for every method of the service")));
         };
         let mut offset = 0;
         for name in service.split('.') {
             if !is_identifier(name) {
-                let what = if name == "*" {
-                    "the service is named in full"
-                } else {
-                    "this is not a protobuf name"
-                };
+                let what = if name == "*" { "the service is named in full" } else { "this is not a protobuf name" };
                 return Err(PatternError::new(offset, name.len(), what));
             }
             offset += name.len() + 1;
@@ -53,26 +41,17 @@ impl GrpcPattern {
             "*" => None,
             name if is_identifier(name) => Some(name.into()),
             other => {
-                return Err(PatternError::new(
-                    service.len() + 1,
-                    other.len(),
-                    "this is not a protobuf method name",
-                ));
+                return Err(PatternError::new(service.len() + 1, other.len(), "this is not a protobuf method name"));
             }
         };
-        Ok(Self {
-            service: service.into(),
-            method,
-        })
+        Ok(Self { service: service.into(), method })
     }
 
     /// Whether a canonical path names this method.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        let Some(method) = path
-            .strip_prefix('/')
-            .and_then(|p| p.strip_prefix(&*self.service))
-            .and_then(|p| p.strip_prefix('/'))
+        let Some(method) =
+            path.strip_prefix('/').and_then(|p| p.strip_prefix(&*self.service)).and_then(|p| p.strip_prefix('/'))
         else {
             return false;
         };
@@ -84,11 +63,7 @@ impl GrpcPattern {
 
     /// How narrow, in the terms of [`crate::Specificity`].
     pub(crate) fn ranks(&self) -> &'static [u8] {
-        if self.is_exact() {
-            &[RANK_LITERAL, RANK_LITERAL]
-        } else {
-            &[RANK_LITERAL, RANK_ANY]
-        }
+        if self.is_exact() { &[RANK_LITERAL, RANK_LITERAL] } else { &[RANK_LITERAL, RANK_ANY] }
     }
 
     /// Whether one method is named, not all of a service.
@@ -100,21 +75,14 @@ impl GrpcPattern {
 
 impl fmt::Display for GrpcPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}/{}",
-            self.service,
-            self.method.as_deref().unwrap_or("*")
-        )
+        write!(f, "{}/{}", self.service, self.method.as_deref().unwrap_or("*"))
     }
 }
 
 /// `ident` of the protobuf language specification.
 fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes
-        .next()
-        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
@@ -142,32 +110,17 @@ mod tests {
     fn a_star_covers_every_method_of_one_service_only() {
         let all = GrpcPattern::parse("shop.v1.Orders/*").unwrap();
         assert!(all.matches("/shop.v1.Orders/Watch"));
-        for path in [
-            "/shop.v1.Orders/",
-            "/shop.v1.Orders/a/b",
-            "/shop.v1.Other/Watch",
-            "/shop.v1.Orders/a%40",
-        ] {
+        for path in ["/shop.v1.Orders/", "/shop.v1.Orders/a/b", "/shop.v1.Other/Watch", "/shop.v1.Orders/a%40"] {
             assert!(!all.matches(path), "{path}");
         }
     }
 
     #[test]
     fn what_is_not_a_protobuf_name_is_refused_with_its_place() {
-        for (text, offset) in [
-            ("/a.B/C", 0),
-            ("a.B", 0),
-            ("a..B/C", 2),
-            ("a.B/C/D", 4),
-            ("a.*/C", 2),
-            ("a.B/", 4),
-            ("a.B/G*", 4),
-        ] {
-            assert_eq!(
-                GrpcPattern::parse(text).unwrap_err().offset,
-                offset,
-                "{text}"
-            );
+        for (text, offset) in
+            [("/a.B/C", 0), ("a.B", 0), ("a..B/C", 2), ("a.B/C/D", 4), ("a.*/C", 2), ("a.B/", 4), ("a.B/G*", 4)]
+        {
+            assert_eq!(GrpcPattern::parse(text).unwrap_err().offset, offset, "{text}");
         }
     }
 }

@@ -33,26 +33,15 @@ impl HostPattern {
         if !name.starts_with('[')
             && let Some(at) = name.find(':')
         {
-            return Err(PatternError::new(
-                offset + at,
-                name.len() - at,
-                "a host is written without a port",
-            )
-            .help("ports have a key of their own, `ports`; an IPv6 address stands in brackets"));
+            return Err(PatternError::new(offset + at, name.len() - at, "a host is written without a port")
+                .help("ports have a key of their own, `ports`; an IPv6 address stands in brackets"));
         }
         match authority::canonical_host(name) {
             Ok(host) if one_label_more && host.starts_with('[') => {
                 Err(PatternError::new(0, text.len(), "an address has no labels"))
             }
-            Ok(host) => Ok(Self {
-                name: host.into(),
-                one_label_more,
-            }),
-            Err(_) => Err(PatternError::new(
-                offset,
-                name.len(),
-                format!("`{name}` is not a host name or an address"),
-            )),
+            Ok(host) => Ok(Self { name: host.into(), one_label_more }),
+            Err(_) => Err(PatternError::new(offset, name.len(), format!("`{name}` is not a host name or an address"))),
         }
     }
 
@@ -76,12 +65,7 @@ impl HostPattern {
 
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}{}",
-            if self.one_label_more { "*." } else { "" },
-            self.name
-        )
+        write!(f, "{}{}", if self.one_label_more { "*." } else { "" }, self.name)
     }
 }
 
@@ -102,33 +86,17 @@ mod tests {
     fn a_star_is_exactly_one_label() {
         let host = HostPattern::parse("*.example.org").unwrap();
         assert!(host.matches("a.example.org"));
-        for no in [
-            "example.org",
-            ".example.org",
-            "a.b.example.org",
-            "aexample.org",
-        ] {
+        for no in ["example.org", ".example.org", "a.b.example.org", "aexample.org"] {
             assert!(!host.matches(no), "{no}");
         }
     }
 
     #[test]
     fn what_is_not_a_host_is_refused_with_its_place() {
-        for (text, offset) in [
-            ("a:80", 1),
-            ("a.*.b", 2),
-            ("", 0),
-            ("a b", 0),
-            ("*.", 2),
-            ("*", 0),
-            ("*.[::1]", 0),
-            ("127.1", 0),
-        ] {
-            assert_eq!(
-                HostPattern::parse(text).unwrap_err().offset,
-                offset,
-                "{text}"
-            );
+        for (text, offset) in
+            [("a:80", 1), ("a.*.b", 2), ("", 0), ("a b", 0), ("*.", 2), ("*", 0), ("*.[::1]", 0), ("127.1", 0)]
+        {
+            assert_eq!(HostPattern::parse(text).unwrap_err().offset, offset, "{text}");
         }
     }
 }

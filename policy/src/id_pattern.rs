@@ -21,14 +21,8 @@ pub struct IdPattern(Kind);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Exact(SpiffeId),
-    Glob {
-        trust_domain: TrustDomain,
-        segments: Box<[Glob]>,
-    },
-    Namespace {
-        trust_domain: TrustDomain,
-        namespace: Box<str>,
-    },
+    Glob { trust_domain: TrustDomain, segments: Box<[Glob]> },
+    Namespace { trust_domain: TrustDomain, namespace: Box<str> },
     TrustDomain(TrustDomain),
 }
 
@@ -47,8 +41,7 @@ impl IdPattern {
     /// With the place in `text`.
     pub fn parse(text: &str, own: &TrustDomain) -> Result<Self, PatternError> {
         if let Some(name) = text.strip_prefix("td:") {
-            let td = TrustDomain::parse(name)
-                .map_err(|e| PatternError::new(3, name.len(), e.to_string()))?;
+            let td = TrustDomain::parse(name).map_err(|e| PatternError::new(3, name.len(), e.to_string()))?;
             return Ok(Self(Kind::TrustDomain(td)));
         }
         if let Some(namespace) = text.strip_prefix("ns:") {
@@ -58,12 +51,15 @@ impl IdPattern {
             return parse_uri(text);
         }
         match text.split('/').collect::<Vec<_>>().as_slice() {
-            [ns, sa] if text.contains('*') => parse_glob(own.clone(), &[("ns", 0), (ns, 0), ("sa", 0), (sa, ns.len() + 1)]),
+            [ns, sa] if text.contains('*') => {
+                parse_glob(own.clone(), &[("ns", 0), (ns, 0), ("sa", 0), (sa, ns.len() + 1)])
+            }
             [_, _] => SpiffeId::workload(own, text)
                 .map(|id| Self(Kind::Exact(id)))
                 .map_err(|e| PatternError::new(0, text.len(), e.to_string())),
-            _ => Err(PatternError::new(0, text.len(), format!("`{text}` is not an identity"))
-                .help("an identity is `namespace/service-account`, a full SPIFFE ID, `ns:namespace` or `td:trust.domain`")),
+            _ => Err(PatternError::new(0, text.len(), format!("`{text}` is not an identity")).help(
+                "an identity is `namespace/service-account`, a full SPIFFE ID, `ns:namespace` or `td:trust.domain`",
+            )),
         }
     }
 
@@ -73,10 +69,7 @@ impl IdPattern {
         match &self.0 {
             Kind::Exact(exact) => exact == id,
             Kind::TrustDomain(td) => td.as_str() == id.trust_domain(),
-            Kind::Namespace {
-                trust_domain,
-                namespace,
-            } => {
+            Kind::Namespace { trust_domain, namespace } => {
                 trust_domain.as_str() == id.trust_domain()
                     && id
                         .path()
@@ -85,15 +78,10 @@ impl IdPattern {
                         .and_then(|p| p.strip_prefix("/sa/"))
                         .is_some_and(|sa| !sa.is_empty() && !sa.contains('/'))
             }
-            Kind::Glob {
-                trust_domain,
-                segments,
-            } => {
+            Kind::Glob { trust_domain, segments } => {
                 let mut actual = id.segments();
                 trust_domain.as_str() == id.trust_domain()
-                    && segments
-                        .iter()
-                        .all(|glob| actual.next().is_some_and(|s| glob.matches(s)))
+                    && segments.iter().all(|glob| actual.next().is_some_and(|s| glob.matches(s)))
                     && actual.next().is_none()
             }
         }
@@ -133,14 +121,8 @@ impl fmt::Display for IdPattern {
         match &self.0 {
             Kind::Exact(id) => write!(f, "{id}"),
             Kind::TrustDomain(td) => write!(f, "td:{td}"),
-            Kind::Namespace {
-                trust_domain,
-                namespace,
-            } => write!(f, "spiffe://{trust_domain}/ns/{namespace}/sa/*"),
-            Kind::Glob {
-                trust_domain,
-                segments,
-            } => {
+            Kind::Namespace { trust_domain, namespace } => write!(f, "spiffe://{trust_domain}/ns/{namespace}/sa/*"),
+            Kind::Glob { trust_domain, segments } => {
                 write!(f, "spiffe://{trust_domain}")?;
                 segments.iter().try_for_each(|glob| match glob {
                     Glob::Literal(text) => write!(f, "/{text}"),
@@ -153,28 +135,19 @@ impl fmt::Display for IdPattern {
 
 fn parse_namespace(namespace: &str, own: &TrustDomain) -> Result<IdPattern, PatternError> {
     if namespace.contains('*') {
-        return Err(
-            PatternError::new(3, namespace.len(), "`ns:` takes one namespace")
-                .help(format!("write `{namespace}/*` for a pattern")),
-        );
+        return Err(PatternError::new(3, namespace.len(), "`ns:` takes one namespace")
+            .help(format!("write `{namespace}/*` for a pattern")));
     }
     // A namespace is whatever can stand in an ID.
     SpiffeId::workload(own, &format!("{namespace}/x"))
         .map_err(|e| PatternError::new(3, namespace.len(), e.to_string()))?;
-    Ok(IdPattern(Kind::Namespace {
-        trust_domain: own.clone(),
-        namespace: namespace.into(),
-    }))
+    Ok(IdPattern(Kind::Namespace { trust_domain: own.clone(), namespace: namespace.into() }))
 }
 
 fn parse_uri(text: &str) -> Result<IdPattern, PatternError> {
     const SCHEME: &str = "spiffe://";
     let Some(rest) = text.strip_prefix(SCHEME) else {
-        return Err(PatternError::new(
-            0,
-            text.len(),
-            "a SPIFFE ID begins with `spiffe://`",
-        ));
+        return Err(PatternError::new(0, text.len(), "a SPIFFE ID begins with `spiffe://`"));
     };
     let whole = |message: String| PatternError::new(0, text.len(), message);
     let Some((domain, path)) = rest.split_once('/') else {
@@ -182,20 +155,13 @@ fn parse_uri(text: &str) -> Result<IdPattern, PatternError> {
             .help(format!("write `td:{rest}` for every workload of it")));
     };
     if !text.contains('*') {
-        return SpiffeId::parse(text)
-            .map(|id| IdPattern(Kind::Exact(id)))
-            .map_err(|e| whole(e.to_string()));
+        return SpiffeId::parse(text).map(|id| IdPattern(Kind::Exact(id))).map_err(|e| whole(e.to_string()));
     }
     let start = SCHEME.len();
     if domain.contains('*') {
-        return Err(PatternError::new(
-            start,
-            domain.len(),
-            "a trust domain is named exactly",
-        ));
+        return Err(PatternError::new(start, domain.len(), "a trust domain is named exactly"));
     }
-    let td = TrustDomain::parse(domain)
-        .map_err(|e| PatternError::new(start, domain.len(), e.to_string()))?;
+    let td = TrustDomain::parse(domain).map_err(|e| PatternError::new(start, domain.len(), e.to_string()))?;
     let mut offset = start + domain.len() + 1;
     let mut segments = Vec::new();
     for segment in path.split('/') {
@@ -206,10 +172,7 @@ fn parse_uri(text: &str) -> Result<IdPattern, PatternError> {
 }
 
 /// Segments with their offsets; at least one holds a star.
-fn parse_glob(
-    trust_domain: TrustDomain,
-    segments: &[(&str, usize)],
-) -> Result<IdPattern, PatternError> {
+fn parse_glob(trust_domain: TrustDomain, segments: &[(&str, usize)]) -> Result<IdPattern, PatternError> {
     let mut globs = Vec::with_capacity(segments.len());
     for (segment, offset) in segments {
         let (literal, star) = match segment.strip_suffix('*') {
@@ -217,29 +180,14 @@ fn parse_glob(
             None => (*segment, false),
         };
         if let Some(at) = literal.find('*') {
-            return Err(PatternError::new(
-                offset + at,
-                1,
-                "`*` stands only at the end of a segment",
-            ));
+            return Err(PatternError::new(offset + at, 1, "`*` stands only at the end of a segment"));
         }
         // Judge the literal part as SPIFFE would, beside a letter where a star completes it.
-        let probe = format!(
-            "spiffe://{trust_domain}/{literal}{}",
-            if star { "x" } else { "" }
-        );
-        SpiffeId::parse(&probe)
-            .map_err(|e| PatternError::new(*offset, segment.len(), e.to_string()))?;
-        globs.push(if star {
-            Glob::Prefix(literal.into())
-        } else {
-            Glob::Literal(literal.into())
-        });
+        let probe = format!("spiffe://{trust_domain}/{literal}{}", if star { "x" } else { "" });
+        SpiffeId::parse(&probe).map_err(|e| PatternError::new(*offset, segment.len(), e.to_string()))?;
+        globs.push(if star { Glob::Prefix(literal.into()) } else { Glob::Literal(literal.into()) });
     }
-    Ok(IdPattern(Kind::Glob {
-        trust_domain,
-        segments: globs.into(),
-    }))
+    Ok(IdPattern(Kind::Glob { trust_domain, segments: globs.into() }))
 }
 
 #[cfg(test)]
@@ -267,11 +215,7 @@ mod tests {
                 ],
             ),
             (web, &[web], &["spiffe://example.org/ns/shop/sa/we"]),
-            (
-                "spiffe://example.org/vm/db",
-                &["spiffe://example.org/vm/db"],
-                &[web],
-            ),
+            ("spiffe://example.org/vm/db", &["spiffe://example.org/vm/db"], &[web]),
             (
                 "shop/*",
                 &[web],
@@ -283,10 +227,7 @@ mod tests {
             ),
             (
                 "spiffe://example.org/ns/batch-*/sa/*",
-                &[
-                    "spiffe://example.org/ns/batch-1/sa/x",
-                    "spiffe://example.org/ns/batch-/sa/y",
-                ],
+                &["spiffe://example.org/ns/batch-1/sa/x", "spiffe://example.org/ns/batch-/sa/y"],
                 &[
                     "spiffe://example.org/ns/batch/sa/x",
                     "spiffe://example.org/ns/batch-1/sa/x/y",
@@ -307,27 +248,13 @@ mod tests {
             (
                 "td:partner.example",
                 &["spiffe://partner.example/x"],
-                &[
-                    web,
-                    "spiffe://partner.example.org/x",
-                    "spiffe://sub.partner.example/x",
-                ],
+                &[web, "spiffe://partner.example.org/x", "spiffe://sub.partner.example/x"],
             ),
         ];
         for (text, good, bad) in table {
             let pattern = IdPattern::parse(text, &own()).unwrap();
-            good.iter().for_each(|id| {
-                assert!(
-                    pattern.matches(&SpiffeId::parse(id).unwrap()),
-                    "{text} {id}"
-                )
-            });
-            bad.iter().for_each(|id| {
-                assert!(
-                    !pattern.matches(&SpiffeId::parse(id).unwrap()),
-                    "{text} {id}"
-                )
-            });
+            good.iter().for_each(|id| assert!(pattern.matches(&SpiffeId::parse(id).unwrap()), "{text} {id}"));
+            bad.iter().for_each(|id| assert!(!pattern.matches(&SpiffeId::parse(id).unwrap()), "{text} {id}"));
         }
     }
 
@@ -362,8 +289,8 @@ mod tests {
 
     #[test]
     fn narrower_patterns_rank_higher() {
-        let ranks = ["td:example.org", "ns:shop", "shop/*", "shop/web"]
-            .map(|t| IdPattern::parse(t, &own()).unwrap().rank());
+        let ranks =
+            ["td:example.org", "ns:shop", "shop/*", "shop/web"].map(|t| IdPattern::parse(t, &own()).unwrap().rank());
         assert!(ranks.windows(2).all(|w| w[0] < w[1]));
     }
 }

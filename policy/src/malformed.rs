@@ -156,9 +156,6 @@ mod tests {
         let sentences: HashSet<_> = Malformed::ALL.iter().map(ToString::to_string).collect();
         assert_eq!(names.len(), Malformed::ALL.len());
         assert_eq!(sentences.len(), Malformed::ALL.len());
-        assert!(names.iter().all(|n| {
-            n.bytes()
-                .all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
-        }));
+        assert!(names.iter().all(|n| { n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()) }));
     }
 }

@@ -9,21 +9,31 @@ use crate::escape::hex_value;
 use crate::malformed::Malformed;
 use std::borrow::Cow;
 
-/// Reads an origin-form target. Returns its canonical bytes, borrowed when they are the bytes that came in,
-/// and the length of the path in them. What follows the path is empty or begins with `?`.
-pub(crate) fn canonical(raw: &str) -> Result<(Cow<'_, str>, usize), Malformed> {
+/// A canonical path with its query.
+pub(crate) struct Canonical<'a> {
+    /// Borrowed when these are the bytes that came in.
+    pub(crate) text: Cow<'a, str>,
+    /// The length of the path in `text`; what follows is empty or begins with `?`.
+    pub(crate) path_len: usize,
+    /// Whether the path has escapes left.
+    pub(crate) escapes: bool,
+}
+
+/// Reads an origin-form target.
+pub(crate) fn canonical(raw: &str) -> Result<Canonical<'_>, Malformed> {
     let (path_len, escapes) = scan_path(raw.as_bytes())?;
     let (path, rest) = raw.split_at_checked(path_len).ok_or(Malformed::NonAscii)?;
     scan_query(rest.as_bytes())?;
     if !escapes {
-        return Ok((Cow::Borrowed(raw), path_len));
+        return Ok(Canonical { text: Cow::Borrowed(raw), path_len, escapes });
     }
     let decoded = decode(path)?;
+    let escapes = decoded.contains('%');
     if decoded == path {
-        return Ok((Cow::Borrowed(raw), path_len));
+        return Ok(Canonical { text: Cow::Borrowed(raw), path_len, escapes });
     }
     let path_len = decoded.len();
-    Ok((Cow::Owned(decoded + rest), path_len))
+    Ok(Canonical { text: Cow::Owned(decoded + rest), path_len, escapes })
 }
 
 /// What a segment has been so far; `.` and `..` may not be a whole one.
@@ -77,10 +87,7 @@ fn scan_path(raw: &[u8]) -> Result<(usize, bool), Malformed> {
 
 /// The query goes on byte for byte, but not with what would end it or the request line early.
 fn scan_query(rest: &[u8]) -> Result<(), Malformed> {
-    match rest
-        .iter()
-        .find(|b| !matches!(b, 0x21..=0x7e) || **b == b'#')
-    {
+    match rest.iter().find(|b| !matches!(b, 0x21..=0x7e) || **b == b'#') {
         None => Ok(()),
         Some(&b) => Err(refusal(b)),
     }
@@ -99,9 +106,7 @@ fn decode(path: &str) -> Result<String, Malformed> {
         }
         let (value, after) = escape(tail)?;
         match value {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(value))
-            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(value)),
             0 => return Err(Malformed::EncodedNul),
             b'/' => return Err(Malformed::EncodedSlash),
             b'\\' => return Err(Malformed::EncodedBackslash),
@@ -153,9 +158,7 @@ fn escape(digits: &[u8]) -> Result<(u8, &[u8]), Malformed> {
 }
 
 fn push_escape(out: &mut String, value: u8) {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
-    ];
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
     out.push('%');
     out.extend(DIGITS.get(usize::from(value >> 4)));
     out.extend(DIGITS.get(usize::from(value & 15)));
@@ -167,9 +170,7 @@ fn decodes_again(path: &[u8]) -> bool {
     let hex = |b: &u8| b.is_ascii_hexdigit();
     path.windows(5).enumerate().any(|(i, w)| match w {
         [b'%', b'2', b'5', hi, lo] if hex(hi) && hex(lo) => true,
-        [b'%', b'2', b'5', b'u' | b'U', _] => path
-            .get(i + 4..i + 8)
-            .is_some_and(|digits| digits.iter().all(hex)),
+        [b'%', b'2', b'5', b'u' | b'U', _] => path.get(i + 4..i + 8).is_some_and(|digits| digits.iter().all(hex)),
         _ => false,
     })
 }
@@ -184,18 +185,13 @@ fn folds(c: char) -> Option<Malformed> {
         // Full-width and half-width forms of ASCII, and of the blank-like U+FFA0.
         '\u{ff01}'..='\u{ff5e}' | '\u{ffa0}' => Some(Malformed::Lookalike),
         // Dots: one, two, three dot leaders, small full stop, vertical ellipsis, digits and letters with dots.
-        '\u{2024}'..='\u{2026}' | '\u{fe52}' | '\u{fe19}' | '\u{fe30}' => {
-            Some(Malformed::Lookalike)
-        }
-        '\u{2488}'..='\u{249b}' | '\u{1f100}' | '\u{33c2}' | '\u{33c7}' | '\u{33d8}' => {
-            Some(Malformed::Lookalike)
-        }
+        '\u{2024}'..='\u{2026}' | '\u{fe52}' | '\u{fe19}' | '\u{fe30}' => Some(Malformed::Lookalike),
+        '\u{2488}'..='\u{249b}' | '\u{1f100}' | '\u{33c2}' | '\u{33c7}' | '\u{33d8}' => Some(Malformed::Lookalike),
         // Slashes and backslashes: fraction, division, big, set minus, reverse; a/c, a/s, c/o, c/u; yen and won.
-        '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}' | '\u{29f9}'
-        | '\u{fe68}' => Some(Malformed::Lookalike),
-        '\u{2100}' | '\u{2101}' | '\u{2105}' | '\u{2106}' | '\u{a5}' | '\u{20a9}' => {
+        '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}' | '\u{29f9}' | '\u{fe68}' => {
             Some(Malformed::Lookalike)
         }
+        '\u{2100}' | '\u{2101}' | '\u{2105}' | '\u{2106}' | '\u{a5}' | '\u{20a9}' => Some(Malformed::Lookalike),
         // Semicolons (Greek question mark among them), question marks, number and percent signs.
         '\u{37e}' | '\u{fe54}' | '\u{fe14}' | '\u{2047}'..='\u{2049}' | '\u{fe56}' | '\u{fe16}' => {
             Some(Malformed::Lookalike)
@@ -232,9 +228,7 @@ const CLASSES: [u8; 256] = {
     loop {
         let class = match b {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => PLAIN,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => {
-                PLAIN
-            }
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => PLAIN,
             b'/' => SLASH,
             b'.' => DOT,
             b'%' => PERCENT,

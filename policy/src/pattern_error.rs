@@ -21,12 +21,7 @@ pub type TemplateError = PatternError;
 
 impl PatternError {
     pub(crate) fn new(offset: usize, len: usize, message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            offset,
-            len,
-            help: None,
-        }
+        Self { message: message.into(), offset, len, help: None }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {

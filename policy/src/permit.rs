@@ -35,10 +35,7 @@ impl Decision<'_> {
         if would_deny && mode == Mode::Enforce {
             return None;
         }
-        Some(Permit {
-            rule: self.rule.map(|r| r.rule.name.clone()),
-            would_deny,
-        })
+        Some(Permit { rule: self.rule.map(|r| r.rule.name.clone()), would_deny })
     }
 }
 
@@ -50,13 +47,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_carried_out_only_in_enforce() {
-        let nobody = Attributes {
-            peer: None,
-            plaintext: true,
-            ip: None,
-            port: 80,
-            request: None,
-        };
+        let nobody = Attributes { peer: None, plaintext: true, ip: None, port: 80, request: None };
         let rules = RuleSet::empty();
         let decision = rules.decide(Direction::Inbound, &nobody);
         assert_eq!(decision.permit(Mode::Enforce), None);

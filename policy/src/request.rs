@@ -32,26 +32,17 @@ impl RequestPattern {
     /// With the place in `text`.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if text.starts_with('/') {
-            return Err(
-                PatternError::new(0, text.len(), "the method is missing").help(format!(
-                    "write `GET {text}`, or `* {text}` for every method"
-                )),
-            );
+            return Err(PatternError::new(0, text.len(), "the method is missing")
+                .help(format!("write `GET {text}`, or `* {text}` for every method")));
         }
         let Some((methods, path)) = text.split_once(' ') else {
-            return Err(
-                PatternError::new(0, text.len(), "an operation is `METHODS /path`")
-                    .help("for example `GET,HEAD /orders/{id:uint}`"),
-            );
+            return Err(PatternError::new(0, text.len(), "an operation is `METHODS /path`")
+                .help("for example `GET,HEAD /orders/{id:uint}`"));
         };
         let at = methods.len() + 1;
         let methods = Methods::parse(methods)?;
         if path.starts_with(' ') || path.starts_with('\t') {
-            return Err(PatternError::new(
-                at,
-                1,
-                "exactly one blank stands between methods and path",
-            ));
+            return Err(PatternError::new(at, 1, "exactly one blank stands between methods and path"));
         }
         let template = PathTemplate::parse(path).map_err(|e| e.shifted(at))?;
         Ok(Self { methods, template })
@@ -61,6 +52,11 @@ impl RequestPattern {
     #[must_use]
     pub fn matches(&self, method: &str, path: &str) -> bool {
         self.methods.contains(method) && self.template.matches(path)
+    }
+
+    /// The same for a path that is known to have no escapes. The path rules out more than the method does.
+    pub(crate) fn matches_unescaped(&self, method: &str, path: &str) -> bool {
+        self.template.matches_unescaped(path) && self.methods.contains(method)
     }
 }
 
@@ -80,9 +76,7 @@ impl Methods {
         for method in text.split(',') {
             let error = |message: String| PatternError::new(offset, method.len(), message);
             if method == "*" {
-                return Err(
-                    error("`*` already means every method".into()).help("let it stand alone")
-                );
+                return Err(error("`*` already means every method".into()).help("let it stand alone"));
             }
             if !is_token(method) {
                 return Err(error(if method.is_empty() {
@@ -92,8 +86,9 @@ impl Methods {
                 }));
             }
             if method.bytes().any(|b| b.is_ascii_lowercase()) {
-                return Err(error("methods are case-sensitive".into())
-                    .help(format!("write `{}`", method.to_ascii_uppercase())));
+                return Err(
+                    error("methods are case-sensitive".into()).help(format!("write `{}`", method.to_ascii_uppercase()))
+                );
             }
             if method == "CONNECT" {
                 return Err(error("CONNECT is not yet supported".into()));
@@ -135,11 +130,7 @@ mod tests {
     fn methods_are_exact_and_get_is_not_head() {
         let both = RequestPattern::parse("GET,PUT /a/{id:uint}").unwrap();
         assert!(both.matches("GET", "/a/1") && both.matches("PUT", "/a/1"));
-        assert!(
-            !both.matches("HEAD", "/a/1")
-                && !both.matches("get", "/a/1")
-                && !both.matches("GET", "/a/x")
-        );
+        assert!(!both.matches("HEAD", "/a/1") && !both.matches("get", "/a/1") && !both.matches("GET", "/a/x"));
         let any = RequestPattern::parse("* /a").unwrap();
         assert!(any.matches("BREW", "/a") && !any.matches("GET", "/b"));
         assert_eq!(both.to_string(), "GET,PUT /a/{id:uint}");
@@ -163,11 +154,7 @@ mod tests {
             ("GET /a/*", 7),
             ("GET /a/{id:nt}", 11),
         ] {
-            assert_eq!(
-                RequestPattern::parse(text).unwrap_err().offset,
-                offset,
-                "{text}"
-            );
+            assert_eq!(RequestPattern::parse(text).unwrap_err().offset, offset, "{text}");
         }
     }
 }

@@ -132,10 +132,7 @@ impl Who {
             Self::Anyone => Some(0),
             Self::Ids(ids) => {
                 let peer = peer?;
-                ids.iter()
-                    .filter(|p| p.matches(peer))
-                    .map(IdPattern::rank)
-                    .max()
+                ids.iter().filter(|p| p.matches(peer)).map(IdPattern::rank).max()
             }
         }
     }

@@ -4,9 +4,8 @@
 
 use identity::{SpiffeId, TrustDomain};
 use policy::{
-    Action, Attributes, Cidr, Direction, GrpcPattern, Hint, HostPattern, IdPattern, PathOptions,
-    RawTarget, RequestPattern, RequestView, Rule, RuleProtocol, RuleSet, Scheme, Target, Verdict,
-    Who, Why, canonicalise,
+    Action, Attributes, Cidr, Direction, GrpcPattern, Hint, HostPattern, IdPattern, PathOptions, RawTarget,
+    RequestPattern, RequestView, Rule, RuleProtocol, RuleSet, Scheme, Target, Verdict, Who, Why, canonicalise,
 };
 use proptest::prelude::*;
 
@@ -16,68 +15,35 @@ fn id(ns_sa: &str) -> SpiffeId {
 
 fn ids(patterns: &[&str]) -> Vec<IdPattern> {
     let own = TrustDomain::parse("example.org").unwrap();
-    patterns
-        .iter()
-        .map(|p| IdPattern::parse(p, &own).unwrap())
-        .collect()
+    patterns.iter().map(|p| IdPattern::parse(p, &own).unwrap()).collect()
 }
 
 fn requests(patterns: &[&str]) -> Vec<RequestPattern> {
-    patterns
-        .iter()
-        .map(|p| RequestPattern::parse(p).unwrap())
-        .collect()
+    patterns.iter().map(|p| RequestPattern::parse(p).unwrap()).collect()
 }
 
 fn inbound(name: &str, action: Action, from: &[&str]) -> Rule {
-    let who = if from == ["anyone"] {
-        Who::Anyone
-    } else {
-        Who::Ids(ids(from))
-    };
+    let who = if from == ["anyone"] { Who::Anyone } else { Who::Ids(ids(from)) };
     Rule::new(name, action, Direction::Inbound, who)
 }
 
 fn outbound(name: &str, action: Action, to: &[&str]) -> Rule {
-    Rule {
-        direction: Direction::Outbound,
-        ..inbound(name, action, to)
-    }
+    Rule { direction: Direction::Outbound, ..inbound(name, action, to) }
 }
 
 fn target<'a>(method: &'a str, path: &'a str) -> Target<'a> {
-    let raw = RawTarget {
-        method,
-        path_and_query: path,
-        authority: "orders.shop.svc",
-        scheme: Scheme::Http,
-    };
+    let raw = RawTarget { method, path_and_query: path, authority: "orders.shop.svc", scheme: Scheme::Http };
     canonicalise(&PathOptions::default(), &raw).unwrap()
 }
 
 /// A request over mutual TLS to port 8080.
 fn http<'a>(peer: Option<&'a SpiffeId>, target: &'a Target<'a>) -> Attributes<'a> {
-    let request = Some(RequestView {
-        target,
-        grpc: false,
-    });
-    Attributes {
-        peer,
-        plaintext: false,
-        ip: None,
-        port: 8080,
-        request,
-    }
+    let request = Some(RequestView { target, grpc: false });
+    Attributes { peer, plaintext: false, ip: None, port: 8080, request }
 }
 
 fn opaque(peer: Option<&SpiffeId>, port: u16) -> Attributes<'_> {
-    Attributes {
-        peer,
-        plaintext: false,
-        ip: None,
-        port,
-        request: None,
-    }
+    Attributes { peer, plaintext: false, ip: None, port, request: None }
 }
 
 fn only(rule: Rule) -> RuleSet {
@@ -94,10 +60,7 @@ fn without_rules_nothing_passes_in_either_direction() {
     for direction in [Direction::Inbound, Direction::Outbound] {
         let rules = RuleSet::empty();
         let decision = rules.decide(direction, &http(Some(&web), &get));
-        assert_eq!(
-            (decision.verdict, decision.rule, decision.why),
-            (Verdict::Deny, None, Why::NoRule(None))
-        );
+        assert_eq!((decision.verdict, decision.rule, decision.why), (Verdict::Deny, None, Why::NoRule(None)));
     }
 }
 
@@ -109,16 +72,11 @@ fn a_rule_allows_what_it_names_and_nothing_else() {
     let (web, other) = (id("shop/web"), id("shop/other"));
     let verdict = |peer, method, path| {
         let target = target(method, path);
-        rules
-            .decide(Direction::Inbound, &http(peer, &target))
-            .verdict
+        rules.decide(Direction::Inbound, &http(peer, &target)).verdict
     };
     assert_eq!(verdict(Some(&web), "GET", "/api/orders/42"), Verdict::Allow);
     assert_eq!(verdict(Some(&web), "HEAD", "/api/orders"), Verdict::Allow);
-    assert_eq!(
-        verdict(Some(&web), "GET", "/api/%6frders/42?x=1"),
-        Verdict::Allow
-    );
+    assert_eq!(verdict(Some(&web), "GET", "/api/%6frders/42?x=1"), Verdict::Allow);
     for (peer, method, path) in [
         (Some(&other), "GET", "/api/orders/42"),
         (None, "GET", "/api/orders/42"),
@@ -127,20 +85,11 @@ fn a_rule_allows_what_it_names_and_nothing_else() {
         (Some(&web), "GET", "/api/orders/42/"),
         (Some(&web), "GET", "/API/orders/42"),
     ] {
-        assert_eq!(
-            verdict(peer, method, path),
-            Verdict::Deny,
-            "{peer:?} {method} {path}"
-        );
+        assert_eq!(verdict(peer, method, path), Verdict::Deny, "{peer:?} {method} {path}");
     }
     // The other direction has rules of its own.
     let get = target("GET", "/api/orders");
-    assert_eq!(
-        rules
-            .decide(Direction::Outbound, &http(Some(&web), &get))
-            .verdict,
-        Verdict::Deny
-    );
+    assert_eq!(rules.decide(Direction::Outbound, &http(Some(&web), &get)).verdict, Verdict::Deny);
 }
 
 #[test]
@@ -151,30 +100,16 @@ fn deny_overrides_allow_and_names_itself() {
     let all = inbound("all", Action::Allow, &["td:example.org"]);
     let rules = RuleSet::new(vec![all, deny], vec![]);
     let (web, ops) = (id("shop/web"), id("platform/ops"));
-    for path in [
-        "/admin",
-        "/admin/",
-        "/admin/users",
-        "/%61dmin",
-        "/admin/a%40b",
-    ] {
+    for path in ["/admin", "/admin/", "/admin/users", "/%61dmin", "/admin/a%40b"] {
         let target = target("GET", path);
         let decision = rules.decide(Direction::Inbound, &http(Some(&web), &target));
         assert_eq!(decision.why, Why::MatchedDeny, "{path}");
         assert_eq!(&*decision.rule.unwrap().rule.name, "nobody-touches-admin");
         assert_eq!(decision.rule.unwrap().index, 1);
-        assert!(
-            rules
-                .decide(Direction::Inbound, &http(Some(&ops), &target))
-                .is_allowed()
-        );
+        assert!(rules.decide(Direction::Inbound, &http(Some(&ops), &target)).is_allowed());
     }
     let free = target("GET", "/administer");
-    assert!(
-        rules
-            .decide(Direction::Inbound, &http(Some(&web), &free))
-            .is_allowed()
-    );
+    assert!(rules.decide(Direction::Inbound, &http(Some(&web), &free)).is_allowed());
 }
 
 #[test]
@@ -186,90 +121,47 @@ fn without_mutual_tls_only_a_plaintext_rule_allows_and_every_deny_rule_holds() {
     let mtls_only = inbound("anyone-with-a-certificate", Action::Allow, &["anyone"]);
     let plain = |rules: &RuleSet, path: &str| {
         let target = target("GET", path);
-        let a = Attributes {
-            plaintext: true,
-            ..http(None, &target)
-        };
+        let a = Attributes { plaintext: true, ..http(None, &target) };
         let decision = rules.decide(Direction::Inbound, &a);
         (decision.verdict, decision.why)
     };
     let rules = RuleSet::new(vec![export.clone(), deny.clone()], vec![]);
     assert_eq!(plain(&rules, "/export").0, Verdict::Allow);
     assert_eq!(plain(&rules, "/admin/x"), (Verdict::Deny, Why::MatchedDeny));
-    assert_eq!(
-        plain(&only(mtls_only), "/export"),
-        (Verdict::Deny, Why::NoRule(Some(Hint::NeedsMutualTls)))
-    );
+    assert_eq!(plain(&only(mtls_only), "/export"), (Verdict::Deny, Why::NoRule(Some(Hint::NeedsMutualTls))));
     assert!(rules.allows_plaintext(8080));
     assert!(!only(deny).allows_plaintext(8080));
     // With mutual TLS the plaintext rule matches as well.
     let (web, get) = (id("shop/web"), target("GET", "/export"));
-    assert!(
-        only(export)
-            .decide(Direction::Inbound, &http(Some(&web), &get))
-            .is_allowed()
-    );
+    assert!(only(export).decide(Direction::Inbound, &http(Some(&web), &get)).is_allowed());
 }
 
 #[test]
 fn a_rule_for_requests_never_allows_opaque_bytes() {
     let web = id("shop/web");
     for narrow in [
-        Rule {
-            requests: requests(&["* /{rest...}"]),
-            ..inbound("r", Action::Allow, &["shop/web"])
-        },
-        Rule {
-            grpc: vec![GrpcPattern::parse("a.B/*").unwrap()],
-            ..inbound("g", Action::Allow, &["shop/web"])
-        },
-        Rule {
-            hosts: vec![HostPattern::parse("a").unwrap()],
-            ..inbound("h", Action::Allow, &["shop/web"])
-        },
-        Rule {
-            protocol: Some(RuleProtocol::Http),
-            ..inbound("p", Action::Allow, &["shop/web"])
-        },
+        Rule { requests: requests(&["* /{rest...}"]), ..inbound("r", Action::Allow, &["shop/web"]) },
+        Rule { grpc: vec![GrpcPattern::parse("a.B/*").unwrap()], ..inbound("g", Action::Allow, &["shop/web"]) },
+        Rule { hosts: vec![HostPattern::parse("a").unwrap()], ..inbound("h", Action::Allow, &["shop/web"]) },
+        Rule { protocol: Some(RuleProtocol::Http), ..inbound("p", Action::Allow, &["shop/web"]) },
     ] {
-        assert_eq!(
-            only(narrow)
-                .decide(Direction::Inbound, &opaque(Some(&web), 8080))
-                .verdict,
-            Verdict::Deny
-        );
+        assert_eq!(only(narrow).decide(Direction::Inbound, &opaque(Some(&web), 8080)).verdict, Verdict::Deny);
     }
     let wide = only(inbound("all", Action::Allow, &["shop/web"]));
-    assert!(
-        wide.decide(Direction::Inbound, &opaque(Some(&web), 8080))
-            .is_allowed()
-    );
+    assert!(wide.decide(Direction::Inbound, &opaque(Some(&web), 8080)).is_allowed());
 }
 
 #[test]
 fn a_deny_rule_that_cannot_be_evaluated_denies_unless_the_port_is_declared_opaque() {
     let web = id("shop/web");
-    let deny = Rule {
-        requests: requests(&["* /admin"]),
-        ..inbound("no-admin", Action::Deny, &["anyone"])
-    };
+    let deny = Rule { requests: requests(&["* /admin"]), ..inbound("no-admin", Action::Deny, &["anyone"]) };
     let wide = inbound("all", Action::Allow, &["shop/web"]);
-    let declared = Rule {
-        protocol: Some(RuleProtocol::Tcp),
-        ports: vec![5432],
-        ..inbound("db", Action::Allow, &["shop/web"])
-    };
+    let declared =
+        Rule { protocol: Some(RuleProtocol::Tcp), ports: vec![5432], ..inbound("db", Action::Allow, &["shop/web"]) };
     let rules = RuleSet::new(vec![deny, wide, declared], vec![]);
     let undeclared = rules.decide(Direction::Inbound, &opaque(Some(&web), 8080));
-    assert_eq!(
-        (undeclared.why, &*undeclared.rule.unwrap().rule.name),
-        (Why::UnreadableDeny, "no-admin")
-    );
-    assert!(
-        rules
-            .decide(Direction::Inbound, &opaque(Some(&web), 5432))
-            .is_allowed()
-    );
+    assert_eq!((undeclared.why, &*undeclared.rule.unwrap().rule.name), (Why::UnreadableDeny, "no-admin"));
+    assert!(rules.decide(Direction::Inbound, &opaque(Some(&web), 5432)).is_allowed());
     assert!(rules.declares_tcp(Direction::Inbound, 5432));
     assert!(!rules.declares_tcp(Direction::Inbound, 8080));
 }
@@ -278,20 +170,9 @@ fn a_deny_rule_that_cannot_be_evaluated_denies_unless_the_port_is_declared_opaqu
 fn a_tcp_rule_does_not_match_what_was_read_as_http() {
     let web = id("shop/web");
     let get = target("GET", "/");
-    let rules = only(Rule {
-        protocol: Some(RuleProtocol::Tcp),
-        ..inbound("db", Action::Allow, &["shop/web"])
-    });
-    assert!(
-        !rules
-            .decide(Direction::Inbound, &http(Some(&web), &get))
-            .is_allowed()
-    );
-    assert!(
-        rules
-            .decide(Direction::Inbound, &opaque(Some(&web), 1))
-            .is_allowed()
-    );
+    let rules = only(Rule { protocol: Some(RuleProtocol::Tcp), ..inbound("db", Action::Allow, &["shop/web"]) });
+    assert!(!rules.decide(Direction::Inbound, &http(Some(&web), &get)).is_allowed());
+    assert!(rules.decide(Direction::Inbound, &opaque(Some(&web), 1)).is_allowed());
 }
 
 #[test]
@@ -301,35 +182,16 @@ fn grpc_rules_want_grpc_and_request_rules_take_it_too() {
         grpc: vec![GrpcPattern::parse("shop.v1.Orders/Watch").unwrap()],
         ..inbound("g", Action::Allow, &["shop/web"])
     };
-    let by_path = Rule {
-        requests: requests(&["POST /shop.v1.Orders/Watch"]),
-        ..inbound("r", Action::Allow, &["shop/web"])
-    };
+    let by_path =
+        Rule { requests: requests(&["POST /shop.v1.Orders/Watch"]), ..inbound("r", Action::Allow, &["shop/web"]) };
     let judge = |rule: &Rule, method: &str, path: &str, grpc: bool| {
         let target = target(method, path);
-        let request = Some(RequestView {
-            target: &target,
-            grpc,
-        });
-        only(rule.clone())
-            .decide(
-                Direction::Inbound,
-                &Attributes {
-                    request,
-                    ..opaque(Some(&web), 9090)
-                },
-            )
-            .is_allowed()
+        let request = Some(RequestView { target: &target, grpc });
+        only(rule.clone()).decide(Direction::Inbound, &Attributes { request, ..opaque(Some(&web), 9090) }).is_allowed()
     };
     assert!(judge(&watch, "POST", "/shop.v1.Orders/Watch", true));
-    assert!(
-        !judge(&watch, "POST", "/shop.v1.Orders/Watch", false),
-        "a plain request to a gRPC path"
-    );
-    assert!(
-        !judge(&watch, "GET", "/shop.v1.Orders/Watch", true),
-        "gRPC is POST"
-    );
+    assert!(!judge(&watch, "POST", "/shop.v1.Orders/Watch", false), "a plain request to a gRPC path");
+    assert!(!judge(&watch, "GET", "/shop.v1.Orders/Watch", true), "gRPC is POST");
     assert!(!judge(&watch, "POST", "/shop.v1.Orders/Cancel", true));
     assert!(judge(&by_path, "POST", "/shop.v1.Orders/Watch", true));
 }
@@ -344,50 +206,19 @@ fn every_key_of_a_rule_must_hold() {
         ..inbound("narrow", Action::Allow, &["shop/web"])
     };
     let get = target("GET", "/a");
-    assert!(
-        only(rule.clone())
-            .decide(Direction::Inbound, &http(Some(&web), &get))
-            .is_allowed()
-    );
-    let elsewhere = Attributes {
-        port: 8081,
-        ..http(Some(&web), &get)
-    };
-    assert!(
-        !only(rule.clone())
-            .decide(Direction::Inbound, &elsewhere)
-            .is_allowed()
-    );
-    let other_host = Rule {
-        hosts: vec![HostPattern::parse("*.shop.svc.cluster.local").unwrap()],
-        ..rule
-    };
-    assert!(
-        !only(other_host)
-            .decide(Direction::Inbound, &http(Some(&web), &get))
-            .is_allowed()
-    );
+    assert!(only(rule.clone()).decide(Direction::Inbound, &http(Some(&web), &get)).is_allowed());
+    let elsewhere = Attributes { port: 8081, ..http(Some(&web), &get) };
+    assert!(!only(rule.clone()).decide(Direction::Inbound, &elsewhere).is_allowed());
+    let other_host = Rule { hosts: vec![HostPattern::parse("*.shop.svc.cluster.local").unwrap()], ..rule };
+    assert!(!only(other_host).decide(Direction::Inbound, &http(Some(&web), &get)).is_allowed());
 }
 
 #[test]
 fn an_empty_list_of_identities_is_nobody_and_not_anybody() {
     let web = id("shop/web");
-    let rules = only(Rule::new(
-        "none",
-        Action::Allow,
-        Direction::Inbound,
-        Who::Ids(vec![]),
-    ));
-    assert!(
-        !rules
-            .decide(Direction::Inbound, &opaque(Some(&web), 1))
-            .is_allowed()
-    );
-    assert!(
-        !rules
-            .decide(Direction::Inbound, &opaque(None, 1))
-            .is_allowed()
-    );
+    let rules = only(Rule::new("none", Action::Allow, Direction::Inbound, Who::Ids(vec![])));
+    assert!(!rules.decide(Direction::Inbound, &opaque(Some(&web), 1)).is_allowed());
+    assert!(!rules.decide(Direction::Inbound, &opaque(None, 1)).is_allowed());
 }
 
 #[test]
@@ -398,10 +229,7 @@ fn an_address_rule_needs_the_address() {
     };
     let rules = only(feed);
     let to = |ip: Option<&str>| {
-        let a = Attributes {
-            ip: ip.map(|ip| ip.parse().unwrap()),
-            ..opaque(None, 443)
-        };
+        let a = Attributes { ip: ip.map(|ip| ip.parse().unwrap()), ..opaque(None, 443) };
         rules.decide(Direction::Outbound, &a).is_allowed()
     };
     assert!(to(Some("192.229.173.207")));
@@ -415,61 +243,32 @@ fn an_address_rule_needs_the_address() {
 #[test]
 fn a_peer_is_accepted_only_if_a_rule_for_its_port_names_it() {
     let (mongo, redis) = (id("app/mongo"), id("app/redis"));
-    let to_mongo = Rule {
-        ports: vec![27017],
-        ..outbound("app-to-mongo", Action::Allow, &["app/mongo"])
-    };
+    let to_mongo = Rule { ports: vec![27017], ..outbound("app-to-mongo", Action::Allow, &["app/mongo"]) };
     let rules = only(to_mongo.clone());
     assert!(rules.accepts_peer(27017, &mongo));
     assert!(!rules.accepts_peer(27017, &redis));
     assert!(!rules.accepts_peer(6379, &mongo));
     assert!(rules.has_outbound_to(27017) && !rules.has_outbound_to(6379));
-    let denied = RuleSet::new(
-        vec![],
-        vec![
-            to_mongo.clone(),
-            outbound("quarantine", Action::Deny, &["app/mongo"]),
-        ],
-    );
+    let denied = RuleSet::new(vec![], vec![to_mongo.clone(), outbound("quarantine", Action::Deny, &["app/mongo"])]);
     assert!(!denied.accepts_peer(27017, &mongo));
-    let partly = Rule {
-        requests: requests(&["* /admin"]),
-        ..outbound("no-admin", Action::Deny, &["app/mongo"])
-    };
+    let partly = Rule { requests: requests(&["* /admin"]), ..outbound("no-admin", Action::Deny, &["app/mongo"]) };
     assert!(RuleSet::new(vec![], vec![to_mongo, partly]).accepts_peer(27017, &mongo));
 }
 
 #[test]
 fn a_denied_head_says_that_get_is_allowed() {
     let web = id("shop/web");
-    let rules = only(Rule {
-        requests: requests(&["GET /a"]),
-        ..inbound("r", Action::Allow, &["shop/web"])
-    });
+    let rules = only(Rule { requests: requests(&["GET /a"]), ..inbound("r", Action::Allow, &["shop/web"]) });
     let (head, post) = (target("HEAD", "/a"), target("POST", "/a"));
-    assert_eq!(
-        rules
-            .decide(Direction::Inbound, &http(Some(&web), &head))
-            .why,
-        Why::NoRule(Some(Hint::HeadIsNotGet))
-    );
-    assert_eq!(
-        rules
-            .decide(Direction::Inbound, &http(Some(&web), &post))
-            .why,
-        Why::NoRule(None)
-    );
+    assert_eq!(rules.decide(Direction::Inbound, &http(Some(&web), &head)).why, Why::NoRule(Some(Hint::HeadIsNotGet)));
+    assert_eq!(rules.decide(Direction::Inbound, &http(Some(&web), &post)).why, Why::NoRule(None));
 }
 
 #[test]
 fn the_most_specific_match_is_reported() {
     let web = id("shop/web");
     let rule = |name: &str, from: &str, request: &str| Rule {
-        requests: if request.is_empty() {
-            vec![]
-        } else {
-            requests(&[request])
-        },
+        requests: if request.is_empty() { vec![] } else { requests(&[request]) },
         ..inbound(name, Action::Allow, &[from])
     };
     let set = vec![
@@ -497,25 +296,14 @@ fn the_most_specific_match_is_reported() {
         let rules = RuleSet::new(left.clone(), vec![]);
         let decision = rules.decide(Direction::Inbound, &http(Some(&web), &get));
         assert_eq!(&*decision.rule.unwrap().rule.name, expected);
-        assert_eq!(
-            rules
-                .matching(Direction::Inbound, &http(Some(&web), &get))
-                .len(),
-            left.len()
-        );
+        assert_eq!(rules.matching(Direction::Inbound, &http(Some(&web), &get)).len(), left.len());
         left.retain(|r| &*r.name != expected);
     }
 }
 
 /// Rules and requests over a small world, so that they meet often.
 fn any_rule() -> impl Strategy<Value = Rule> {
-    let who = prop::sample::select(vec![
-        "anyone",
-        "shop/web",
-        "ns:shop",
-        "td:example.org",
-        "edge/*",
-    ]);
+    let who = prop::sample::select(vec!["anyone", "shop/web", "ns:shop", "td:example.org", "edge/*"]);
     let not_who = prop::option::weighted(0.2, prop::sample::select(vec!["shop/web", "ns:edge"]));
     let request = prop::option::of(prop::sample::select(vec![
         "GET /a",
@@ -525,33 +313,18 @@ fn any_rule() -> impl Strategy<Value = Rule> {
         "POST /{rest...}",
         "* /a/{rest...}",
     ]));
-    let protocol = prop::sample::select(vec![
-        None,
-        None,
-        None,
-        Some(RuleProtocol::Tcp),
-        Some(RuleProtocol::Http),
-    ]);
+    let protocol = prop::sample::select(vec![None, None, None, Some(RuleProtocol::Tcp), Some(RuleProtocol::Http)]);
     let ports = prop::sample::select(vec![vec![], vec![80], vec![80, 81]]);
-    (
-        who,
-        not_who,
-        request,
-        protocol,
-        ports,
-        prop::bool::weighted(0.3),
-        any::<bool>(),
+    (who, not_who, request, protocol, ports, prop::bool::weighted(0.3), any::<bool>()).prop_map(
+        |(who, not_who, request, protocol, ports, deny, plaintext)| Rule {
+            not_who: ids(&not_who.into_iter().collect::<Vec<_>>()),
+            requests: requests(&request.into_iter().collect::<Vec<_>>()),
+            protocol,
+            ports,
+            plaintext,
+            ..inbound("", if deny { Action::Deny } else { Action::Allow }, &[who])
+        },
     )
-        .prop_map(
-            |(who, not_who, request, protocol, ports, deny, plaintext)| Rule {
-                not_who: ids(&not_who.into_iter().collect::<Vec<_>>()),
-                requests: requests(&request.into_iter().collect::<Vec<_>>()),
-                protocol,
-                ports,
-                plaintext,
-                ..inbound("", if deny { Action::Deny } else { Action::Allow }, &[who])
-            },
-        )
 }
 
 /// The semantics once more, written as one sentence per line and without any order of evaluation.
@@ -562,36 +335,21 @@ fn naive(rules: &[Rule], a: &Attributes<'_>) -> Verdict {
                 Who::Anyone => true,
                 Who::Ids(ids) => a.peer.is_some_and(|p| ids.iter().any(|i| i.matches(p))),
             }
-            && !a
-                .peer
-                .is_some_and(|p| r.not_who.iter().any(|i| i.matches(p)))
+            && !a.peer.is_some_and(|p| r.not_who.iter().any(|i| i.matches(p)))
             && (r.action == Action::Deny || r.plaintext || !a.plaintext)
-            && r.protocol
-                .is_none_or(|p| (p == RuleProtocol::Http) == a.request.is_some())
+            && r.protocol.is_none_or(|p| (p == RuleProtocol::Http) == a.request.is_some())
     };
     let reads = |r: &Rule| !r.requests.is_empty();
     let operation = |r: &Rule| match a.request {
-        Some(v) => {
-            !reads(r)
-                || r.requests
-                    .iter()
-                    .any(|p| p.matches(v.target.method(), v.target.path()))
-        }
+        Some(v) => !reads(r) || r.requests.iter().any(|p| p.matches(v.target.method(), v.target.path())),
         None => !reads(r),
     };
-    let allows: Vec<_> = rules
-        .iter()
-        .filter(|r| r.action == Action::Allow && base(r) && operation(r))
-        .collect();
+    let allows: Vec<_> = rules.iter().filter(|r| r.action == Action::Allow && base(r) && operation(r)).collect();
     let declared = allows.iter().any(|r| r.protocol == Some(RuleProtocol::Tcp));
-    let denied = rules.iter().any(|r| {
-        r.action == Action::Deny && base(r) && (operation(r) || (a.request.is_none() && !declared))
-    });
-    if !allows.is_empty() && !denied {
-        Verdict::Allow
-    } else {
-        Verdict::Deny
-    }
+    let denied = rules
+        .iter()
+        .any(|r| r.action == Action::Deny && base(r) && (operation(r) || (a.request.is_none() && !declared)));
+    if !allows.is_empty() && !denied { Verdict::Allow } else { Verdict::Deny }
 }
 
 proptest! {

@@ -78,8 +78,12 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, entry: Ent
                 continue;
             }
         };
-        let Ok(local) = tcp.local_addr() else { continue };
-        let Some(door) = doors.iter().min_by_key(|door| door.load.load(Ordering::Relaxed)) else { return };
+        let Ok(local) = tcp.local_addr() else {
+            continue;
+        };
+        let Some(door) = doors.iter().min_by_key(|door| door.load.load(Ordering::Relaxed)) else {
+            return;
+        };
         let limit = worker.live().snapshot.proxy.max_connections;
         let Some(slot) = Slot::take(&worker.shared, &door.load, limit) else {
             worker.metrics.direction(inbound).overflow.inc();

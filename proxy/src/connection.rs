@@ -55,6 +55,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Cell<Phase>,
     pub(crate) active: Cell<usize>,
     pub(crate) place: Place,
+    /// Under which credentials the peer was last checked, and with what result.
+    trusted: Cell<(u64, bool)>,
 }
 
 impl Connection {
@@ -66,6 +68,8 @@ impl Connection {
         original_dst: Option<SocketAddr>,
         peer: Option<(Peer, TlsFacts)>,
     ) -> Rc<Self> {
+        // The handshake may have begun under older credentials: 0 is no version, so that the first request checks.
+        let version = if peer.is_some() { 0 } else { worker.identity_version() };
         let own = worker.identity();
         let xfcc = peer.as_ref().and_then(|(peer, _)| crate::http::xfcc(own.id(), peer));
         let (peer, tls) = peer.map_or((None, None), |(peer, tls)| (Some(peer), Some(tls)));
@@ -83,6 +87,7 @@ impl Connection {
             phase: Cell::new(Phase::Idle),
             active: Cell::new(0),
             place: Place::default(),
+            trusted: Cell::new((version, true)),
         });
         connection.cells().connections.inc();
         connection.cells().connections_active.inc();
@@ -115,6 +120,18 @@ impl Connection {
     pub(crate) fn server_for_tap(&self) -> SocketAddr {
         let ip: IpAddr = self.original_dst.map_or(self.local.ip(), |destination| destination.ip());
         SocketAddr::new(ip, self.rule_port())
+    }
+
+    /// Whether the bundle in force still trusts the peer. Costs one comparison unless the credentials have changed.
+    pub(crate) fn is_trusted(&self) -> bool {
+        let version = self.worker.identity_version();
+        let (checked, trusted) = self.trusted.get();
+        if checked == version {
+            return trusted;
+        }
+        let trusted = self.peer.as_ref().is_none_or(|peer| peer.is_trusted_by(self.worker.identity().bundle()));
+        self.trusted.set((version, trusted));
+        trusted
     }
 
     /// Bytes moved, or the phase changed: the connection's timer starts again.

@@ -34,10 +34,13 @@ pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, remote: Socke
         Capture::None => None,
         Capture::Redirect => match capture::original_dst(&tcp, local, &worker.shared) {
             Ok(destination) => Some(destination),
-            Err(why) => return refusal::connection(&worker, true, remote, None, why.reason(), "no original destination"),
+            Err(why) => {
+                return refusal::connection(&worker, true, remote, None, why.reason(), "no original destination");
+            }
         },
     };
-    let port = original_dst.map_or_else(|| live.snapshot.app.as_ref().map_or(0, |app| app.address.port()), |to| to.port());
+    let port =
+        original_dst.map_or_else(|| live.snapshot.app.as_ref().map_or(0, |app| app.address.port()), |to| to.port());
     let mut tcp = tcp;
     // Plain text is looked at only where a rule accepts it; everywhere else the first byte must be TLS.
     if live.snapshot.rules.allows_plaintext(port) && !begins_with_tls(&mut tcp, timeouts.detect).await {
@@ -45,7 +48,9 @@ pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, remote: Socke
         return serve(connection, Stream::plain(tcp), None).await;
     }
     let cells = worker.metrics.direction(true);
-    let (stream, peer, facts) = match tls::accept(tcp, worker.identity().server(), timeouts.handshake).await {
+    let (stream, peer, facts) = match tls::accept(tcp, worker.identity().server(), timeouts.handshake, &worker.peers)
+        .await
+    {
         Ok(accepted) => accepted,
         Err(refused) => {
             match &refused {
@@ -104,20 +109,26 @@ pub(crate) async fn exchange(connection: Rc<Connection>, request: Request<Incomi
     }
 }
 
-async fn answer(exchange: &Rc<Exchange>, mut parts: http::request::Parts, body: Incoming) -> Result<Response<Body>, Failure> {
+async fn answer(
+    exchange: &Rc<Exchange>,
+    mut parts: http::request::Parts,
+    body: Incoming,
+) -> Result<Response<Body>, Failure> {
     let connection = &exchange.connection;
     let body = Body::request(body, Rc::clone(exchange));
+    if !connection.is_trusted() {
+        return Err(Failure::Distrusted);
+    }
     crate::http::refuse_tunnels(&parts)?;
     let received = read(&parts)?;
     let target = received.target()?;
-    let (judged, permit) = guard::judge(
-        &exchange.live,
-        question(connection),
-        Some(RequestView { target: &target, grpc: exchange.grpc }),
-    );
+    let (judged, permit) =
+        guard::judge(&exchange.live, question(connection), Some(RequestView { target: &target, grpc: exchange.grpc }));
     let denied = judged.rule.as_deref().map(str::to_owned);
     exchange.judged(judged);
-    let Some(permit) = permit else { return Err(Failure::Denied(denied)) };
+    let Some(permit) = permit else {
+        return Err(Failure::Denied(denied));
+    };
     let route = route(connection).ok_or(Failure::NoRoute)?;
     exchange.routed(&route);
     crate::http::write_target(&mut parts, &target)?;
@@ -139,7 +150,9 @@ fn question(connection: &Connection) -> Question {
 /// Our application: where the file says it is, or where the caller wanted to go.
 fn route(connection: &Connection) -> Option<Arc<Route>> {
     let live = connection.worker.live();
-    let Some(destination) = connection.original_dst else { return live.app.clone() };
+    let Some(destination) = connection.original_dst else {
+        return live.app.clone();
+    };
     Some(Arc::new(Route {
         name: "InboundPassthroughCluster".into(),
         name_id: live.captured_app_id,

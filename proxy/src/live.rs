@@ -100,7 +100,7 @@ impl Published {
                     timeout: service.timeout,
                     connect_timeout: service.connect_timeout.unwrap_or(snapshot.proxy.timeouts.connect),
                     source: None,
-                    })
+                })
             })
             .collect();
         Self {

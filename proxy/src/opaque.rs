@@ -25,7 +25,12 @@ pub(crate) struct Outcome {
 }
 
 /// Judges and carries one connection. `route` is absent when nothing in the file says where it goes.
-pub(crate) async fn carry(connection: Rc<Connection>, mut stream: Stream, route: Option<Arc<Route>>, mut question: Question) {
+pub(crate) async fn carry(
+    connection: Rc<Connection>,
+    mut stream: Stream,
+    route: Option<Arc<Route>>,
+    mut question: Question,
+) {
     connection.cells().tcp_connections.inc();
     let mut outcome = Outcome {
         judged: None,
@@ -88,7 +93,7 @@ pub(crate) async fn carry(connection: Rc<Connection>, mut stream: Stream, route:
         return access_log::opaque(&connection, &outcome);
     };
     let idle = live.snapshot.proxy.timeouts.downstream_idle;
-    let (end, passed) = tunnel::run(&worker, &mut stream, &mut dialled.stream, &judged, live.generation, idle).await;
+    let (end, passed) = tunnel::run(&worker, &mut stream, &mut dialled.stream, &judged, &connection, idle).await;
     worker.metrics.upstream(route.name_id, |upstream| upstream.connections_closed += 1);
     outcome.passed = passed;
     (outcome.flag, outcome.details) = match end {
@@ -116,7 +121,9 @@ async fn connect(connection: &Connection, route: &Route, outcome: &mut Outcome) 
         Ok(addresses) => {
             let first = worker.turn(addresses.len());
             for attempt in 0..addresses.len().min(crate::limits::CONNECT_ATTEMPTS) {
-                let Some(address) = addresses.get((first + attempt) % addresses.len()).copied() else { break };
+                let Some(address) = addresses.get((first + attempt) % addresses.len()).copied() else {
+                    break;
+                };
                 outcome.upstream_address = Some(address);
                 match dial(worker, &live, route, address, Alpn::None).await {
                     Ok(dialled) => return Some(dialled),

@@ -24,12 +24,20 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::net::TcpStream;
 
 /// Serves one accepted connection of our application.
-pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, entry: Entry, remote: SocketAddr, local: SocketAddr) {
+pub(crate) async fn connection(
+    worker: Rc<Worker>,
+    tcp: TcpStream,
+    entry: Entry,
+    remote: SocketAddr,
+    local: SocketAddr,
+) {
     let live = worker.live();
     let original_dst = match (live.snapshot.proxy.capture, entry) {
         (Capture::Redirect, Entry::Outbound) => match capture::original_dst(&tcp, local, &worker.shared) {
             Ok(destination) => Some(destination),
-            Err(why) => return refusal::connection(&worker, false, remote, None, why.reason(), "no original destination"),
+            Err(why) => {
+                return refusal::connection(&worker, false, remote, None, why.reason(), "no original destination");
+            }
         },
         _ => None,
     };
@@ -60,8 +68,12 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream) {
                 Destination::Service(index) => {
                     (live.services.get(index).cloned(), question(&connection, expected(&live, index)))
                 }
-                Destination::Address(address) => (Some(original_dst_route(&live, address)), question(&connection, None)),
-                Destination::Passthrough(address) => (Some(passthrough_route(&live, address)), question(&connection, None)),
+                Destination::Address(address) => {
+                    (Some(original_dst_route(&live, address)), question(&connection, None))
+                }
+                Destination::Passthrough(address) => {
+                    (Some(passthrough_route(&live, address)), question(&connection, None))
+                }
                 Destination::Unknown => (None, question(&connection, None)),
             };
             opaque::carry(connection, stream, route, question).await;
@@ -84,7 +96,11 @@ pub(crate) async fn exchange(connection: Rc<Connection>, request: Request<Incomi
     }
 }
 
-async fn answer(exchange: &Rc<Exchange>, mut parts: http::request::Parts, body: Incoming) -> Result<Response<Body>, Failure> {
+async fn answer(
+    exchange: &Rc<Exchange>,
+    mut parts: http::request::Parts,
+    body: Incoming,
+) -> Result<Response<Body>, Failure> {
     let connection = &exchange.connection;
     let live = &exchange.live;
     let body = Body::request(body, Rc::clone(exchange));
@@ -109,14 +125,13 @@ async fn answer(exchange: &Rc<Exchange>, mut parts: http::request::Parts, body: 
         // An explicit listener and a host that is no service's: there is nothing to judge.
         return Err(Failure::NoRoute);
     }
-    let (judged, permit) = guard::judge(
-        live,
-        question(connection, expected),
-        Some(RequestView { target: &target, grpc: exchange.grpc }),
-    );
+    let (judged, permit) =
+        guard::judge(live, question(connection, expected), Some(RequestView { target: &target, grpc: exchange.grpc }));
     let denied = judged.rule.as_deref().map(str::to_owned);
     exchange.judged(judged);
-    let Some(permit) = permit else { return Err(Failure::Denied(denied)) };
+    let Some(permit) = permit else {
+        return Err(Failure::Denied(denied));
+    };
     let route = match (route, connection.original_dst) {
         (Some(route), _) => route,
         // Only `observe` permits what nothing describes: it goes where the application wanted it to go, as it is.
@@ -151,7 +166,9 @@ fn destination(connection: &Connection, live: &Live, host: Option<&str>) -> Dest
     if let Some(index) = by_address.or_else(|| host.and_then(|host| live.service_by_host(host))) {
         return Destination::Service(index);
     }
-    let Some(address) = connection.original_dst else { return Destination::Unknown };
+    let Some(address) = connection.original_dst else {
+        return Destination::Unknown;
+    };
     let rules = &live.snapshot.rules;
     if rules.names_cidr(address.ip(), address.port()) {
         Destination::Passthrough(address)

@@ -88,7 +88,8 @@ impl Proxy {
             data.extend(open_all(what, addresses)?.into_iter().map(|listener| (listener, entry)));
         }
         for service in &snapshot.services {
-            let addresses: Vec<Listen> = service.bind.iter().map(|addr| Listen { addr: *addr, defaulted: false }).collect();
+            let addresses: Vec<Listen> =
+                service.bind.iter().map(|addr| Listen { addr: *addr, defaulted: false }).collect();
             data.extend(
                 open_all("bind", &addresses)?
                     .into_iter()
@@ -164,8 +165,13 @@ impl Proxy {
     }
 
     /// A newer file was not accepted. It is shown in `/policy/status` until one is.
-    pub fn reload_failed(&self, problems: serde_json::Value) {
-        self.shared.failures.policy(problems);
+    pub fn reload_failed(&self, report: &config::Report) {
+        self.shared.failures.policy(report);
+    }
+
+    /// A newer file is valid but cannot be put in force, and why.
+    pub fn reload_refused(&self, why: &str) {
+        self.shared.failures.policy_refused(why);
     }
 
     /// Digest of the file in force.
@@ -185,6 +191,14 @@ impl Proxy {
     /// # Errors
     /// The credentials do not make a TLS configuration; the old ones stay in force.
     pub fn publish_credentials(&self, credentials: Arc<Credentials>) -> Result<(), String> {
+        let current = self.shared.identity.load();
+        let same = current.credentials.chain() == credentials.chain()
+            && current.credentials.bundle().roots() == credentials.bundle().roots();
+        if same {
+            // Connections made with them stay usable.
+            self.shared.failures.credentials_accepted();
+            return Ok(());
+        }
         let identity = Identity::new(credentials).map_err(|error| error.to_string())?;
         self.shared.identity.publish(Arc::new(identity));
         self.shared.failures.credentials_accepted();
@@ -232,7 +246,8 @@ fn destination(snapshot: &Snapshot) -> Destination {
 /// What a reload cannot change, because it is bound or built at start.
 fn needs_restart(old: &Snapshot, new: &Snapshot) -> Option<&'static str> {
     let (a, b) = (&old.proxy, &new.proxy);
-    let binds = |snapshot: &Snapshot| snapshot.services.iter().flat_map(|service| service.bind.clone()).collect::<Vec<_>>();
+    let binds =
+        |snapshot: &Snapshot| snapshot.services.iter().flat_map(|service| service.bind.clone()).collect::<Vec<_>>();
     [
         (old.workload != new.workload, "workload"),
         (old.identity != new.identity, "[identity]"),
@@ -276,7 +291,11 @@ fn spawn_workers(shared: &Arc<Shared>, listeners: Vec<(TcpListener, Entry)>) -> 
     Ok(())
 }
 
-fn spawn_control(shared: &Arc<Shared>, taps: &Arc<Mutex<Taps>>, listeners: Vec<(TcpListener, Role)>) -> Result<(), StartError> {
+fn spawn_control(
+    shared: &Arc<Shared>,
+    taps: &Arc<Mutex<Taps>>,
+    listeners: Vec<(TcpListener, Role)>,
+) -> Result<(), StartError> {
     let (shared, taps) = (Arc::clone(shared), Arc::clone(taps));
     run_thread("control", move || async move {
         let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));

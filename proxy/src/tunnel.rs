@@ -4,13 +4,7 @@
 //! instead of ending, a TLS stream without close_notify included (RFC 8446 §6.1), is passed on as a reset, so that nobody
 //! takes a cut message for a whole one.
 
-use crate::{
-    guard::Judged,
-    limits,
-    stream::Stream,
-    watch::Place,
-    worker::Worker,
-};
+use crate::{connection::Connection, guard::Judged, limits, stream::Stream, watch::Place, worker::Worker};
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -44,10 +38,11 @@ pub(crate) async fn run(
     downstream: &mut Stream,
     upstream: &mut Stream,
     judged: &Judged,
-    mut generation: u64,
+    connection: &Connection,
     idle: Duration,
 ) -> (End, Passed) {
     let place = Place::default();
+    let mut epoch = worker.watches.epoch();
     let mut up = Half::new();
     let mut down = Half::new();
     let end = poll_fn(|cx| {
@@ -66,12 +61,11 @@ pub(crate) async fn run(
         if worker.watches.wait(&place, cx, idle) {
             return Poll::Ready(End::Idle);
         }
-        if worker.watches.generation() > generation {
-            let live = worker.live();
-            if judged.still_allowed(&live, None, false) == Some(false) {
+        if worker.watches.epoch() != epoch {
+            epoch = worker.watches.epoch();
+            if !connection.is_trusted() || judged.still_allowed(&worker.live(), None, false) == Some(false) {
                 return Poll::Ready(End::Revoked);
             }
-            generation = live.generation;
         }
         Poll::Pending
     })

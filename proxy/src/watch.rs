@@ -15,7 +15,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(500);
 /// The open streams of a worker.
 #[derive(Default)]
 pub(crate) struct Watches {
-    generation: Cell<u64>,
+    epoch: Cell<u64>,
     tick: Cell<u64>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
@@ -34,9 +34,9 @@ struct Slot {
 pub(crate) struct Place(Cell<Option<usize>>);
 
 impl Watches {
-    /// Streams permitted under an older generation than this must be judged again.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.get()
+    /// Streams that were permitted in an older epoch than this must be judged again.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.get()
     }
 
     /// The stream has to wait: wake it when the rules change, or when nothing moved for `idle`.
@@ -57,7 +57,9 @@ impl Watches {
                 index
             }
         };
-        let Some(slot) = slots.get_mut(index) else { return false };
+        let Some(slot) = slots.get_mut(index) else {
+            return false;
+        };
         slot.idle_ticks = ticks(idle);
         if !slot.waker.as_ref().is_some_and(|old| old.will_wake(cx.waker())) {
             slot.waker = Some(cx.waker().clone());
@@ -91,9 +93,9 @@ impl Watches {
         self.wake(|slot| slot.waker.is_some() && tick.saturating_sub(slot.moved) >= slot.idle_ticks);
     }
 
-    /// Streams older than `generation` must be judged again, now.
-    pub(crate) fn raise(&self, generation: u64) {
-        self.generation.set(generation);
+    /// Rules or credentials changed: every stream must be judged again, now.
+    pub(crate) fn raise(&self) {
+        self.epoch.set(self.epoch.get() + 1);
         self.wake(|_| true);
     }
 

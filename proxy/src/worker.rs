@@ -11,7 +11,7 @@ use crate::{
         sink::{Lines, Sink},
         status::Failures,
     },
-    tls::{Identity, IdentityCache},
+    tls::{Identity, IdentityCache, Peers},
     upstream::Pool,
     watch::Watches,
 };
@@ -58,6 +58,8 @@ impl LocalAddresses {
     }
 }
 
+type InForce = (u64, u64);
+
 /// One worker.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -66,6 +68,7 @@ pub(crate) struct Worker {
     pub(crate) access: Lines,
     pub(crate) refusals: Lines,
     pub(crate) pool: Pool,
+    pub(crate) peers: Peers,
     /// Streams that wait for bytes.
     pub(crate) watches: Watches,
     /// Connections that wait for their next request.
@@ -97,6 +100,7 @@ impl Worker {
             index,
             metrics,
             pool: Pool::default(),
+            peers: Peers::default(),
             watches: Watches::default(),
             connections: Watches::default(),
             resolver: crate::dns::Resolver::default(),
@@ -127,6 +131,16 @@ impl Worker {
             *identity = (version, Rc::new(IdentityCache::new(self.shared.identity.load())));
         }
         Rc::clone(&identity.1)
+    }
+
+    /// Numbers that tell one state of rules and credentials from another.
+    fn in_force(&self) -> InForce {
+        (self.shared.live.version(), self.shared.identity.version())
+    }
+
+    /// The number of the credentials in force.
+    pub(crate) fn identity_version(&self) -> u64 {
+        self.shared.identity.version()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -193,24 +207,26 @@ impl Worker {
         let mut tick = tokio::time::interval(crate::watch::TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut swept = Instant::now();
-        // The generation that open streams were last judged under, and since when a newer one is in force.
-        let mut judged = self.live().generation;
-        let mut newer: Option<(u64, Instant)> = None;
+        // What open streams were last judged under, and since when something newer is in force.
+        let mut judged = self.in_force();
+        let mut newer: Option<(InForce, Instant)> = None;
         loop {
             tick.tick().await;
             self.metrics.alive_ms.set(u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX));
             self.watches.sweep();
             self.connections.sweep();
             let live = self.live();
-            if live.generation != judged && newer.is_none_or(|(generation, _)| generation != live.generation) {
-                newer = Some((live.generation, Instant::now()));
+            let in_force = self.in_force();
+            if in_force != judged && newer.is_none() {
+                newer = Some((in_force, Instant::now()));
             }
-            if let Some((generation, since)) = newer
+            if let Some((_, since)) = newer
                 && since.elapsed() >= grace(live.snapshot.proxy.timeouts.revoke_within)
             {
-                judged = generation;
+                judged = in_force;
                 newer = None;
-                self.watches.raise(generation);
+                self.watches.raise();
+                self.connections.wake_all();
             }
             if self.is_draining() {
                 // Idle connections end once they have been idle for a moment; each looks at that itself.
@@ -219,6 +235,7 @@ impl Worker {
             if swept.elapsed() >= limits::SWEEP {
                 swept = Instant::now();
                 self.pool.sweep(live.snapshot.proxy.timeouts.pool_idle);
+                self.peers.sweep();
             }
         }
     }

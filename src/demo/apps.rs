@@ -54,7 +54,9 @@ pub(crate) fn orders(listener: TcpListener, database: SocketAddr) -> Seen {
                 if let Some(value) = header.strip_prefix("content-length: ") {
                     length = value.parse().unwrap_or(0);
                 }
-                if let Some(uri) = header.strip_prefix("x-forwarded-client-cert: ").and_then(|xfcc| xfcc.split(";uri=").nth(1)) {
+                if let Some(uri) =
+                    header.strip_prefix("x-forwarded-client-cert: ").and_then(|xfcc| xfcc.split(";uri=").nth(1))
+                {
                     caller = uri.split(';').next().unwrap_or_default().to_owned();
                 }
             }

@@ -12,11 +12,7 @@ mod sensor;
 mod world;
 
 use crate::cli::{self, EXIT_FAILURE};
-use std::{
-    io::IsTerminal,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 /// Plays the scenes; stays up afterwards unless `--once`.
 pub(crate) fn run(arguments: &cli::Demo) -> ExitCode {
@@ -80,7 +76,9 @@ fn summary(style: &Style, results: &[(&scenes::Scene, Result<scenes::Outcome, St
 }
 
 fn wait_for_interrupt() {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return;
+    };
     runtime.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
         let terminated = async {

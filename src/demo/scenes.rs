@@ -24,7 +24,11 @@ pub(crate) const ALL: [Scene; 9] = [
         told: "rule web-reads-orders names it; orders asks orders-db over its own mutual TLS; the answer names the caller",
         play: allowed,
     },
-    Scene { title: "web writes an order", told: "no rule names POST: refused, and the application does not hear of it", play: writes },
+    Scene {
+        title: "web writes an order",
+        told: "no rule names POST: refused, and the application does not hear of it",
+        play: writes,
+    },
     Scene {
         title: "web asks for an order that is no number",
         told: "the rule says {id:uint}: refused",
@@ -154,7 +158,8 @@ fn no_certificate(world: &mut World) -> Result<Outcome, String> {
     if !tls.answer.is_empty() {
         return Err("a TLS client without a certificate was answered".to_owned());
     }
-    let refusal = world.refusal("orders", "no_certificate").ok_or("no refusal line says that the certificate is missing")?;
+    let refusal =
+        world.refusal("orders", "no_certificate").ok_or("no refusal line says that the certificate is missing")?;
     if world.orders.connections() != before {
         return Err("the application saw a connection".to_owned());
     }

@@ -56,7 +56,10 @@ impl Sensor {
     /// Whether any packet held these bytes in clear.
     pub(crate) fn leaked(&self, secret: &str) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.heard.iter().any(|heard| heard.head.contains(secret) || String::from_utf8_lossy(&heard.body).contains(secret))
+        state
+            .heard
+            .iter()
+            .any(|heard| heard.head.contains(secret) || String::from_utf8_lossy(&heard.body).contains(secret))
     }
 
     /// Everything heard, request and answer on one line each.

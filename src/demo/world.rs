@@ -46,19 +46,29 @@ impl World {
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         certificates(&dir)?;
         let sensor = Sensor::start()?;
-        let mut ports = Ports::default();
+        let mut ports = Ports;
         let (orders_app, orders_app_at) = ports.listener()?;
         let (db_app, db_app_at) = ports.listener()?;
         let (impostor_app, impostor_app_at) = ports.listener()?;
-        let [web_orders, web_impostor, attacker_orders, orders_inbound, orders_db, db_inbound, attacker_inbound, orders_admin] =
-            ports.free()?;
+        let [
+            web_orders,
+            web_impostor,
+            attacker_orders,
+            orders_inbound,
+            orders_db,
+            db_inbound,
+            attacker_inbound,
+            orders_admin,
+        ] = ports.free()?;
         let at = Addresses { web_orders, web_impostor, attacker_orders, orders_inbound, orders_admin };
 
         let mut file = |name: &str, text: String, admin: Option<SocketAddr>| -> Result<(), String> {
             let [health, metrics, spare] = ports.free()?;
             let admin = admin.unwrap_or(spare);
-            let text = text
-                .replace("$PROXY", &format!("capture = \"none\"\nadmin = \"{admin}\"\nhealth = \"{health}\"\nmetrics = \"{metrics}\""));
+            let text = text.replace(
+                "$PROXY",
+                &format!("capture = \"none\"\nadmin = \"{admin}\"\nhealth = \"{health}\"\nmetrics = \"{metrics}\""),
+            );
             fs::write(dir.join(format!("{name}.toml")), text).map_err(|error| error.to_string())
         };
         file("web", web_file(&at, attacker_inbound), None)?;
@@ -89,7 +99,8 @@ impl World {
     /// Starts a sidecar by the command a pod runs, and waits until it is ready.
     fn start(&mut self, name: &'static str) -> Result<(), String> {
         let binary = std::env::current_exe().map_err(|error| error.to_string())?;
-        let file = |suffix: &str| File::create(self.dir.join(format!("{name}.{suffix}"))).map_err(|error| error.to_string());
+        let file =
+            |suffix: &str| File::create(self.dir.join(format!("{name}.{suffix}"))).map_err(|error| error.to_string());
         let child = Command::new(binary)
             .args(["proxy", "-c"])
             .arg(self.dir.join(format!("{name}.toml")))
@@ -118,13 +129,13 @@ impl World {
                 .lines()
                 .rev()
                 .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-                .filter(|line| line["event"].as_str().is_some_and(|event| event.ends_with("refused")))
+                .filter(|line| text_of(line, "event").is_some_and(|event| event.ends_with("refused")))
                 .find(|line| line.to_string().contains(matches))
                 .map(|line| Refusal {
-                    reason: line["reason"].as_str().unwrap_or_default().to_owned(),
-                    rule: line["rule"].as_str().unwrap_or_default().to_owned(),
-                    peer: line["peer"].as_str().unwrap_or("no identity").to_owned(),
-                    detail: line["detail"].as_str().unwrap_or_default().to_owned(),
+                    reason: text_of(&line, "reason").unwrap_or_default(),
+                    rule: text_of(&line, "rule").unwrap_or_default(),
+                    peer: text_of(&line, "peer").unwrap_or_else(|| "no identity".to_owned()),
+                    detail: text_of(&line, "detail").unwrap_or_default(),
                 });
             found.is_some()
         });
@@ -137,7 +148,10 @@ impl World {
     }
 
     pub(crate) fn introduce(&self, style: &Style) {
-        println!("{}", style.bold("Three workloads, each behind its own sidecar; the wire between sidecars is mutual TLS"));
+        println!(
+            "{}",
+            style.bold("Three workloads, each behind its own sidecar; the wire between sidecars is mutual TLS")
+        );
         println!("  web ──▶ orders ──▶ orders-db          every certificate comes from a CA made a moment ago");
         println!("           ▲   ╲");
         println!("     attacker    ──▶ IDS (VXLAN, {})", self.sensor.address);
@@ -168,6 +182,10 @@ impl Refusal {
     }
 }
 
+fn text_of(line: &serde_json::Value, field: &str) -> Option<String> {
+    line.get(field)?.as_str().map(str::to_owned)
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         for child in self.sidecars.values_mut() {
@@ -184,7 +202,6 @@ impl Drop for World {
 }
 
 /// Free ports. Each is bound once to be sure of it; all are held until all are chosen, so that none comes twice.
-#[derive(Default)]
 struct Ports;
 
 impl Ports {
@@ -210,9 +227,12 @@ fn certificates(dir: &Path) -> Result<(), String> {
     let authority = Authority::init(&trust_domain, now).map_err(|error| error.to_string())?;
     let issuer = authority.intermediate(now).map_err(|error| error.to_string())?;
     fs::write(dir.join("roots.pem"), authority.root_pem()).map_err(|error| error.to_string())?;
-    for (name, workload) in
-        [("web", "shop/web"), ("orders", "shop/orders"), ("orders-db", "shop/orders-db"), ("attacker", "other/attacker")]
-    {
+    for (name, workload) in [
+        ("web", "shop/web"),
+        ("orders", "shop/orders"),
+        ("orders-db", "shop/orders-db"),
+        ("attacker", "other/attacker"),
+    ] {
         let id = SpiffeId::workload(&trust_domain, workload).map_err(|error| error.to_string())?;
         let (issued, key) =
             issuer.issue_with_new_key(&id, Duration::from_secs(3600), now).map_err(|error| error.to_string())?;

@@ -22,18 +22,11 @@ impl Sum {
             sum += (word >> 32) + (word & 0xffff_ffff);
         }
         let (pairs, last) = rest.as_chunks::<2>();
-        sum += pairs
-            .iter()
-            .map(|pair| u64::from(u16::from_be_bytes(*pair)))
-            .sum::<u64>();
+        sum += pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum::<u64>();
         sum += last.iter().map(|byte| u64::from(*byte) << 8).sum::<u64>();
         let folded = fold(sum);
         // Shifted by one byte, every word of this piece has its halves swapped (RFC 1071 section 2 B).
-        self.total += u64::from(if self.odd {
-            folded.swap_bytes()
-        } else {
-            folded
-        });
+        self.total += u64::from(if self.odd { folded.swap_bytes() } else { folded });
         self.odd ^= bytes.len() % 2 == 1;
     }
 

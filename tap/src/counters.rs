@@ -48,10 +48,7 @@ impl Counters {
 
     /// Drops for one reason.
     pub fn dropped_for(&self, reason: Reason) -> u64 {
-        self.dropped
-            .iter()
-            .find(|(name, _)| *name == reason.as_str())
-            .map_or(0, |(_, n)| *n)
+        self.dropped.iter().find(|(name, _)| *name == reason.as_str()).map_or(0, |(_, n)| *n)
     }
 
     /// Sum over all send errors.
@@ -141,10 +138,7 @@ impl Tally {
 
     /// One datagram was refused by the kernel with this errno.
     pub(crate) fn send_error(&self, errno: i32) {
-        let slot = ERRNOS
-            .iter()
-            .position(|(known, _)| *known == errno)
-            .unwrap_or(ERRNOS.len());
+        let slot = ERRNOS.iter().position(|(known, _)| *known == errno).unwrap_or(ERRNOS.len());
         if let Some(cell) = self.send_errors.get(slot) {
             cell.fetch_add(1, Relaxed);
         }
@@ -156,11 +150,7 @@ impl Tally {
         Counters {
             matched: read(&self.matched),
             mirrored: read(&self.mirrored),
-            dropped: Reason::ALL
-                .iter()
-                .zip(&self.dropped)
-                .map(|(r, n)| (r.as_str(), read(n)))
-                .collect(),
+            dropped: Reason::ALL.iter().zip(&self.dropped).map(|(r, n)| (r.as_str(), read(n))).collect(),
             truncated: read(&self.truncated),
             length_conflicts: read(&self.length_conflicts),
             body_seen: read(&self.body_seen),
@@ -221,9 +211,6 @@ mod tests {
         let tally = Tally::default();
         tally.send_error(libc::ENOBUFS);
         tally.send_error(99_999);
-        assert_eq!(
-            tally.snapshot(0).send_errors,
-            vec![("ENOBUFS", 1), ("other", 1)]
-        );
+        assert_eq!(tally.snapshot(0).send_errors, vec![("ENOBUFS", 1), ("other", 1)]);
     }
 }

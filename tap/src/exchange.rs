@@ -36,16 +36,7 @@ pub(crate) enum End {
 
 impl Exchange {
     pub(crate) fn of(record: Record, max_body: usize) -> Result<Self, Reason> {
-        let Record {
-            connection,
-            client,
-            server,
-            request,
-            response,
-            aborted,
-            last,
-            ..
-        } = record;
+        let Record { connection, client, server, request, response, aborted, last, .. } = record;
         let Head::Request { method, .. } = &request.head else {
             return Err(Reason::RedactError);
         };
@@ -53,12 +44,9 @@ impl Exchange {
         let server_closes = response.as_ref().is_some_and(says_close);
         let status = response.as_ref().and_then(status);
         let request = http1::request(request, max_body)?;
-        let response = response
-            .map(|message| http1::response(message, &method, max_body))
-            .transpose()?;
+        let response = response.map(|message| http1::response(message, &method, max_body)).transpose()?;
 
-        let response_ends =
-            response.as_ref().is_none_or(|wire| wire.open_ended) || ends_http(status, &method);
+        let response_ends = response.as_ref().is_none_or(|wire| wire.open_ended) || ends_http(status, &method);
         let end = if let Some(side) = aborted {
             End::Reset(side)
         } else if response_ends || server_closes || request.open_ended {
@@ -68,14 +56,7 @@ impl Exchange {
         } else {
             End::Open
         };
-        Ok(Self {
-            connection,
-            tuple: Tuple::new(client, server),
-            request,
-            response,
-            end,
-            last,
-        })
+        Ok(Self { connection, tuple: Tuple::new(client, server), request, response, end, last })
     }
 
     /// Bytes of memory this exchange holds.
@@ -116,10 +97,7 @@ fn ends_http(status: Option<StatusCode>, method: &Method) -> bool {
 
 /// The response announced that its sender closes (RFC 9112 section 9.6).
 fn says_close(response: &Message) -> bool {
-    let options = response
-        .headers()
-        .get_all(http::header::CONNECTION)
-        .into_iter();
+    let options = response.headers().get_all(http::header::CONNECTION).into_iter();
     options
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))

@@ -55,12 +55,7 @@ impl Flow {
         };
         let client = half(Side::Client, isn.0);
         let server = half(Side::Server, isn.1);
-        let mut flow = Self {
-            connection,
-            client,
-            server,
-            mss,
-        };
+        let mut flow = Self { connection, client, server, mss };
         flow.emit(Side::Client, SYN, [&[]; 3], out);
         flow.emit(Side::Server, SYN | ACK, [&[]; 3], out);
         flow.emit(Side::Client, ACK, [&[]; 3], out);
@@ -102,11 +97,7 @@ impl Flow {
 
     /// Ends the connection; `first` closes first unless the other side already did.
     pub(crate) fn close(mut self, first: Side, out: &mut impl Out) {
-        let first = if self.half(first.other()).finished {
-            first.other()
-        } else {
-            first
-        };
+        let first = if self.half(first.other()).finished { first.other() } else { first };
         self.finish(first, out);
         self.finish(first.other(), out);
         self.emit(first, ACK, [&[]; 3], out);
@@ -147,16 +138,8 @@ impl Flow {
         // Only the very first segment acknowledges nothing.
         let ack = if flags & ACK == 0 { 0 } else { other.next };
         let mss = (flags & SYN != 0).then_some(self.mss);
-        let segment = Segment {
-            seq: half.next,
-            ack,
-            flags,
-            id: half.id,
-            mss,
-            payload,
-        };
-        half.direction
-            .write(&segment, out.datagram(self.connection));
+        let segment = Segment { seq: half.next, ack, flags, id: half.id, mss, payload };
+        half.direction.write(&segment, out.datagram(self.connection));
 
         let bytes = length(&payload);
         let phantom = u32::from(flags & (SYN | FIN) != 0);
@@ -177,15 +160,7 @@ impl Flow {
 
 impl Half {
     fn new(direction: Direction, isn: u32, id: u16) -> Self {
-        Self {
-            direction,
-            next: isn,
-            id,
-            sent: 0,
-            owed_segments: 0,
-            owed_bytes: 0,
-            finished: false,
-        }
+        Self { direction, next: isn, id, sent: 0, owed_segments: 0, owed_bytes: 0, finished: false }
     }
 
     /// One more segment would pass a limit.
@@ -237,9 +212,7 @@ pub(crate) mod tests {
         pub(crate) fn segments(&self) -> Vec<(TcpHeader, Vec<u8>)> {
             let read = |datagram: &Vec<u8>| {
                 let packet = PacketHeaders::from_ethernet_slice(&datagram[8..]).unwrap();
-                let Some(TransportHeader::Tcp(tcp)) = packet.transport else {
-                    panic!("not TCP")
-                };
+                let Some(TransportHeader::Tcp(tcp)) = packet.transport else { panic!("not TCP") };
                 (tcp, packet.payload.slice().to_vec())
             };
             self.0.iter().map(read).collect()
@@ -247,23 +220,14 @@ pub(crate) mod tests {
     }
 
     fn flags(tcp: &TcpHeader) -> String {
-        [
-            (tcp.syn, 'S'),
-            (tcp.fin, 'F'),
-            (tcp.rst, 'R'),
-            (tcp.psh, 'P'),
-            (tcp.ack, 'A'),
-        ]
-        .into_iter()
-        .filter_map(|(set, letter)| set.then_some(letter))
-        .collect()
+        [(tcp.syn, 'S'), (tcp.fin, 'F'), (tcp.rst, 'R'), (tcp.psh, 'P'), (tcp.ack, 'A')]
+            .into_iter()
+            .filter_map(|(set, letter)| set.then_some(letter))
+            .collect()
     }
 
     fn tuple() -> Tuple {
-        Tuple::new(
-            "10.0.0.1:40000".parse().unwrap(),
-            "10.0.0.2:80".parse().unwrap(),
-        )
+        Tuple::new("10.0.0.1:40000".parse().unwrap(), "10.0.0.2:80".parse().unwrap())
     }
 
     /// Direction, flags and payload length of everything sent.
@@ -285,9 +249,7 @@ pub(crate) mod tests {
         flow.send(Side::Server, [b"resp", b"onse", b""], &mut out);
         flow.settle(&mut out);
         flow.close(Side::Client, &mut out);
-        let expected = [
-            ">S 0", "<SA 0", ">A 0", ">PA 7", "<PA 8", ">A 0", ">FA 0", "<FA 0", ">A 0",
-        ];
+        let expected = [">S 0", "<SA 0", ">A 0", ">PA 7", "<PA 8", ">A 0", ">FA 0", "<FA 0", ">A 0"];
         assert_eq!(story(&out), expected);
     }
 
@@ -299,10 +261,7 @@ pub(crate) mod tests {
         flow.finish(Side::Client, &mut out);
         flow.send(Side::Server, [b"late", b"", b""], &mut out);
         flow.close(Side::Server, &mut out);
-        assert_eq!(
-            story(&out)[3..],
-            [">PA 7", ">FA 0", "<PA 4", "<FA 0", ">A 0"]
-        );
+        assert_eq!(story(&out)[3..], [">PA 7", ">FA 0", "<PA 4", "<FA 0", ">A 0"]);
     }
 
     #[test]
@@ -326,23 +285,14 @@ pub(crate) mod tests {
             let me = usize::from(tcp.source_port == 80);
             let seq = *next[me].get_or_insert(tcp.sequence_number);
             assert_eq!(tcp.sequence_number, seq);
-            assert_eq!(
-                tcp.acknowledgment_number,
-                next[1 - me].filter(|_| tcp.ack).unwrap_or(0)
-            );
-            next[me] = Some(
-                seq.wrapping_add(payload.len() as u32)
-                    .wrapping_add(u32::from(tcp.syn || tcp.fin)),
-            );
+            assert_eq!(tcp.acknowledgment_number, next[1 - me].filter(|_| tcp.ack).unwrap_or(0));
+            next[me] = Some(seq.wrapping_add(payload.len() as u32).wrapping_add(u32::from(tcp.syn || tcp.fin)));
             text[me].extend_from_slice(&payload);
             unacknowledged[me] += payload.len();
             if tcp.ack {
                 unacknowledged[1 - me] = 0;
             }
-            assert!(
-                unacknowledged[me] <= 12 * 1024,
-                "Zeek and Suricata wait for an acknowledgement"
-            );
+            assert!(unacknowledged[me] <= 12 * 1024, "Zeek and Suricata wait for an acknowledgement");
         }
         let [client, server] = text;
         (client, server)
@@ -361,11 +311,7 @@ pub(crate) mod tests {
             flow.send(Side::Client, [&body, b"", b""], &mut out);
             flow.settle(&mut out);
             assert_eq!(flow.sent(Side::Client), n as u64);
-            let data: Vec<_> = out
-                .segments()
-                .into_iter()
-                .filter(|(_, payload)| !payload.is_empty())
-                .collect();
+            let data: Vec<_> = out.segments().into_iter().filter(|(_, payload)| !payload.is_empty()).collect();
             assert_eq!(data.len(), n.div_ceil(1410));
             let pushed: Vec<_> = data.iter().map(|(tcp, _)| tcp.psh).collect();
             assert!(pushed.iter().rev().skip(1).all(|psh| !psh) && pushed.last() != Some(&false));
@@ -379,10 +325,7 @@ pub(crate) mod tests {
         let mut flow = Flow::open(1, &tuple(), 42, 100, (5, 6), &mut out);
         flow.send(Side::Client, [&bytes(2000), b"", b""], &mut out);
         let story = story(&out);
-        assert_eq!(
-            story.iter().skip(3).position(|line| line == "<A 0"),
-            Some(8)
-        );
+        assert_eq!(story.iter().skip(3).position(|line| line == "<A 0"), Some(8));
         assert_eq!(story.iter().filter(|line| *line == "<A 0").count(), 2);
     }
 

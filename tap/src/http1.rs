@@ -33,21 +33,8 @@ impl Wire {
 
 /// Writes a request.
 pub(crate) fn request(message: Message, max_body: usize) -> Result<Wire, Reason> {
-    let Message {
-        head,
-        body,
-        body_len,
-        trailers,
-        complete,
-        ..
-    } = message;
-    let Head::Request {
-        method,
-        target,
-        authority,
-        headers,
-    } = head
-    else {
+    let Message { head, body, body_len, trailers, complete, .. } = message;
+    let Head::Request { method, target, authority, headers } = head else {
         return Err(Reason::RedactError);
     };
     let mut text = Text::with_room(&headers);
@@ -55,27 +42,12 @@ pub(crate) fn request(message: Message, max_body: usize) -> Result<Wire, Reason>
     text.headers(&headers, authority.is_some())?;
     let body = Body::new(body, body_len, trailers, complete, max_body);
     let bare = body.seen == 0 && complete && !is_chunked(&headers);
-    body.write(
-        text,
-        &headers,
-        if bare {
-            Undeclared::Nothing
-        } else {
-            Undeclared::Chunked
-        },
-    )
+    body.write(text, &headers, if bare { Undeclared::Nothing } else { Undeclared::Chunked })
 }
 
 /// Writes the response to a request of this method.
 pub(crate) fn response(message: Message, to: &Method, max_body: usize) -> Result<Wire, Reason> {
-    let Message {
-        head,
-        body,
-        body_len,
-        trailers,
-        complete,
-        ..
-    } = message;
+    let Message { head, body, body_len, trailers, complete, .. } = message;
     let Head::Response { status, headers } = head else {
         return Err(Reason::RedactError);
     };
@@ -84,24 +56,14 @@ pub(crate) fn response(message: Message, to: &Method, max_body: usize) -> Result
     text.headers(&headers, false)?;
     if is_bodiless(status, to) {
         // A HEAD or 304 response may tell the length that a GET would have (RFC 9110 section 8.6); the others have none.
-        if let (true, Declared::Length(n)) =
-            (*to == Method::HEAD || status == 304, declared(&headers))
-        {
+        if let (true, Declared::Length(n)) = (*to == Method::HEAD || status == 304, declared(&headers)) {
             text.length(n);
         }
         return Ok(text.end(Body::new(Vec::new(), 0, None, complete, 0)));
     }
     let body = Body::new(body, body_len, trailers, complete, max_body);
     let bare = body.seen == 0 && complete && !is_chunked(&headers);
-    body.write(
-        text,
-        &headers,
-        if bare {
-            Undeclared::Zero
-        } else {
-            Undeclared::Chunked
-        },
-    )
+    body.write(text, &headers, if bare { Undeclared::Zero } else { Undeclared::Chunked })
 }
 
 /// After this response the connection no longer carries HTTP messages of its own.
@@ -111,11 +73,7 @@ pub(crate) fn ends_http(status: StatusCode, to: &Method) -> bool {
 
 /// RFC 9112 section 6.3, points 1 and 2.
 fn is_bodiless(status: StatusCode, to: &Method) -> bool {
-    *to == Method::HEAD
-        || status.is_informational()
-        || status == 204
-        || status == 304
-        || ends_http(status, to)
+    *to == Method::HEAD || status.is_informational() || status == 204 || status == 304 || ends_http(status, to)
 }
 
 /// The head as it is written.
@@ -123,19 +81,11 @@ struct Text(Vec<u8>);
 
 impl Text {
     fn with_room(headers: &HeaderMap) -> Self {
-        let fields: usize = headers
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len() + 4)
-            .sum();
+        let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         Self(Vec::with_capacity(fields + 256))
     }
 
-    fn request_line(
-        &mut self,
-        method: &Method,
-        target: &str,
-        authority: Option<&str>,
-    ) -> Result<(), Reason> {
+    fn request_line(&mut self, method: &Method, target: &str, authority: Option<&str>) -> Result<(), Reason> {
         // CONNECT names a host and port instead of a path (RFC 9112 section 3.2.3).
         let target = match authority {
             Some(authority) if *method == Method::CONNECT => authority,
@@ -146,12 +96,7 @@ impl Text {
                 return Err(Reason::UnsafeHeader);
             }
         }
-        self.put(&[
-            method.as_str().as_bytes(),
-            b" ",
-            &redact::url(target.as_bytes()),
-            b" HTTP/1.1\r\n",
-        ]);
+        self.put(&[method.as_str().as_bytes(), b" ", &redact::url(target.as_bytes()), b" HTTP/1.1\r\n"]);
         if let Some(authority) = authority {
             self.field(&header::HOST, authority.as_bytes());
         }
@@ -160,13 +105,7 @@ impl Text {
 
     fn status_line(&mut self, status: StatusCode) {
         let reason = status.canonical_reason().unwrap_or_default();
-        self.put(&[
-            b"HTTP/1.1 ",
-            status.as_str().as_bytes(),
-            b" ",
-            reason.as_bytes(),
-            b"\r\n",
-        ]);
+        self.put(&[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
     }
 
     /// Every header but those that speak of the real connection and its framing.
@@ -178,11 +117,7 @@ impl Text {
             let options = headers.get_all(header::CONNECTION).into_iter();
             options
                 .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-                .any(|option| {
-                    option
-                        .trim_ascii()
-                        .eq_ignore_ascii_case(name.as_str().as_bytes())
-                })
+                .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
         };
         for name in headers.keys() {
             if *name == header::UPGRADE {
@@ -200,19 +135,12 @@ impl Text {
 
     /// HTTP/2 may split the cookie into crumbs; in HTTP/1.1 they are one field (RFC 9113 section 8.2.3).
     fn cookies(&mut self, headers: &HeaderMap) -> Result<(), Reason> {
-        let crumbs: Vec<&[u8]> = headers
-            .get_all(header::COOKIE)
-            .iter()
-            .map(|value| value.as_bytes())
-            .collect();
+        let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes()).collect();
         self.redacted(&header::COOKIE, &crumbs.join(&b"; "[..]))
     }
 
     fn all_of(&mut self, name: &HeaderName, headers: &HeaderMap) -> Result<(), Reason> {
-        headers
-            .get_all(name)
-            .iter()
-            .try_for_each(|value| self.redacted(name, value.as_bytes()))
+        headers.get_all(name).iter().try_for_each(|value| self.redacted(name, value.as_bytes()))
     }
 
     fn redacted(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Reason> {
@@ -263,21 +191,10 @@ struct Body {
 }
 
 impl Body {
-    fn new(
-        mut bytes: Vec<u8>,
-        seen: u64,
-        trailers: Option<HeaderMap>,
-        complete: bool,
-        max_body: usize,
-    ) -> Self {
+    fn new(mut bytes: Vec<u8>, seen: u64, trailers: Option<HeaderMap>, complete: bool, max_body: usize) -> Self {
         let seen = seen.max(bytes.len() as u64);
         bytes.truncate(max_body);
-        Self {
-            bytes,
-            seen,
-            trailers: trailers.filter(|t| !t.is_empty()),
-            complete,
-        }
+        Self { bytes, seen, trailers: trailers.filter(|t| !t.is_empty()), complete }
     }
 
     fn is_cut(&self) -> bool {
@@ -285,12 +202,7 @@ impl Body {
     }
 
     /// Chooses the framing and puts the message together.
-    fn write(
-        self,
-        mut text: Text,
-        headers: &HeaderMap,
-        undeclared: Undeclared,
-    ) -> Result<Wire, Reason> {
+    fn write(self, mut text: Text, headers: &HeaderMap, undeclared: Undeclared) -> Result<Wire, Reason> {
         // A length is kept where it is what was seen, or where more was announced than came.
         let declared = declared(headers);
         let kept = match declared {
@@ -315,11 +227,7 @@ impl Body {
         if !chunked && declared == Declared::Nothing && undeclared == Undeclared::Zero {
             text.length(0);
         }
-        let mut wire = if chunked {
-            self.write_chunked(text)?
-        } else {
-            text.end(self)
-        };
+        let mut wire = if chunked { self.write_chunked(text)? } else { text.end(self) };
         wire.length_conflict = conflict;
         Ok(wire)
     }
@@ -332,8 +240,7 @@ impl Body {
         let mut wire = text.end(self);
         let mut tail = Text(Vec::new());
         if !wire.body.is_empty() {
-            wire.head
-                .extend_from_slice(format!("{:x}\r\n", wire.body.len()).as_bytes());
+            wire.head.extend_from_slice(format!("{:x}\r\n", wire.body.len()).as_bytes());
             tail.put(&[b"\r\n"]);
         }
         if whole {
@@ -374,10 +281,7 @@ fn declared(headers: &HeaderMap) -> Declared {
         for part in value.as_bytes().split(|byte| *byte == b',') {
             let part = part.trim_ascii();
             let digits = !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-            let number = str::from_utf8(part)
-                .ok()
-                .filter(|_| digits)
-                .and_then(|text| text.parse().ok());
+            let number = str::from_utf8(part).ok().filter(|_| digits).and_then(|text| text.parse().ok());
             found = match (number, found) {
                 (Some(n), Declared::Nothing) => Declared::Length(n),
                 (Some(n), Declared::Length(before)) if n == before => found,
@@ -416,10 +320,7 @@ mod tests {
 
     fn fields(list: &[(&str, &str)]) -> HeaderMap {
         let field = |(name, value): &(&str, &str)| {
-            (
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_str(value).unwrap(),
-            )
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
         };
         let mut map = HeaderMap::new();
         for (name, value) in list.iter().map(field) {
@@ -430,13 +331,7 @@ mod tests {
 
     fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Message {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let mut m = Message::request(
-            method,
-            target.to_owned(),
-            None,
-            fields(headers),
-            SystemTime::UNIX_EPOCH,
-        );
+        let mut m = Message::request(method, target.to_owned(), None, fields(headers), SystemTime::UNIX_EPOCH);
         (m.body, m.body_len, m.complete) = (body.to_vec(), body.len() as u64, true);
         m
     }
@@ -462,19 +357,11 @@ mod tests {
 
     #[test]
     fn http2_request_becomes_request_line_and_host() {
-        let mut m = call(
-            "GET",
-            "/a?b=c",
-            &[("accept", "*/*"), ("te", "trailers")],
-            b"",
-        );
+        let mut m = call("GET", "/a?b=c", &[("accept", "*/*"), ("te", "trailers")], b"");
         if let Head::Request { authority, .. } = &mut m.head {
             *authority = Some("orders.shop.svc".to_owned());
         }
-        assert_eq!(
-            asked(m),
-            "GET /a?b=c HTTP/1.1\r\nhost: orders.shop.svc\r\naccept: */*\r\nte: trailers\r\n\r\n"
-        );
+        assert_eq!(asked(m), "GET /a?b=c HTTP/1.1\r\nhost: orders.shop.svc\r\naccept: */*\r\nte: trailers\r\n\r\n");
     }
 
     #[test]
@@ -491,13 +378,7 @@ mod tests {
         let seen = asked(call(
             "GET",
             "/",
-            &[
-                ("x-a", "1"),
-                ("host", "h"),
-                ("connection", "keep-alive, X-Hop"),
-                ("keep-alive", "5"),
-                ("x-hop", "1"),
-            ],
+            &[("x-a", "1"), ("host", "h"), ("connection", "keep-alive, X-Hop"), ("keep-alive", "5"), ("x-hop", "1")],
             b"",
         ));
         assert_eq!(seen, "GET / HTTP/1.1\r\nhost: h\r\nx-a: 1\r\n\r\n");
@@ -508,27 +389,15 @@ mod tests {
         let seen = asked(call(
             "GET",
             "/",
-            &[
-                ("upgrade", "h2c"),
-                ("connection", "upgrade, http2-settings"),
-                ("http2-settings", "A"),
-            ],
+            &[("upgrade", "h2c"), ("connection", "upgrade, http2-settings"), ("http2-settings", "A")],
             b"",
         ));
-        assert_eq!(
-            seen,
-            "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
-        );
+        assert_eq!(seen, "GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n");
     }
 
     #[test]
     fn cookie_crumbs_are_joined_and_masked() {
-        let seen = asked(call(
-            "GET",
-            "/",
-            &[("cookie", "a=1"), ("cookie", "b=22")],
-            b"",
-        ));
+        let seen = asked(call("GET", "/", &[("cookie", "a=1"), ("cookie", "b=22")], b""));
         assert_eq!(seen, "GET / HTTP/1.1\r\ncookie: *********\r\n\r\n");
     }
 
@@ -537,11 +406,7 @@ mod tests {
         let seen = asked(call(
             "GET",
             "/?token=s3cret",
-            &[
-                ("authorization", "Bearer s3cret"),
-                ("referer", "http://a/?code=s3cret"),
-                ("x-mesh-src", "forged"),
-            ],
+            &[("authorization", "Bearer s3cret"), ("referer", "http://a/?code=s3cret"), ("x-mesh-src", "forged")],
             b"",
         ));
         assert_eq!(
@@ -556,33 +421,17 @@ mod tests {
     #[test]
     fn undeclared_body_is_chunked_and_declared_one_is_not() {
         let seen = asked(call("POST", "/", &[], b"hello"));
-        assert_eq!(
-            seen,
-            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-        );
+        assert_eq!(seen, "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
         let seen = asked(call("POST", "/", &[("content-length", "5")], b"hello"));
         assert_eq!(seen, "POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello");
-        assert_eq!(
-            answered(reply(200, &[], b"")),
-            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
-        );
+        assert_eq!(answered(reply(200, &[], b"")), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
         let seen = answered(reply(200, &[("transfer-encoding", "chunked")], b""));
-        assert_eq!(
-            seen,
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
-        );
+        assert_eq!(seen, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n");
     }
 
     #[test]
     fn grpc_status_travels_as_chunked_trailer() {
-        let mut m = reply(
-            200,
-            &[
-                ("content-type", "application/grpc"),
-                ("content-length", "3"),
-            ],
-            b"abc",
-        );
+        let mut m = reply(200, &[("content-type", "application/grpc"), ("content-length", "3")], b"abc");
         m.trailers = Some(fields(&[("grpc-status", "0")]));
         let wire = response(m, &Method::POST, MAX).unwrap();
         assert!(!wire.length_conflict && !wire.open_ended);
@@ -601,31 +450,16 @@ mod tests {
         ] {
             let wire = request(call("POST", "/", lengths, b"hello"), MAX).unwrap();
             assert!(wire.length_conflict);
-            assert_eq!(
-                text(&wire),
-                "POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello"
-            );
+            assert_eq!(text(&wire), "POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello");
         }
-        let same = request(
-            call(
-                "POST",
-                "/",
-                &[("content-length", "5, 5"), ("content-length", "5")],
-                b"hello",
-            ),
-            MAX,
-        )
-        .unwrap();
+        let same =
+            request(call("POST", "/", &[("content-length", "5, 5"), ("content-length", "5")], b"hello"), MAX).unwrap();
         assert!(!same.length_conflict);
     }
 
     #[test]
     fn long_body_is_cut_and_its_true_length_still_told() {
-        let wire = request(
-            call("POST", "/", &[("content-length", "1500")], &[b'x'; 1500]),
-            MAX,
-        )
-        .unwrap();
+        let wire = request(call("POST", "/", &[("content-length", "1500")], &[b'x'; 1500]), MAX).unwrap();
         assert!(wire.cut && wire.open_ended && text(&wire).contains("content-length: 1500\r\n"));
         assert_eq!((wire.body.len(), wire.tail.len()), (MAX, 0));
         let wire = request(call("POST", "/", &[], &[b'x'; 1500]), MAX).unwrap();
@@ -647,19 +481,9 @@ mod tests {
 
     #[test]
     fn responses_without_body_have_none() {
-        let head = text(
-            &response(
-                reply(200, &[("content-length", "77")], b""),
-                &Method::HEAD,
-                MAX,
-            )
-            .unwrap(),
-        );
+        let head = text(&response(reply(200, &[("content-length", "77")], b""), &Method::HEAD, MAX).unwrap());
         assert_eq!(head, "HTTP/1.1 200 OK\r\ncontent-length: 77\r\n\r\n");
-        assert_eq!(
-            answered(reply(204, &[("content-length", "7")], b"")),
-            "HTTP/1.1 204 No Content\r\n\r\n"
-        );
+        assert_eq!(answered(reply(204, &[("content-length", "7")], b"")), "HTTP/1.1 204 No Content\r\n\r\n");
         assert_eq!(
             answered(reply(304, &[("content-length", "7")], b"")),
             "HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n"
@@ -674,19 +498,8 @@ mod tests {
 
     #[test]
     fn text_that_would_forge_a_message_is_refused() {
-        for target in [
-            "/a\r\nx: y",
-            "/a b",
-            "/a\0",
-            "",
-            "/\t",
-            "/a HTTP/1.1\r\n\r\nGET /b",
-        ] {
-            assert_eq!(
-                request(call("GET", target, &[], b""), MAX).unwrap_err(),
-                Reason::UnsafeHeader,
-                "{target:?}"
-            );
+        for target in ["/a\r\nx: y", "/a b", "/a\0", "", "/\t", "/a HTTP/1.1\r\n\r\nGET /b"] {
+            assert_eq!(request(call("GET", target, &[], b""), MAX).unwrap_err(), Reason::UnsafeHeader, "{target:?}");
         }
         for host in ["a\r\nb: c", "a b", ""] {
             let mut m = call("GET", "/", &[], b"");
@@ -698,20 +511,11 @@ mod tests {
         for value in [&b"a\rb"[..], b"a\nb", b"a\0b"] {
             // `HeaderValue` refuses these bytes itself; the check stands behind it.
             let mut text = Text(Vec::new());
-            assert_eq!(
-                text.redacted(&header::COOKIE, value),
-                Err(Reason::UnsafeHeader)
-            );
+            assert_eq!(text.redacted(&header::COOKIE, value), Err(Reason::UnsafeHeader));
             assert!(text.0.is_empty());
         }
-        assert_eq!(
-            request(reply(200, &[], b""), MAX).unwrap_err(),
-            Reason::RedactError
-        );
-        assert_eq!(
-            response(call("GET", "/", &[], b""), &Method::GET, MAX).unwrap_err(),
-            Reason::RedactError
-        );
+        assert_eq!(request(reply(200, &[], b""), MAX).unwrap_err(), Reason::RedactError);
+        assert_eq!(response(call("GET", "/", &[], b""), &Method::GET, MAX).unwrap_err(), Reason::RedactError);
     }
 
     proptest! {

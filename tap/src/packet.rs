@@ -25,10 +25,7 @@ impl Tuple {
             same => same,
         };
         // Built anew, so that scope and flow label of the socket's address do not make two of one connection.
-        Self {
-            client: SocketAddr::new(both(c.0), c.1),
-            server: SocketAddr::new(both(s.0), s.1),
-        }
+        Self { client: SocketAddr::new(both(c.0), c.1), server: SocketAddr::new(both(s.0), s.1) }
     }
 
     pub(crate) fn with_client_port(mut self, port: u16) -> Self {
@@ -95,13 +92,7 @@ impl Direction {
     pub(crate) fn new(source: SocketAddr, destination: SocketAddr, vni: u32) -> Self {
         let [_, v0, v1, v2] = vni.to_be_bytes();
         let mut ports = [0; 4];
-        concat(
-            &mut ports,
-            &[
-                &source.port().to_be_bytes(),
-                &destination.port().to_be_bytes(),
-            ],
-        );
+        concat(&mut ports, &[&source.port().to_be_bytes(), &destination.port().to_be_bytes()]);
         let mut tcp_sum = Sum::default();
         tcp_sum.add_word(u16::from(PROTOCOL_TCP));
         tcp_sum.add(&ports);
@@ -121,32 +112,13 @@ impl Direction {
                 concat(&mut addresses, &[&v6(from), &v6(to)]);
                 tcp_sum.add(&addresses);
                 let label = fnv(&[&addresses, &ports]) as u32 & 0x000f_ffff;
-                (
-                    IpFields::V6 {
-                        flow: (0x6000_0000 | label).to_be_bytes(),
-                        addresses,
-                    },
-                    [0x86, 0xdd],
-                )
+                (IpFields::V6 { flow: (0x6000_0000 | label).to_be_bytes(), addresses }, [0x86, 0xdd])
             }
         };
         let mut front = [0; 22];
         // I flag, reserved bits zero, VNI, reserved zero: Suricata drops frames with any reserved bit set.
-        concat(
-            &mut front,
-            &[
-                &[0x08, 0, 0, 0, v0, v1, v2, 0],
-                &mac(destination.ip()),
-                &mac(source.ip()),
-                &ether_type,
-            ],
-        );
-        Self {
-            front,
-            ip,
-            ports,
-            tcp_sum,
-        }
+        concat(&mut front, &[&[0x08, 0, 0, 0, v0, v1, v2, 0], &mac(destination.ip()), &mac(source.ip()), &ether_type]);
+        Self { front, ip, ports, tcp_sum }
     }
 
     /// Appends the datagram for one segment to `out`. The payload is at most one segment size long.
@@ -180,15 +152,8 @@ impl Direction {
 
         let data_offset = ((TCP_HEADER + options.len()) / 4) as u8;
         let mut fixed = [0; 12];
-        let (seq, ack, window) = (
-            segment.seq.to_be_bytes(),
-            segment.ack.to_be_bytes(),
-            WINDOW.to_be_bytes(),
-        );
-        concat(
-            &mut fixed,
-            &[&seq, &ack, &[data_offset << 4, segment.flags], &window],
-        );
+        let (seq, ack, window) = (segment.seq.to_be_bytes(), segment.ack.to_be_bytes(), WINDOW.to_be_bytes());
+        concat(&mut fixed, &[&seq, &ack, &[data_offset << 4, segment.flags], &window]);
         let mut sum = self.tcp_sum;
         sum.add_word(tcp_len);
         sum.add(&fixed);
@@ -199,10 +164,7 @@ impl Direction {
         out.extend_from_slice(&sum.finish().to_be_bytes());
         out.extend_from_slice(&[0, 0]); // urgent pointer
         out.extend_from_slice(options);
-        segment
-            .payload
-            .iter()
-            .for_each(|piece| out.extend_from_slice(piece));
+        segment.payload.iter().for_each(|piece| out.extend_from_slice(piece));
     }
 }
 
@@ -212,8 +174,7 @@ impl Direction {
 /// 1410 for IPv4 in IPv4 on 1500 bytes.
 pub(crate) fn mss(mtu: u16, outer_v6: bool, inner_v6: bool) -> u16 {
     let ip = |v6| if v6 { 40 } else { V4_HEADER };
-    mtu.saturating_sub(ip(outer_v6) + 8 + 8 + 14)
-        .saturating_sub(ip(inner_v6) + TCP_HEADER as u16)
+    mtu.saturating_sub(ip(outer_v6) + 8 + 8 + 14).saturating_sub(ip(inner_v6) + TCP_HEADER as u16)
 }
 
 /// Locally administered, stable per address, on every host: `02:00` and the IPv4 address, or `06` and a hash.
@@ -250,16 +211,12 @@ fn fnv(parts: &[&[u8]]) -> u64 {
         .iter()
         .copied()
         .flatten()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// Fills `into` from the parts, in order.
 fn concat(into: &mut [u8], parts: &[&[u8]]) {
-    into.iter_mut()
-        .zip(parts.iter().copied().flatten())
-        .for_each(|(to, from)| *to = *from);
+    into.iter_mut().zip(parts.iter().copied().flatten()).for_each(|(to, from)| *to = *from);
 }
 
 const PROTOCOL_TCP: u8 = 6;
@@ -284,12 +241,7 @@ mod tests {
 
     fn build(source: &str, destination: &str, segment: &Segment<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        Direction::new(
-            source.parse().unwrap(),
-            destination.parse().unwrap(),
-            0x0012_3456,
-        )
-        .write(segment, &mut out);
+        Direction::new(source.parse().unwrap(), destination.parse().unwrap(), 0x0012_3456).write(segment, &mut out);
         out
     }
 
@@ -297,9 +249,7 @@ mod tests {
     fn oracle(datagram: &[u8]) -> (etherparse::TcpHeader, Vec<u8>) {
         assert_eq!(&datagram[..8], &[8, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
         let packet = PacketHeaders::from_ethernet_slice(&datagram[8..]).unwrap();
-        let Some(TransportHeader::Tcp(tcp)) = packet.transport else {
-            panic!("not TCP")
-        };
+        let Some(TransportHeader::Tcp(tcp)) = packet.transport else { panic!("not TCP") };
         let payload = packet.payload.slice();
         let expected = match packet.net.unwrap() {
             NetHeaders::Ipv4(ip, _) => {
@@ -320,26 +270,13 @@ mod tests {
 
     #[test]
     fn mss_follows_the_mtu_formula() {
-        assert_eq!(
-            [mss(1500, false, false), mss(1500, false, true)],
-            [1410, 1390]
-        );
-        assert_eq!(
-            [mss(1500, true, false), mss(1500, true, true)],
-            [1390, 1370]
-        );
+        assert_eq!([mss(1500, false, false), mss(1500, false, true)], [1410, 1390]);
+        assert_eq!([mss(1500, true, false), mss(1500, true, true)], [1390, 1370]);
     }
 
     #[test]
     fn syn_offers_segment_size_and_window_scale_and_nothing_else() {
-        let syn = Segment {
-            seq: 7,
-            ack: 0,
-            flags: SYN,
-            id: 1,
-            mss: Some(1410),
-            payload: [&[]; 3],
-        };
+        let syn = Segment { seq: 7, ack: 0, flags: SYN, id: 1, mss: Some(1410), payload: [&[]; 3] };
         let (tcp, payload) = oracle(&build("10.0.0.1:4000", "10.0.0.2:80", &syn));
         assert!(tcp.syn && !tcp.ack && payload.is_empty());
         assert_eq!((tcp.sequence_number, tcp.window_size), (7, 65535));
@@ -350,14 +287,7 @@ mod tests {
 
     #[test]
     fn mac_addresses_are_local_and_follow_the_direction() {
-        let ack = Segment {
-            seq: 0,
-            ack: 0,
-            flags: ACK,
-            id: 0,
-            mss: None,
-            payload: [&[]; 3],
-        };
+        let ack = Segment { seq: 0, ack: 0, flags: ACK, id: 0, mss: None, payload: [&[]; 3] };
         let there = build("10.0.0.1:4000", "10.0.0.2:80", &ack);
         assert_eq!(&there[8..20], &[2, 0, 10, 0, 0, 2, 2, 0, 10, 0, 0, 1]);
         let there = build("[fd00::1]:4000", "[fd00::2]:80", &ack);
@@ -368,10 +298,7 @@ mod tests {
 
     #[test]
     fn ends_of_two_families_are_brought_to_one() {
-        let mapped = Tuple::new(
-            "[::ffff:10.0.0.1]:1".parse().unwrap(),
-            "10.0.0.2:2".parse().unwrap(),
-        );
+        let mapped = Tuple::new("[::ffff:10.0.0.1]:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap());
         assert_eq!(mapped.client, "10.0.0.1:1".parse().unwrap());
         let mixed = Tuple::new("10.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap());
         assert_eq!(mixed.client, "[::ffff:10.0.0.1]:1".parse().unwrap());

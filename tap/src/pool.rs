@@ -63,10 +63,7 @@ impl Pool {
 
     /// Segment sizes for connections opened from now on.
     pub(crate) fn set_path(&mut self, mtu: u16, outer_v6: bool) {
-        self.mss = (
-            packet::mss(mtu, outer_v6, false),
-            packet::mss(mtu, outer_v6, true),
-        );
+        self.mss = (packet::mss(mtu, outer_v6, false), packet::mss(mtu, outer_v6, true));
     }
 
     /// Writes one exchange.
@@ -172,30 +169,13 @@ impl Pool {
         let tuple = self.ports.claim(wanted, connection, now);
         self.uses += 1;
         let isn = |side: u8| self.secret.hash_one((tuple, side, self.uses)) as u32;
-        let mss = if tuple.is_ipv6() {
-            self.mss.1
-        } else {
-            self.mss.0
-        };
-        let flow = Flow::open(
-            connection,
-            &tuple,
-            self.limits.vni,
-            mss,
-            (isn(0), isn(1)),
-            out,
-        );
-        Entry {
-            flow,
-            tuple,
-            used: now,
-            stamp: 0,
-        }
+        let mss = if tuple.is_ipv6() { self.mss.1 } else { self.mss.0 };
+        let flow = Flow::open(connection, &tuple, self.limits.vni, mss, (isn(0), isn(1)), out);
+        Entry { flow, tuple, used: now, stamp: 0 }
     }
 
     fn end(&mut self, entry: Entry, first: Side, now: Instant, out: &mut impl Out) {
-        self.ports
-            .release(entry.tuple, entry.flow.connection(), now);
+        self.ports.release(entry.tuple, entry.flow.connection(), now);
         entry.flow.close(first, out);
     }
 
@@ -223,9 +203,7 @@ impl Pool {
     }
 
     fn longest_unused(&self) -> Option<u64> {
-        self.order
-            .first_key_value()
-            .map(|(_, connection)| *connection)
+        self.order.first_key_value().map(|(_, connection)| *connection)
     }
 }
 
@@ -258,15 +236,8 @@ impl Ports {
     fn claim(&mut self, wanted: Tuple, connection: u64, now: Instant) -> Tuple {
         self.wake(now);
         // Another real connection that used the port before is no hindrance: the kernel gave it out again.
-        let used_by_itself = self
-            .resting
-            .get(&wanted)
-            .is_some_and(|(_, by)| *by == connection);
-        let tuple = if !used_by_itself && !self.open.contains(&wanted) {
-            wanted
-        } else {
-            self.synthetic(wanted)
-        };
+        let used_by_itself = self.resting.get(&wanted).is_some_and(|(_, by)| *by == connection);
+        let tuple = if !used_by_itself && !self.open.contains(&wanted) { wanted } else { self.synthetic(wanted) };
         self.open.insert(tuple);
         tuple
     }
@@ -299,11 +270,7 @@ impl Ports {
     }
 
     fn wake(&mut self, now: Instant) {
-        while self
-            .by_age
-            .front()
-            .is_some_and(|(since, _)| *since + QUARANTINE <= now)
-        {
+        while self.by_age.front().is_some_and(|(since, _)| *since + QUARANTINE <= now) {
             self.wake_first();
         }
     }
@@ -343,11 +310,7 @@ mod tests {
     const MAX_BODY: usize = 128 * 1024;
 
     fn pool() -> Pool {
-        let limits = Limits {
-            vni: 42,
-            rollover: 512 * 1024,
-            idle: Duration::from_secs(30),
-        };
+        let limits = Limits { vni: 42, rollover: 512 * 1024, idle: Duration::from_secs(30) };
         let mut pool = Pool::new(limits, RandomState::new());
         pool.set_path(1500, false);
         pool
@@ -368,20 +331,8 @@ mod tests {
             connection,
             client: "10.0.0.1:40000".parse().unwrap(),
             server: "10.0.0.2:8080".parse().unwrap(),
-            request: with(
-                Message::request(
-                    Method::POST,
-                    format!("/{connection}"),
-                    host,
-                    HeaderMap::new(),
-                    at,
-                ),
-                sent,
-            ),
-            response: Some(with(
-                Message::response(StatusCode::OK, HeaderMap::new(), at),
-                answered,
-            )),
+            request: with(Message::request(Method::POST, format!("/{connection}"), host, HeaderMap::new(), at), sent),
+            response: Some(with(Message::response(StatusCode::OK, HeaderMap::new(), at), answered)),
             started: at,
             aborted: None,
             verdict: Verdict::Allowed,
@@ -396,20 +347,13 @@ mod tests {
 
     fn heard(out: &Kept) -> Vec<Heard> {
         let mut receiver = Receiver::new();
-        out.0
-            .iter()
-            .flat_map(|datagram| receiver.datagram(datagram).unwrap())
-            .collect()
+        out.0.iter().flat_map(|datagram| receiver.datagram(datagram).unwrap()).collect()
     }
 
     /// Client port of every SYN, in order.
     fn opened(out: &Kept) -> Vec<u16> {
         let syn = |tcp: &etherparse::TcpHeader| tcp.syn && !tcp.ack;
-        out.segments()
-            .iter()
-            .filter(|(tcp, _)| syn(tcp))
-            .map(|(tcp, _)| tcp.source_port)
-            .collect()
+        out.segments().iter().filter(|(tcp, _)| syn(tcp)).map(|(tcp, _)| tcp.source_port).collect()
     }
 
     fn count(out: &Kept, wanted: impl Fn(&etherparse::TcpHeader) -> bool) -> usize {
@@ -471,20 +415,10 @@ mod tests {
         assert_eq!(count(&out, |tcp| tcp.fin), 2);
         assert_eq!(pool.next_expiry(), None);
         // The real connection lives on: its next exchange may not reuse the address pair at once.
-        write(
-            &mut pool,
-            record(1, 10, 10),
-            now + Duration::from_secs(31),
-            &mut out,
-        );
+        write(&mut pool, record(1, 10, 10), now + Duration::from_secs(31), &mut out);
         assert_eq!(opened(&out), [40000, 61000]);
         pool.close_all(now + Duration::from_secs(32), &mut out);
-        write(
-            &mut pool,
-            record(1, 10, 10),
-            now + Duration::from_secs(95),
-            &mut out,
-        );
+        write(&mut pool, record(1, 10, 10), now + Duration::from_secs(95), &mut out);
         assert_eq!(opened(&out), [40000, 61000, 40000]);
     }
 
@@ -529,26 +463,11 @@ mod tests {
         let (mut pool, mut out, now) = (pool(), Kept::default(), Instant::now());
         write(&mut pool, record(1, 200_000, 10), now, &mut out);
         write(&mut pool, record(1, 10, 200_000), now, &mut out);
-        let told: Vec<_> = heard(&out)
-            .iter()
-            .map(|m| (m.side, m.body.len(), m.complete))
-            .collect();
+        let told: Vec<_> = heard(&out).iter().map(|m| (m.side, m.body.len(), m.complete)).collect();
         use Side::{Client, Server};
-        let expected = [
-            (Client, MAX_BODY, false),
-            (Server, 10, true),
-            (Client, 10, true),
-            (Server, MAX_BODY, false),
-        ];
+        let expected = [(Client, MAX_BODY, false), (Server, 10, true), (Client, 10, true), (Server, MAX_BODY, false)];
         assert_eq!(told, expected);
-        assert_eq!(
-            (
-                opened(&out).len(),
-                count(&out, |tcp| tcp.fin),
-                count(&out, |tcp| tcp.rst)
-            ),
-            (2, 4, 0)
-        );
+        assert_eq!((opened(&out).len(), count(&out, |tcp| tcp.fin), count(&out, |tcp| tcp.rst)), (2, 4, 0));
         assert!(pool.current.is_empty());
     }
 
@@ -566,9 +485,7 @@ mod tests {
         let (mut pool, mut out, now) = (pool(), Kept::default(), Instant::now());
         for n in 0..MAX_OPEN as u64 + 10 {
             let mut one = record(n, 0, 0);
-            one.client = format!("10.1.{}.{}:40000", n / 250, n % 250)
-                .parse()
-                .unwrap();
+            one.client = format!("10.1.{}.{}:40000", n / 250, n % 250).parse().unwrap();
             write(&mut pool, one, now, &mut out);
             out.0.truncate(0);
         }
@@ -579,10 +496,7 @@ mod tests {
     #[test]
     fn synthetic_ports_rest_before_they_return() {
         let (mut ports, now) = (Ports::default(), Instant::now());
-        let wanted = Tuple::new(
-            "10.0.0.1:40000".parse().unwrap(),
-            "10.0.0.2:80".parse().unwrap(),
-        );
+        let wanted = Tuple::new("10.0.0.1:40000".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
         ports.claim(wanted, 1, now);
         let mut seen = HashSet::new();
         for _ in 0..SYNTHETIC_COUNT {
@@ -604,10 +518,7 @@ mod tests {
         six.server = "[fd00::2]:8080".parse().unwrap();
         write(&mut pool, six, now, &mut out);
         let heard = heard(&out);
-        assert_eq!(
-            (heard.len(), heard[0].client),
-            (2, "[fd00::1]:40000".parse().unwrap())
-        );
+        assert_eq!((heard.len(), heard[0].client), (2, "[fd00::1]:40000".parse().unwrap()));
         assert!(out.0.iter().all(|datagram| datagram.len() <= 8 + 14 + 1450));
     }
 

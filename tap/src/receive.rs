@@ -95,11 +95,7 @@ impl Receiver {
         if self.flows.len() < MAX_FLOWS {
             return;
         }
-        let oldest = self
-            .flows
-            .iter()
-            .min_by_key(|(_, flow)| flow.last_heard)
-            .map(|(key, _)| *key);
+        let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.last_heard).map(|(key, _)| *key);
         oldest.and_then(|key| self.flows.remove(&key));
     }
 }
@@ -112,14 +108,8 @@ impl Heard {
 
     /// The first header of this name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut fields = self
-            .head
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_once(':'));
-        fields
-            .find(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.trim())
+        let mut fields = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 }
 
@@ -129,9 +119,7 @@ impl fmt::Display for Heard {
         writeln!(f, "{}", self.head.trim_end())?;
         match str::from_utf8(&self.body) {
             Ok("") => {}
-            Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => {
-                writeln!(f, "\n{text}")?
-            }
+            Ok(text) if !text.contains(|c: char| c.is_control() && !c.is_whitespace()) => writeln!(f, "\n{text}")?,
             _ => writeln!(f, "\n[{} bytes]", self.body.len())?,
         }
         if !self.trailers.is_empty() {
@@ -155,11 +143,7 @@ struct Key {
 impl Key {
     fn of(frame: &Frame<'_>) -> Self {
         let (a, b) = (frame.source, frame.destination);
-        Self {
-            vni: frame.vni,
-            low: a.min(b),
-            high: a.max(b),
-        }
+        Self { vni: frame.vni, low: a.min(b), high: a.max(b) }
     }
 }
 
@@ -194,11 +178,7 @@ impl Flow {
     }
 
     fn take(&mut self, frame: &Frame<'_>) -> Vec<Heard> {
-        let side = if frame.source == self.client {
-            Side::Client
-        } else {
-            Side::Server
-        };
+        let side = if frame.source == self.client { Side::Client } else { Side::Server };
         let stream = self.stream(side);
         stream.take(frame.seq, frame.syn, frame.fin, frame.payload);
         if stream.is_lost() {

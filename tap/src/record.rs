@@ -104,15 +104,7 @@ impl Message {
         headers: HeaderMap,
         at: SystemTime,
     ) -> Self {
-        Self::new(
-            Head::Request {
-                method,
-                target,
-                authority,
-                headers,
-            },
-            at,
-        )
+        Self::new(Head::Request { method, target, authority, headers }, at)
     }
 
     /// A response without body so far; `complete` is false until the caller saw its end.
@@ -121,14 +113,7 @@ impl Message {
     }
 
     fn new(head: Head, at: SystemTime) -> Self {
-        Self {
-            head,
-            body: Vec::new(),
-            body_len: 0,
-            trailers: None,
-            complete: false,
-            at,
-        }
+        Self { head, body: Vec::new(), body_len: 0, trailers: None, complete: false, at }
     }
 
     /// The headers of either kind.

@@ -44,17 +44,10 @@ pub(crate) fn url(url: &[u8]) -> Cow<'_, [u8]> {
         Some(start) => start + 1,
         None => return Cow::Borrowed(url),
     };
-    for part in url
-        .get(at..)
-        .unwrap_or_default()
-        .split(|byte| *byte == b'&' || START.contains(byte))
-    {
+    for part in url.get(at..).unwrap_or_default().split(|byte| *byte == b'&' || START.contains(byte)) {
         if let Some(value) = secret_value(part) {
             let copy = masked.get_or_insert_with(|| url.to_vec());
-            copy.iter_mut()
-                .skip(at + value)
-                .take(part.len() - value)
-                .for_each(|byte| *byte = b'*');
+            copy.iter_mut().skip(at + value).take(part.len() - value).for_each(|byte| *byte = b'*');
         }
         at += part.len() + 1;
     }
@@ -81,11 +74,7 @@ fn secret_value(part: &[u8]) -> Option<usize> {
 /// Decoded as a server would: escapes, case, and the `user[password]` form.
 fn secret_name(name: &[u8]) -> bool {
     let decoded = percent_decode(name);
-    let secret = |word: &[u8]| {
-        PARAMETERS
-            .iter()
-            .any(|known| word.trim_ascii().eq_ignore_ascii_case(known.as_bytes()))
-    };
+    let secret = |word: &[u8]| PARAMETERS.iter().any(|known| word.trim_ascii().eq_ignore_ascii_case(known.as_bytes()));
     decoded.split(|byte| b"[].".contains(byte)).any(secret)
 }
 
@@ -94,11 +83,8 @@ fn percent_decode(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {
-        let escape = (*first == b'%')
-            .then(|| after.split_first_chunk::<2>())
-            .flatten();
-        let value =
-            escape.and_then(|([high, low], tail)| Some((hex(*high)? << 4 | hex(*low)?, tail)));
+        let escape = (*first == b'%').then(|| after.split_first_chunk::<2>()).flatten();
+        let value = escape.and_then(|([high, low], tail)| Some((hex(*high)? << 4 | hex(*low)?, tail)));
         match value {
             Some((byte, tail)) => {
                 decoded.push(byte);
@@ -171,10 +157,7 @@ mod tests {
     fn secret_parameters_are_masked_and_nothing_else_moves() {
         assert_eq!(masked("/a?x=1&token=abc&y=2"), "/a?x=1&token=***&y=2");
         assert_eq!(masked("/a?access_token=abc"), "/a?access_token=***");
-        assert_eq!(
-            masked("/a?code=&sig=z&password=p%26w"),
-            "/a?code=&sig=*&password=*****"
-        );
+        assert_eq!(masked("/a?code=&sig=z&password=p%26w"), "/a?code=&sig=*&password=*****");
         assert_eq!(masked("/token=abc/code?id=7"), "/token=abc/code?id=7");
         assert_eq!(masked("/a?tokens=abc&mycode=1"), "/a?tokens=abc&mycode=1");
         assert_eq!(masked("/plain"), "/plain");
@@ -182,22 +165,13 @@ mod tests {
 
     #[test]
     fn disguised_parameter_names_are_masked_as_well() {
-        assert_eq!(
-            masked("/a?%74oken=abc&TOKEN=abc"),
-            "/a?%74oken=***&TOKEN=***"
-        );
+        assert_eq!(masked("/a?%74oken=abc&TOKEN=abc"), "/a?%74oken=***&TOKEN=***");
         assert_eq!(
             masked("/a?user[password]=abc&user%5Bpassword%5D=abc"),
             "/a?user[password]=***&user%5Bpassword%5D=***"
         );
-        assert_eq!(
-            masked("/a?x=1;token=abc;def&y=2"),
-            "/a?x=1;token=*******&y=2"
-        );
-        assert_eq!(
-            masked("https://app/cb#access_token=abc"),
-            "https://app/cb#access_token=***"
-        );
+        assert_eq!(masked("/a?x=1;token=abc;def&y=2"), "/a?x=1;token=*******&y=2");
+        assert_eq!(masked("https://app/cb#access_token=abc"), "https://app/cb#access_token=***");
         assert_eq!(masked("/a?next=/b?token=abc"), "/a?next=/b?token=***");
         assert_eq!(masked("/a?%zz=1&token=a=b"), "/a?%zz=1&token=***");
         assert_eq!(masked("/a?+token=abc"), "/a?+token=***");
@@ -205,22 +179,14 @@ mod tests {
 
     #[test]
     fn credentials_are_masked_and_reserved_names_stripped() {
-        for name in [
-            "authorization",
-            "proxy-authorization",
-            "cookie",
-            "set-cookie",
-            "x-api-key",
-            "x-forwarded-client-cert",
-        ] {
+        for name in
+            ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-forwarded-client-cert"]
+        {
             assert_eq!(header(name), Treatment::Mask);
         }
         assert_eq!([header("location"), header("referer")], [Treatment::Url; 2]);
         assert_eq!(header("x-mesh-src"), Treatment::Strip);
-        assert_eq!(
-            [header("content-length"), header("host")],
-            [Treatment::Pass; 2]
-        );
+        assert_eq!([header("content-length"), header("host")], [Treatment::Pass; 2]);
         assert_eq!(mask(b"Bearer abc"), b"**********");
     }
 

@@ -30,11 +30,7 @@ pub(crate) fn open(sensor: SocketAddr, mtu: u16) -> io::Result<Outlet> {
     let sensor = canonical(sensor);
     let socket = UdpSocket::bind(unspecified(sensor))?;
     sockopt::prepare(&socket, sensor.is_ipv6())?;
-    let mut outlet = Outlet {
-        socket,
-        sensor,
-        mtu,
-    };
+    let mut outlet = Outlet { socket, sensor, mtu };
     outlet.measure(mtu);
     Ok(outlet)
 }
@@ -53,10 +49,7 @@ impl Outlet {
             sockopt::route_mtu(&probe, self.is_ipv6())
         };
         // No route yet is no reason to refuse: the sends will say so and be counted.
-        let known = route()
-            .ok()
-            .and_then(|mtu| u16::try_from(mtu).ok())
-            .unwrap_or(u16::MAX);
+        let known = route().ok().and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or(u16::MAX);
         self.mtu = configured.min(known).max(MTU_MIN);
     }
 }
@@ -80,12 +73,7 @@ pub(crate) struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    pub(crate) fn new(
-        outlet: Outlet,
-        gap: Duration,
-        tally: &'a Tally,
-        abandon: &'a AtomicBool,
-    ) -> Self {
+    pub(crate) fn new(outlet: Outlet, gap: Duration, tally: &'a Tally, abandon: &'a AtomicBool) -> Self {
         Self {
             tally,
             abandon,
@@ -112,11 +100,7 @@ impl<'a> Sender<'a> {
         self.pause();
         let mut done = 0;
         let mut patience = Patience::default();
-        while let Some(rest) = self
-            .datagrams
-            .get(done..self.filled)
-            .filter(|rest| !rest.is_empty())
-        {
+        while let Some(rest) = self.datagrams.get(done..self.filled).filter(|rest| !rest.is_empty()) {
             let error = match sockopt::send_batch(&self.outlet.socket, self.outlet.sensor, rest) {
                 Ok(sent) if sent > 0 => {
                     // Fewer than asked: the next one met an error that the next call reports, or not any more.
@@ -176,9 +160,7 @@ impl<'a> Sender<'a> {
     }
 
     fn drain(&self) {
-        self.tally
-            .unreachable
-            .fetch_add(sockopt::drain_errors(&self.outlet.socket), Relaxed);
+        self.tally.unreachable.fetch_add(sockopt::drain_errors(&self.outlet.socket), Relaxed);
     }
 }
 
@@ -190,15 +172,8 @@ impl Out for Sender<'_> {
         self.tally.packets_built.fetch_add(1, Relaxed);
         let slot = self.filled;
         self.filled += 1;
-        self.owners
-            .iter_mut()
-            .skip(slot)
-            .take(1)
-            .for_each(|owner| *owner = connection);
-        let datagram = self
-            .datagrams
-            .get_mut(slot)
-            .expect("a flush left room in a batch of constant size");
+        self.owners.iter_mut().skip(slot).take(1).for_each(|owner| *owner = connection);
+        let datagram = self.datagrams.get_mut(slot).expect("a flush left room in a batch of constant size");
         datagram.clear();
         datagram
     }
@@ -234,19 +209,13 @@ impl Patience {
 /// Both ends of a mapped address are IPv4 on the wire.
 fn canonical(sensor: SocketAddr) -> SocketAddr {
     match sensor {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            SocketAddr::new(v6.ip().to_canonical(), v6.port())
-        }
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => SocketAddr::new(v6.ip().to_canonical(), v6.port()),
         other => other,
     }
 }
 
 fn unspecified(sensor: SocketAddr) -> SocketAddr {
-    if sensor.is_ipv6() {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    }
+    if sensor.is_ipv6() { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() }
 }
 
 /// An ICMP answer may be pending for each datagram of the batch before.

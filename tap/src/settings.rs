@@ -50,12 +50,8 @@ impl Settings {
 
     /// Refuses values that no packet can be built with.
     pub(crate) fn check(&self) -> io::Result<()> {
-        let refuse = |what: &str| {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("tap {}: {what}", self.name),
-            ))
-        };
+        let refuse =
+            |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, format!("tap {}: {what}", self.name)));
         if self.vni > 0x00ff_ffff {
             return refuse("a VXLAN network identifier has 24 bits (RFC 7348 section 5)");
         }

@@ -22,24 +22,14 @@ pub(crate) fn prepare(socket: &UdpSocket, v6: bool) -> io::Result<()> {
         // A zero checksum is allowed for tunnels over IPv6 (RFC 6935, RFC 6936).
         set(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)?;
         set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
-        set(
-            socket,
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_DO,
-        )
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)
     } else {
         // RFC 7348 section 5: the outer checksum should be zero. On a veth pair an offloaded one would never be
         // completed, and Zeek drops a packet with a wrong one.
         set(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)?;
         // Without it the kernel accepts datagrams and drops them behind our back; with it the send says ENOBUFS.
         set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
-        set(
-            socket,
-            libc::IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            libc::IP_PMTUDISC_DO,
-        )
+        set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
     }
 }
 
@@ -48,47 +38,25 @@ pub(crate) fn prepare(socket: &UdpSocket, v6: bool) -> io::Result<()> {
 pub(crate) fn prepare_receiver(socket: &UdpSocket, v6: bool) -> io::Result<()> {
     // The kernel cuts this to its own limit (net.core.rmem_max).
     set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, 4 * 1024 * 1024)?;
-    if v6 {
-        set(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1)
-    } else {
-        Ok(())
-    }
+    if v6 { set(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1) } else { Ok(()) }
 }
 
 /// The path MTU that the routing table knows for a connected socket, in bytes.
 pub(crate) fn route_mtu(connected: &UdpSocket, v6: bool) -> io::Result<u32> {
-    let (level, option) = if v6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_MTU)
-    } else {
-        (libc::IPPROTO_IP, libc::IP_MTU)
-    };
+    let (level, option) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU) } else { (libc::IPPROTO_IP, libc::IP_MTU) };
     let mut value: c_int = 0;
     let mut length = size_of::<c_int>() as libc::socklen_t;
     // Needed: std has no getter for these options. Sound: the descriptor is open for the borrow's time; `value` and
     // `length` are live, and `length` states `value`'s size, so the kernel writes within both.
     let result = unsafe {
-        libc::getsockopt(
-            connected.as_raw_fd(),
-            level,
-            option,
-            ptr::from_mut(&mut value).cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(connected.as_raw_fd(), level, option, ptr::from_mut(&mut value).cast(), &raw mut length)
     };
-    if result == 0 {
-        Ok(value.max(0) as u32)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(value.max(0) as u32) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends up to [`BATCH`] datagrams to one address, each in its own packet. Returns how many the kernel took; the
 /// rest was not sent.
-pub(crate) fn send_batch(
-    socket: &UdpSocket,
-    to: SocketAddr,
-    datagrams: &[Vec<u8>],
-) -> io::Result<usize> {
+pub(crate) fn send_batch(socket: &UdpSocket, to: SocketAddr, datagrams: &[Vec<u8>]) -> io::Result<usize> {
     // Needed (all three blocks): std sends one datagram per call. Sound: these are C structures of integers and
     // pointers, for which all-zero bytes are a valid value.
     let mut address: libc::sockaddr_storage = unsafe { zeroed() };
@@ -109,19 +77,8 @@ pub(crate) fn send_batch(
     // Sound: the descriptor is open for the borrow's time. `count` headers are filled; each points to `address`, to
     // its element of `parts` and through it to a borrowed buffer with that buffer's length. All of them live until the
     // call returns, none moves in between, and sending only reads them, apart from `msg_len` in `headers`.
-    let sent = unsafe {
-        libc::sendmmsg(
-            socket.as_raw_fd(),
-            headers.as_mut_ptr(),
-            count,
-            libc::MSG_DONTWAIT as _,
-        )
-    };
-    if sent < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(sent as usize)
-    }
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
 /// Takes every message off the socket's error queue; returns how many there were.
@@ -133,14 +90,7 @@ pub(crate) fn drain_errors(socket: &UdpSocket) -> u64 {
     while drained < 1024 {
         // Needed: std cannot read the error queue. Sound: the descriptor is open for the borrow's time, the buffer is
         // live and its true length is given; a longer message is cut by the kernel.
-        let result = unsafe {
-            libc::recv(
-                socket.as_raw_fd(),
-                scrap.as_mut_ptr().cast::<c_void>(),
-                scrap.len(),
-                flags,
-            )
-        };
+        let result = unsafe { libc::recv(socket.as_raw_fd(), scrap.as_mut_ptr().cast::<c_void>(), scrap.len(), flags) };
         if result < 0 {
             break;
         }
@@ -161,19 +111,9 @@ fn set(socket: &UdpSocket, level: c_int, option: c_int, value: c_int) -> io::Res
     // live, its true size is given, and the kernel only reads it.
     let result = unsafe {
         let length = size_of::<c_int>() as libc::socklen_t;
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            ptr::from_ref(&value).cast(),
-            length,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&value).cast(), length)
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Writes a socket address as C has it; returns its length.
@@ -183,9 +123,7 @@ fn write_address(address: SocketAddr, into: &mut libc::sockaddr_storage) -> libc
             let c = libc::sockaddr_in {
                 sin_family: libc::AF_INET as libc::sa_family_t,
                 sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(v4.ip().octets()),
-                },
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
                 sin_zero: [0; 8],
             };
             // Needed: C lays one address type over another. Sound: `sockaddr_storage` is at least as large as any
@@ -198,9 +136,7 @@ fn write_address(address: SocketAddr, into: &mut libc::sockaddr_storage) -> libc
                 sin6_family: libc::AF_INET6 as libc::sa_family_t,
                 sin6_port: v6.port().to_be(),
                 sin6_flowinfo: 0,
-                sin6_addr: libc::in6_addr {
-                    s6_addr: v6.ip().octets(),
-                },
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                 sin6_scope_id: v6.scope_id(),
             };
             // Needed and sound as above.

@@ -54,31 +54,16 @@ impl Tap {
     /// the thread.
     pub fn start(settings: Settings) -> io::Result<(Self, Running)> {
         settings.check()?;
-        let outlet = settings
-            .sensor
-            .map(|sensor| sender::open(sensor, settings.mtu))
-            .transpose()?;
+        let outlet = settings.sensor.map(|sensor| sender::open(sensor, settings.mtu)).transpose()?;
         let slots = settings.queue_bytes / ADMIT_COST + SPARE_SLOTS;
         let (queue, work) = sync_channel(slots);
         let shared = Arc::new(Shared::new(settings));
         shared.down.store(outlet.is_none(), SeqCst);
         let name = format!("tap-{}", shared.settings.name);
         let for_thread = Arc::clone(&shared);
-        let handle = thread::Builder::new()
-            .name(name)
-            .spawn(move || worker::run(&for_thread, &work, outlet))?;
-        let tap = Self {
-            shared: Arc::clone(&shared),
-            queue,
-            thread: handle.thread().clone(),
-        };
-        Ok((
-            tap,
-            Running {
-                shared,
-                thread: Some(handle),
-            },
-        ))
+        let handle = thread::Builder::new().name(name).spawn(move || worker::run(&for_thread, &work, outlet))?;
+        let tap = Self { shared: Arc::clone(&shared), queue, thread: handle.thread().clone() };
+        Ok((tap, Running { shared, thread: Some(handle) }))
     }
 
     /// Asks for room for one exchange, at its head. Counts it as matched; `None` means it is already counted as
@@ -101,12 +86,7 @@ impl Tap {
                 shared.tally.drop_one(reason);
                 None
             }
-            None => Some(Admission {
-                shared: Arc::clone(shared),
-                reserved: ADMIT_COST,
-                body: 0,
-                fate: Fate::Open,
-            }),
+            None => Some(Admission { shared: Arc::clone(shared), reserved: ADMIT_COST, body: 0, fate: Fate::Open }),
         }
     }
 
@@ -137,9 +117,7 @@ impl Tap {
     /// # Errors
     /// What the system said about a socket towards that address; the old sensor then stays.
     pub fn set_sensor(&self, sensor: Option<SocketAddr>) -> io::Result<()> {
-        let outlet = sensor
-            .map(|s| sender::open(s, self.shared.settings.mtu))
-            .transpose()?;
+        let outlet = sensor.map(|s| sender::open(s, self.shared.settings.mtu)).transpose()?;
         *self.shared.lock_next() = Some(outlet);
         self.shared.down.store(sensor.is_none(), SeqCst);
         self.shared.changed.store(true, SeqCst);
@@ -244,15 +222,9 @@ impl Admission {
         let copied = exchange.body_bytes();
         tally.mirrored.fetch_add(1, Relaxed);
         tally.body_mirrored.fetch_add(copied, Relaxed);
-        tally
-            .body_truncated
-            .fetch_add(self.body.saturating_sub(copied), Relaxed);
-        tally
-            .truncated
-            .fetch_add(u64::from(exchange.is_cut()), Relaxed);
-        tally
-            .length_conflicts
-            .fetch_add(exchange.length_conflicts(), Relaxed);
+        tally.body_truncated.fetch_add(self.body.saturating_sub(copied), Relaxed);
+        tally.truncated.fetch_add(u64::from(exchange.is_cut()), Relaxed);
+        tally.length_conflicts.fetch_add(exchange.length_conflicts(), Relaxed);
         self.fate = Fate::Mirrored;
     }
 
@@ -349,9 +321,7 @@ impl Shared {
 
     fn reserve(&self, bytes: usize) -> bool {
         let before = self.queued.fetch_add(bytes, Relaxed);
-        let fits = before
-            .checked_add(bytes)
-            .is_some_and(|after| after <= self.settings.queue_bytes);
+        let fits = before.checked_add(bytes).is_some_and(|after| after <= self.settings.queue_bytes);
         if !fits {
             self.queued.fetch_sub(bytes, Relaxed);
         }

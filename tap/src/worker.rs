@@ -20,16 +20,8 @@ use crate::tap::{Shared, Work};
 pub(crate) fn run(shared: &Arc<Shared>, queue: &Receiver<Work>, outlet: Option<Outlet>) {
     sockopt::lower_priority();
     let settings = &shared.settings;
-    let limits = Limits {
-        vni: settings.vni,
-        rollover: settings.rollover,
-        idle: settings.idle,
-    };
-    let mut station = Station {
-        shared,
-        pool: Pool::new(limits, RandomState::new()),
-        sender: None,
-    };
+    let limits = Limits { vni: settings.vni, rollover: settings.rollover, idle: settings.idle };
+    let mut station = Station { shared, pool: Pool::new(limits, RandomState::new()), sender: None };
     station.move_to(outlet);
     while !shared.abandon.load(Relaxed) {
         if let Some(outlet) = shared.take_change() {
@@ -68,12 +60,7 @@ impl<'a> Station<'a> {
         let shared = self.shared;
         self.sender = outlet.map(|outlet| {
             self.pool.set_path(outlet.mtu, outlet.is_ipv6());
-            Sender::new(
-                outlet,
-                shared.settings.batch_gap,
-                &shared.tally,
-                &shared.abandon,
-            )
+            Sender::new(outlet, shared.settings.batch_gap, &shared.tally, &shared.abandon)
         });
     }
 
@@ -111,16 +98,12 @@ impl<'a> Station<'a> {
             self.pool.forget(connection, Instant::now());
         }
         if sender.remeasure(self.shared.settings.mtu) {
-            self.pool
-                .set_path(sender.outlet().mtu, sender.outlet().is_ipv6());
+            self.pool.set_path(sender.outlet().mtu, sender.outlet().is_ipv6());
         }
     }
 
     fn until_next(&self) -> Duration {
-        let next = self
-            .pool
-            .next_expiry()
-            .map(|at| at.saturating_duration_since(Instant::now()));
+        let next = self.pool.next_expiry().map(|at| at.saturating_duration_since(Instant::now()));
         next.unwrap_or(LONGEST_PARK).min(LONGEST_PARK)
     }
 }

@@ -13,13 +13,7 @@ fn record(connection: u64, target: &str, body: usize) -> Record {
     let at = SystemTime::now();
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::from_static("Bearer s3cret"));
-    let mut request = Message::request(
-        Method::POST,
-        target.to_owned(),
-        Some("orders".to_owned()),
-        headers,
-        at,
-    );
+    let mut request = Message::request(Method::POST, target.to_owned(), Some("orders".to_owned()), headers, at);
     request.body = vec![b'x'; body];
     request.body_len = body as u64;
     request.complete = true;
@@ -41,9 +35,7 @@ fn record(connection: u64, target: &str, body: usize) -> Record {
 
 fn sensor(address: &str) -> (UdpSocket, SocketAddr) {
     let socket = receive::listen(address.parse().unwrap()).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_millis(300)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let address = socket.local_addr().unwrap();
     (socket, address)
 }
@@ -67,16 +59,8 @@ fn start(sensor: Option<SocketAddr>) -> (Tap, Running) {
 /// The three equations of the counters.
 fn assert_balance(c: &Counters) {
     assert_eq!(c.matched, c.mirrored + c.dropped_total(), "{c:?}");
-    assert_eq!(
-        c.body_seen,
-        c.body_mirrored + c.body_truncated + c.body_dropped,
-        "{c:?}"
-    );
-    assert_eq!(
-        c.packets_built,
-        c.packets_sent + c.send_errors_total(),
-        "{c:?}"
-    );
+    assert_eq!(c.body_seen, c.body_mirrored + c.body_truncated + c.body_dropped, "{c:?}");
+    assert_eq!(c.packets_built, c.packets_sent + c.send_errors_total(), "{c:?}");
     assert_eq!(c.queue_bytes, 0, "{c:?}");
 }
 
@@ -86,27 +70,17 @@ fn copied_over(address: &str) {
     let listener = thread::spawn(move || listen(&socket));
     for n in 0..50 {
         let admission = tap.admit().unwrap();
-        tap.offer(
-            admission,
-            record(n % 5, &format!("/{n}?token=s3cret"), 2_000),
-        );
+        tap.offer(admission, record(n % 5, &format!("/{n}?token=s3cret"), 2_000));
     }
     assert!(running.stop(Duration::from_secs(5)));
     let (datagrams, heard) = listener.join().unwrap();
     let counters = tap.counters();
     assert_balance(&counters);
-    assert_eq!(
-        (counters.mirrored, counters.packets_sent),
-        (50, datagrams as u64)
-    );
+    assert_eq!((counters.mirrored, counters.packets_sent), (50, datagrams as u64));
     assert_eq!((heard.len(), heard[0].vni), (100, 42));
     assert_eq!(heard[0].start_line(), "POST /0?token=****** HTTP/1.1");
     assert_eq!(heard[0].header("Authorization"), Some("*************"));
-    assert!(
-        heard
-            .iter()
-            .all(|m| m.complete && !m.to_string().contains("s3cret"))
-    );
+    assert!(heard.iter().all(|m| m.complete && !m.to_string().contains("s3cret")));
 }
 
 #[test]
@@ -173,19 +147,14 @@ fn full_queue_drops_whole_exchanges_and_counts_them() {
             })
         })
         .collect();
-    workers
-        .into_iter()
-        .for_each(|worker| worker.join().unwrap());
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
     assert!(running.stop(Duration::from_secs(10)));
     let (datagrams, heard) = listener.join().unwrap();
     let counters = tap.counters();
     assert_balance(&counters);
     assert_eq!(counters.matched, 2_000);
     assert!(counters.dropped_for(Reason::QueueFull) > 0 && counters.mirrored > 0);
-    assert_eq!(
-        (counters.packets_sent, counters.mirrored * 2),
-        (datagrams as u64, heard.len() as u64)
-    );
+    assert_eq!((counters.packets_sent, counters.mirrored * 2), (datagrams as u64, heard.len() as u64));
     assert!(heard.iter().all(|m| m.complete));
 }
 
@@ -241,10 +210,7 @@ fn reasons_are_counted_where_they_arise() {
         assert_eq!(counters.dropped_for(reason), count, "{reason:?}");
     }
     let (_, heard) = listener.join().unwrap();
-    assert_eq!(
-        (counters.mirrored, heard[0].start_line()),
-        (1, "POST /good HTTP/1.1")
-    );
+    assert_eq!((counters.mirrored, heard[0].start_line()), (1, "POST /good HTTP/1.1"));
 }
 
 #[test]

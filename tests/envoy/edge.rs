@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use support::envoy::{Envoy, Version};
-use support::pair::{Addresses, Setting};
+use support::pair::{Addresses, Setting, json_log};
 use support::pki::{Cert, spiffe};
 use support::sidecar::Sidecar;
 
@@ -50,12 +50,22 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// Waits for an access log line with all of these.
-    pub(crate) fn logged(&self, texts: &[&str]) {
+    /// Waits for an access log line about `method path` with this status and, in its details, this text.
+    pub(crate) fn logged(&self, method: &str, path: &str, status: u16, details: &str) {
         match self {
-            Self::Envoy(envoy) => envoy.logged(texts),
-            Self::Sekisho(sidecar) => sidecar.logged(texts),
-        };
+            Self::Envoy(envoy) => {
+                envoy.logged(&[&format!("{method} {path} "), &format!(" {status} "), details]);
+            }
+            Self::Sekisho(sidecar) => {
+                let path = format!("\"path\":\"{path}\"");
+                sidecar.logged(&[
+                    &path,
+                    &format!("\"method\":\"{method}\""),
+                    &format!("\"response_code\":{status},"),
+                    details,
+                ]);
+            }
+        }
     }
 }
 
@@ -79,39 +89,24 @@ impl Edge {
         let dir = setting.dir.path().to_owned();
         let at = setting.at;
         let callee = match callee {
-            Make::Envoy => End::Envoy(Envoy::callee(
-                &dir,
-                at.inbound,
-                &papers.callee,
-                &spiffe("shop", "web"),
-                app,
-                version,
-            )),
+            Make::Envoy => {
+                End::Envoy(Envoy::callee(&dir, at.inbound, &papers.callee, &spiffe("shop", "web"), app, version))
+            }
             Make::Sekisho => {
-                setting
-                    .dir
-                    .write("callee.toml", callee_file(&at, papers, app));
+                setting.dir.write("callee.toml", callee_file(&at, papers, app));
                 End::Sekisho(Sidecar::start(&dir, "callee"))
             }
         };
         let caller = match caller {
-            Make::Envoy => End::Envoy(Envoy::caller(
-                &dir,
-                &papers.caller,
-                at.inbound,
-                &spiffe("shop", "orders"),
-                version,
-            )),
+            Make::Envoy => {
+                End::Envoy(Envoy::caller(&dir, &papers.caller, at.inbound, &spiffe("shop", "orders"), version))
+            }
             Make::Sekisho => {
                 setting.dir.write("caller.toml", caller_file(&at, papers));
                 End::Sekisho(Sidecar::start(&dir, "caller"))
             }
         };
-        Self {
-            setting,
-            caller,
-            callee,
-        }
+        Self { setting, caller, callee }
     }
 
     /// Where the caller's application enters.
@@ -128,42 +123,19 @@ fn callee_file(at: &Addresses, papers: &Papers, app: SocketAddr) -> String {
     let rule = "[[inbound]]\nname = \"web-asks\"\nfrom = \"shop/web\"\nrequests = [\"GET /api/orders/{id:uint}\", \
                 \"POST /upload\", \"POST /trailers\"]\n\n[[inbound]]\nname = \"web-calls\"\nfrom = \"shop/web\"\n\
                 grpc = [\"echo.Echo/Unary\", \"echo.Echo/Count\", \"echo.Echo/Sum\", \"echo.Echo/Chat\"]\n";
-    let text = at
-        .rewrite(support::pair::SERVER)
-        .replace(&at.app.to_string(), &app.to_string());
+    let text = at.rewrite(support::pair::SERVER).replace(&at.app.to_string(), &app.to_string());
     let (before, _) = text.split_once("[[inbound]]").unwrap();
-    name_papers(
-        before,
-        "shop/orders",
-        papers.callee_name,
-        "orders",
-        &papers.callee,
-    ) + rule
+    json_log(name_papers(before, "shop/orders", papers.callee_name, "orders", &papers.callee)) + rule
 }
 
 /// `client.toml` of the contract, which allows everything towards shop/orders.
 fn caller_file(at: &Addresses, papers: &Papers) -> String {
-    name_papers(
-        &at.rewrite(support::pair::CLIENT),
-        "shop/web",
-        papers.caller_name,
-        "web",
-        &papers.caller,
-    )
+    json_log(name_papers(&at.rewrite(support::pair::CLIENT), "shop/web", papers.caller_name, "web", &papers.caller))
 }
 
 /// The file with another workload and other certificate files.
 fn name_papers(text: &str, old: &str, name: (&str, &str), stem: &str, cert: &Cert) -> String {
-    text.replace(
-        &format!("workload = \"{old}\""),
-        &format!("workload = \"{}/{}\"", name.0, name.1),
-    )
-    .replace(
-        &format!("\"{stem}.pem\""),
-        &format!("\"{}\"", cert.chain.display()),
-    )
-    .replace(
-        &format!("\"{stem}.key\""),
-        &format!("\"{}\"", cert.key.display()),
-    )
+    text.replace(&format!("workload = \"{old}\""), &format!("workload = \"{}/{}\"", name.0, name.1))
+        .replace(&format!("\"{stem}.pem\""), &format!("\"{}\"", cert.chain.display()))
+        .replace(&format!("\"{stem}.key\""), &format!("\"{}\"", cert.key.display()))
 }

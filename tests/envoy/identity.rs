@@ -24,11 +24,7 @@ fn a_caller_of_another_namespace_is_refused_by_either_make() {
             papers.caller_name = ("other", "web");
             let edge = Edge::with(setting, &papers, caller, callee, version, origin.addr());
             let (status, body) = ask(&edge, version);
-            assert_eq!(
-                (status, body.as_str()),
-                (403, "RBAC: access denied"),
-                "{caller:?} to {callee:?}, {version:?}"
-            );
+            assert_eq!((status, body.as_str()), (403, "RBAC: access denied"), "{caller:?} to {callee:?}, {version:?}");
             assert_eq!(origin.connections(), 0);
         }
     }
@@ -46,13 +42,16 @@ fn a_callee_of_another_name_gets_no_request_from_either_make() {
             let edge = Edge::with(setting, &papers, caller, callee, version, origin.addr());
             let (status, body) = ask(&edge, version);
             assert_eq!(status, 503, "{caller:?} to {callee:?}, {version:?}: {body}");
-            let words = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+            let words =
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
             assert_eq!(body, words);
-            edge.caller.logged(&[
-                " 503 ",
-                "UF",
+            edge.caller.logged(
+                "GET",
+                "/api/orders/42",
+                503,
                 "upstream_reset_before_response_started{remote_connection_failure",
-            ]);
+            );
+            edge.caller.logged("GET", "/api/orders/42", 503, "UF");
             assert_eq!(origin.connections(), 0);
         }
     }
@@ -67,19 +66,9 @@ fn a_grpc_caller_of_another_namespace_gets_status_7_from_either_make() {
         let mut papers = Papers::usual(&setting);
         papers.caller = setting.ca.issue("stranger", "other", "web");
         papers.caller_name = ("other", "web");
-        let edge = Edge::with(
-            setting,
-            &papers,
-            caller,
-            callee,
-            Version::Http2,
-            server.addr(),
-        );
+        let edge = Edge::with(setting, &papers, caller, callee, Version::Http2, server.addr());
         for result in grpc_calls(&edge.entry().to_string(), &["unary", "chat"]) {
-            assert_eq!(
-                result["code"], "PERMISSION_DENIED",
-                "{caller:?} to {callee:?}: {result}"
-            );
+            assert_eq!(result["code"], "PERMISSION_DENIED", "{caller:?} to {callee:?}: {result}");
             assert_eq!(result["details"], "RBAC: access denied");
         }
         assert!(server.calls().is_empty());
@@ -93,13 +82,9 @@ fn ask(edge: &Edge, version: Version) -> (u64, String) {
             (u64::from(reply.status()), reply.text())
         }
         Version::Http2 => {
-            let request =
-                json!({"method": "GET", "path": "/api/orders/42", "authority": "orders.shop.svc"});
+            let request = json!({"method": "GET", "path": "/api/orders/42", "authority": "orders.shop.svc"});
             let reply = h2_requests(edge.entry(), &[request]).remove(0);
-            (
-                reply["status"].as_u64().unwrap_or(0),
-                reply["body"].as_str().unwrap_or("").to_owned(),
-            )
+            (reply["status"].as_u64().unwrap_or(0), reply["body"].as_str().unwrap_or("").to_owned())
         }
     }
 }

@@ -22,12 +22,7 @@ impl Link {
     /// Reads a finished recording.
     pub(crate) fn read(dir: &Path, pcap: &Path) -> Self {
         let out = dir.join("flows");
-        run(tools::system("tcpflow", "tcpflow")
-            .arg("-r")
-            .arg(pcap)
-            .arg("-o")
-            .arg(&out)
-            .arg("-q"));
+        run(tools::system("tcpflow", "tcpflow").arg("-r").arg(pcap).arg("-o").arg(&out).arg("-q"));
         let mut flows = Vec::new();
         for entry in std::fs::read_dir(&out).unwrap().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -38,26 +33,14 @@ impl Link {
         }
         let count = |filter: &str| {
             let mut tshark = tools::system("tshark", "tshark");
-            run(tshark.arg("-r").arg(pcap).args(["-Y", filter]))
-                .lines()
-                .count()
+            run(tshark.arg("-r").arg(pcap).args(["-Y", filter])).lines().count()
         };
-        Self {
-            packets: count("frame"),
-            payloads: count("tcp.len > 0"),
-            flows,
-            raw: std::fs::read(pcap).unwrap(),
-        }
+        Self { packets: count("frame"), payloads: count("tcp.len > 0"), flows, raw: std::fs::read(pcap).unwrap() }
     }
 
     /// Panics unless there was traffic and all of its payload is TLS.
     pub(crate) fn assert_all_tls(&self) {
-        assert!(
-            self.packets > 0 && self.payloads > 0,
-            "{} packets, {} with payload",
-            self.packets,
-            self.payloads
-        );
+        assert!(self.packets > 0 && self.payloads > 0, "{} packets, {} with payload", self.packets, self.payloads);
         assert!(!self.flows.is_empty());
         for (name, bytes) in &self.flows {
             if let Err(what) = parse_records(bytes) {
@@ -79,28 +62,14 @@ fn parse_records(mut bytes: &[u8]) -> Result<usize, String> {
     let mut count = 0;
     while !bytes.is_empty() {
         let [kind, major, minor, high, low, rest @ ..] = bytes else {
-            return Err(format!(
-                "{} bytes where a record header should be, after {count} records",
-                bytes.len()
-            ));
+            return Err(format!("{} bytes where a record header should be, after {count} records", bytes.len()));
         };
         let length = usize::from(*high) << 8 | usize::from(*low);
-        if !(20..=23).contains(kind)
-            || *major != 3
-            || !(1..=3).contains(minor)
-            || length == 0
-            || length > 16_640
-        {
-            return Err(format!(
-                "no record header: {:02x?}, after {count} records",
-                &bytes[..5]
-            ));
+        if !(20..=23).contains(kind) || *major != 3 || !(1..=3).contains(minor) || length == 0 || length > 16_640 {
+            return Err(format!("no record header: {:02x?}, after {count} records", &bytes[..5]));
         }
         if length > rest.len() {
-            return Err(format!(
-                "a record of {length} bytes with {} left, after {count} records",
-                rest.len()
-            ));
+            return Err(format!("a record of {length} bytes with {} left, after {count} records", rest.len()));
         }
         bytes = &rest[length..];
         count += 1;
@@ -110,10 +79,7 @@ fn parse_records(mut bytes: &[u8]) -> Result<usize, String> {
 
 #[test]
 fn records_are_told_from_other_bytes() {
-    assert_eq!(
-        parse_records(&[22, 3, 1, 0, 1, 9, 23, 3, 3, 0, 2, 1, 2]),
-        Ok(2)
-    );
+    assert_eq!(parse_records(&[22, 3, 1, 0, 1, 9, 23, 3, 3, 0, 2, 1, 2]), Ok(2));
     assert!(parse_records(b"GET / HTTP/1.1\r\n\r\n").is_err());
     assert!(parse_records(&[22, 3, 1, 0, 9, 1]).is_err());
 }

@@ -18,25 +18,15 @@ pub(crate) fn proxy_arguments() -> Vec<String> {
 pub(crate) fn rules() -> String {
     let text = text();
     let (_, after) = text.split_once("  sekisho.toml: |\n").unwrap();
-    let inside = after
-        .lines()
-        .take_while(|line| line.is_empty() || line.starts_with("    "));
-    inside
-        .map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n")
-        .collect()
+    let inside = after.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    inside.map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect()
 }
 
 fn arguments(container: &str) -> Vec<String> {
     let text = text();
-    let (_, after) = text
-        .split_once(&format!("  - name: {container}\n"))
-        .unwrap();
-    let line = after
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("args: "))
-        .unwrap();
-    serde_json::from_str(line)
-        .unwrap_or_else(|error| panic!("args of {container}: {error}: {line}"))
+    let (_, after) = text.split_once(&format!("  - name: {container}\n")).unwrap();
+    let line = after.lines().find_map(|line| line.trim().strip_prefix("args: ")).unwrap();
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("args of {container}: {error}: {line}"))
 }
 
 fn text() -> String {

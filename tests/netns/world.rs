@@ -41,18 +41,8 @@ pub(crate) struct World {
 impl World {
     /// Namespaces, links, service addresses and applications; no sidecars and no redirect rules yet.
     pub(crate) fn bare() -> Self {
-        let name = format!(
-            "sk{}x{}",
-            std::process::id(),
-            WORLDS.fetch_add(1, Ordering::SeqCst)
-        );
-        let mut world = Self {
-            name,
-            dir: Scratch::new(),
-            web: None,
-            orders: None,
-            applications: Vec::new(),
-        };
+        let name = format!("sk{}x{}", std::process::id(), WORLDS.fetch_add(1, Ordering::SeqCst));
+        let mut world = Self { name, dir: Scratch::new(), web: None, orders: None, applications: Vec::new() };
         world.build();
         world.start_applications();
         world
@@ -72,14 +62,7 @@ impl World {
     pub(crate) fn command(&self, place: Place, program: &str) -> Command {
         let mut command = tools::system("ip", "iproute2");
         command.args(["netns", "exec", &self.namespace(place), program]);
-        for name in [
-            "http_proxy",
-            "https_proxy",
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "ALL_PROXY",
-            "all_proxy",
-        ] {
+        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
             command.env_remove(name);
         }
         command
@@ -88,15 +71,7 @@ impl World {
     /// curl with further arguments: its status (000 without an answer) and its body.
     pub(crate) fn curl(&self, place: Place, arguments: &[&str]) -> (String, String) {
         let mut command = self.command(place, "curl");
-        command.args([
-            "-s",
-            "-w",
-            "\n%{http_code}",
-            "--max-time",
-            "15",
-            "--noproxy",
-            "*",
-        ]);
+        command.args(["-s", "-w", "\n%{http_code}", "--max-time", "15", "--noproxy", "*"]);
         let output = command.args(arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let (body, status) = text.rsplit_once('\n').unwrap();
@@ -105,15 +80,8 @@ impl World {
 
     /// A shell line inside one namespace; gives whether it succeeded, and its stdout.
     pub(crate) fn shell(&self, place: Place, line: &str) -> (bool, String) {
-        let output = self
-            .command(place, "sh")
-            .args(["-c", line])
-            .output()
-            .unwrap();
-        (
-            output.status.success(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-        )
+        let output = self.command(place, "sh").args(["-c", line]).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Python with grpcio inside one namespace.
@@ -125,14 +93,7 @@ impl World {
     /// `sekisho ARGUMENTS` as the init container runs it: root, with NET_ADMIN and NET_RAW and nothing else.
     pub(crate) fn capture(&self, place: Place, arguments: &[String]) -> String {
         let mut command = self.command(place, "setpriv");
-        command.args([
-            "--bounding-set",
-            "-all,+net_admin,+net_raw",
-            "--inh-caps",
-            "-all",
-            "--no-new-privs",
-            "--",
-        ]);
+        command.args(["--bounding-set", "-all,+net_admin,+net_raw", "--inh-caps", "-all", "--no-new-privs", "--"]);
         run(command.arg(self.binary()).args(arguments))
     }
 
@@ -155,57 +116,25 @@ impl World {
 
     /// What one sidecar said on stdout.
     pub(crate) fn access_log(&self, place: Place) -> Vec<String> {
-        let child = if place == Place::Web {
-            &self.web
-        } else {
-            &self.orders
-        };
-        child
-            .as_ref()
-            .map(|child| child.stdout.lines())
-            .unwrap_or_default()
+        let child = if place == Place::Web { &self.web } else { &self.orders };
+        child.as_ref().map(|child| child.stdout.lines()).unwrap_or_default()
     }
 
     /// Records everything that crosses the link between the node and the callee's pod.
     pub(crate) fn record_link(&self) -> (Child, PathBuf) {
         let file = self.dir.join("link.pcap");
         let mut command = self.command(Place::Node, "tcpdump");
-        command
-            .args([
-                "-i",
-                "orders",
-                "--immediate-mode",
-                "-U",
-                "-n",
-                "-s",
-                "0",
-                "-Z",
-                "root",
-                "-w",
-            ])
-            .arg(&file);
+        command.args(["-i", "orders", "--immediate-mode", "-U", "-n", "-s", "0", "-Z", "root", "-w"]).arg(&file);
         let child = Child::start(self.dir.path(), "tcpdump", &mut command);
-        child
-            .stderr
-            .wait_for_line("listening on", |line| line.contains("listening on"));
+        child.stderr.wait_for_line("listening on", |line| line.contains("listening on"));
         (child, file)
     }
 
     fn start_sidecar(&self, place: Place) -> Child {
         let name = if place == Place::Web { "web" } else { "orders" };
         let mut command = self.command(place, "setpriv");
-        command.args([
-            "--reuid",
-            "1337",
-            "--regid",
-            "1337",
-            "--clear-groups",
-            "--inh-caps",
-            "-all",
-        ]);
-        command
-            .args(["--bounding-set", "-all", "--no-new-privs", "--"])
-            .arg(self.binary());
+        command.args(["--reuid", "1337", "--regid", "1337", "--clear-groups", "--inh-caps", "-all"]);
+        command.args(["--bounding-set", "-all", "--no-new-privs", "--"]).arg(self.binary());
         let file = self.dir.join(format!("{name}.toml")).display().to_string();
         for argument in manifest::proxy_arguments() {
             command.arg(argument.replace("/etc/sekisho/sekisho.toml", &file));
@@ -230,24 +159,13 @@ impl World {
         }
         let secrets = |text: String, name: &str| {
             let path = |file: &str| self.dir.join(file).display().to_string();
-            text.replace(
-                "/var/run/secrets/sekisho/cert.pem",
-                &path(&format!("{name}.pem")),
-            )
-            .replace(
-                "/var/run/secrets/sekisho/key.pem",
-                &path(&format!("{name}.key")),
-            )
-            .replace("/var/run/secrets/sekisho/roots.pem", &path("roots.pem"))
+            text.replace("/var/run/secrets/sekisho/cert.pem", &path(&format!("{name}.pem")))
+                .replace("/var/run/secrets/sekisho/key.pem", &path(&format!("{name}.key")))
+                .replace("/var/run/secrets/sekisho/roots.pem", &path("roots.pem"))
         };
-        self.dir.write(
-            "orders.toml",
-            secrets(manifest::rules() + MORE_INBOUND, "orders"),
-        );
-        let (identity, _) = manifest::rules()
-            .split_once("[[inbound]]")
-            .map(|(a, b)| (a.to_owned(), b.to_owned()))
-            .unwrap();
+        self.dir.write("orders.toml", secrets(manifest::rules() + MORE_INBOUND, "orders"));
+        let (identity, _) =
+            manifest::rules().split_once("[[inbound]]").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
         let web = identity.replace("shop/orders", "shop/web") + OUTBOUND;
         self.dir.write("web.toml", secrets(web, "web"));
     }
@@ -256,32 +174,21 @@ impl World {
         let ip = |line: String| {
             run(tools::system("ip", "iproute2").args(line.split(' ')));
         };
-        let [web, node, orders] =
-            [Place::Web, Place::Node, Place::Orders].map(|place| self.namespace(place));
+        let [web, node, orders] = [Place::Web, Place::Node, Place::Orders].map(|place| self.namespace(place));
         for namespace in [&web, &node, &orders] {
             ip(format!("netns add {namespace}"));
             ip(format!("-n {namespace} link set lo up"));
         }
         for (namespace, link, net) in [(&web, "web", 1), (&orders, "orders", 2)] {
-            ip(format!(
-                "-n {node} link add {link} type veth peer name eth0 netns {namespace}"
-            ));
+            ip(format!("-n {node} link add {link} type veth peer name eth0 netns {namespace}"));
             ip(format!("-n {node} addr add 10.77.{net}.1/24 dev {link}"));
-            ip(format!(
-                "-n {node} addr add fd77:{net}::1/64 dev {link} nodad"
-            ));
+            ip(format!("-n {node} addr add fd77:{net}::1/64 dev {link} nodad"));
             ip(format!("-n {node} link set {link} up"));
             ip(format!("-n {namespace} addr add 10.77.{net}.2/24 dev eth0"));
-            ip(format!(
-                "-n {namespace} addr add fd77:{net}::2/64 dev eth0 nodad"
-            ));
+            ip(format!("-n {namespace} addr add fd77:{net}::2/64 dev eth0 nodad"));
             ip(format!("-n {namespace} link set eth0 up"));
-            ip(format!(
-                "-n {namespace} route add default via 10.77.{net}.1"
-            ));
-            ip(format!(
-                "-n {namespace} -6 route add default via fd77:{net}::1"
-            ));
+            ip(format!("-n {namespace} route add default via 10.77.{net}.1"));
+            ip(format!("-n {namespace} -6 route add default via fd77:{net}::1"));
         }
         let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward && echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
         assert!(self.shell(Place::Node, forward).0);
@@ -298,31 +205,14 @@ impl World {
         let dir = self.dir.path().to_owned();
         let config = nginx::write_config(&dir, "8080; listen [::]:8080");
         let mut command = self.command(Place::Orders, "nginx");
-        let nginx = Child::start(
-            &dir,
-            "nginx",
-            command.arg("-c").arg(config).arg("-p").arg(&dir),
-        );
+        let nginx = Child::start(&dir, "nginx", command.arg("-c").arg(config).arg("-p").arg(&dir));
         let mut command = self.command(Place::Orders, "redis-server");
         command
-            .args([
-                "--port",
-                "6379",
-                "--bind",
-                "0.0.0.0",
-                "--protected-mode",
-                "no",
-                "--save",
-                "",
-                "--dir",
-            ])
+            .args(["--port", "6379", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--dir"])
             .arg(&dir);
         let redis = Child::start(&dir, "redis", &mut command);
         let mut command = self.python(Place::Orders);
-        command
-            .arg(tools::script("grpc_peer.py"))
-            .args(["serve", "0.0.0.0:9090"])
-            .arg(self.dir.join("grpc.log"));
+        command.arg(tools::script("grpc_peer.py")).args(["serve", "0.0.0.0:9090"]).arg(self.dir.join("grpc.log"));
         let mut grpc = Child::start(&dir, "grpc", &mut command);
         grpc.wait_for("ready");
         let mut command = self.command(Place::Orders, "python3");
@@ -335,12 +225,7 @@ impl World {
         self.applications = vec![nginx, redis, grpc, banner, outside];
         wait::until("the applications to answer", wait::SOON, || {
             let (status, _) = self.curl(Place::Orders, &["http://127.0.0.1:8080/"]);
-            (status == "200"
-                && self
-                    .shell(Place::Orders, "redis-cli -h 127.0.0.1 ping")
-                    .1
-                    .trim()
-                    == "PONG")
+            (status == "200" && self.shell(Place::Orders, "redis-cli -h 127.0.0.1 ping").1.trim() == "PONG")
                 .then_some(())
         });
     }
@@ -362,9 +247,7 @@ impl Drop for World {
         self.orders = None;
         self.applications.clear();
         for place in [Place::Web, Place::Node, Place::Orders] {
-            let _ = tools::system("ip", "iproute2")
-                .args(["netns", "del", &self.namespace(place)])
-                .output();
+            let _ = tools::system("ip", "iproute2").args(["netns", "del", &self.namespace(place)]).output();
         }
     }
 }

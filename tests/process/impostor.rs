@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use support::message::Message;
-use support::pair::{HOST, Setting};
+use support::pair::{HOST, Setting, json_log};
 use support::peers::Impostor;
 use support::pki::{Cert, Forged, Forger, spiffe};
 use support::sidecar::Sidecar;
@@ -11,26 +11,20 @@ use support::wire;
 
 #[test]
 fn a_callee_with_another_identity_gets_no_request() {
-    assert_gets_nothing("other", |setting| setting.ca.issue("fake", "shop", "stock"));
+    assert_gets_nothing("not_expected", |setting| setting.ca.issue("fake", "shop", "stock"));
 }
 
 #[test]
 fn a_callee_with_the_callers_own_identity_gets_no_request() {
-    assert_gets_nothing("reflected", |setting| setting.web.clone());
+    assert_gets_nothing("not_expected", |setting| setting.web.clone());
 }
 
 #[test]
 fn a_callee_with_the_right_name_under_an_unknown_root_gets_no_request() {
-    assert_gets_nothing("lookalike", |setting| {
+    assert_gets_nothing("unknown_issuer", |setting| {
         let name = format!("URI:{}", spiffe("shop", "orders"));
         let foreign = Forger::new_root(setting.dir.path(), "foreign", "example.org");
-        foreign.leaf(
-            "fake",
-            &Forged {
-                names: &[&name],
-                ..Forged::default()
-            },
-        )
+        foreign.leaf("fake", &Forged { names: &[&name], ..Forged::default() })
     });
 }
 
@@ -38,37 +32,21 @@ fn a_callee_with_the_right_name_under_an_unknown_root_gets_no_request() {
 fn a_callee_with_an_expired_certificate_gets_no_request() {
     assert_gets_nothing("expired", |setting| {
         let name = format!("URI:{}", spiffe("shop", "orders"));
-        setting.ca.forger().leaf(
-            "fake",
-            &Forged {
-                names: &[&name],
-                expired: true,
-                ..Forged::default()
-            },
-        )
+        setting.ca.forger().leaf("fake", &Forged { names: &[&name], expired: true, ..Forged::default() })
     });
 }
 
 #[test]
 fn a_callee_with_two_identities_gets_no_request() {
-    assert_gets_nothing("two", |setting| {
-        let (right, more) = (
-            format!("URI:{}", spiffe("shop", "orders")),
-            format!("URI:{}", spiffe("shop", "stock")),
-        );
-        setting.ca.forger().leaf(
-            "fake",
-            &Forged {
-                names: &[&right, &more],
-                ..Forged::default()
-            },
-        )
+    assert_gets_nothing("two_uri_sans", |setting| {
+        let (right, more) = (format!("URI:{}", spiffe("shop", "orders")), format!("URI:{}", spiffe("shop", "stock")));
+        setting.ca.forger().leaf("fake", &Forged { names: &[&right, &more], ..Forged::default() })
     });
 }
 
 #[test]
 fn a_callee_without_tls_gets_no_request() {
-    let setting = Setting::new();
+    let setting = Setting::new().client(json_log);
     let client = setting.start_client();
     let origin = support::origin::Origin::on(setting.at.inbound);
     assert_upstream_failure(&ask(&setting), &client);
@@ -78,31 +56,29 @@ fn a_callee_without_tls_gets_no_request() {
 
 #[test]
 fn a_callee_that_is_not_there_is_answered_503() {
-    let setting = Setting::new();
+    let setting = Setting::new().client(json_log);
     let client = setting.start_client();
     assert_upstream_failure(&ask(&setting), &client);
     drop(TcpListener::bind(setting.at.inbound).unwrap());
 }
 
-fn assert_gets_nothing(kind: &str, papers: impl FnOnce(&Setting) -> Cert) {
-    let setting = Setting::new();
+fn assert_gets_nothing(reason: &str, papers: impl FnOnce(&Setting) -> Cert) {
+    let setting = Setting::new().client(json_log);
     let cert = papers(&setting);
     let impostor = Impostor::start(setting.dir.path(), setting.at.inbound, &cert);
     let client = setting.start_client();
     for _ in 0..3 {
         assert_upstream_failure(&ask(&setting), &client);
     }
-    let connections = support::wait::until(
-        "the impostor to see a connection",
-        support::wait::SOON,
-        || {
-            let seen = impostor.connections();
-            (!seen.is_empty()).then_some(seen)
-        },
-    );
+    let connections = support::wait::until("the impostor to see a connection", support::wait::SOON, || {
+        let seen = impostor.connections();
+        (!seen.is_empty()).then_some(seen)
+    });
     for connection in connections {
-        assert_eq!(connection["received"], "", "{kind}: {connection}");
+        assert_eq!(connection["received"], "", "{reason}: {connection}");
     }
+    let refusal = client.refusal(reason, |event| event["event"] == "handshake_refused" && event["reason"] == reason);
+    assert!(!refusal["detail"].as_str().unwrap_or("").is_empty(), "no detail in {refusal}");
 }
 
 /// 503 in Envoy's words, with its flag in the log.
@@ -112,9 +88,9 @@ fn assert_upstream_failure(reply: &Message, client: &Sidecar) {
     assert_eq!(reply.text(), words);
     assert_eq!(reply.header("server"), Some("envoy"));
     client.logged(&[
-        " 503 ",
-        "UF",
-        "upstream_reset_before_response_started{remote_connection_failure",
+        "\"response_code\":503",
+        "\"response_flags\":\"UF\"",
+        "upstream_reset_before_response_started{remote_connection_failure|",
     ]);
 }
 

@@ -10,12 +10,7 @@ use support::{wait, wire};
 #[test]
 fn readiness_metrics_and_policy_state_are_where_scripts_look() {
     let pair = Pair::start();
-    assert_eq!(
-        wire::get(pair.entry(), HOST, "/api/orders/42")
-            .unwrap()
-            .status(),
-        200
-    );
+    assert_eq!(wire::get(pair.entry(), HOST, "/api/orders/42").unwrap().status(), 200);
     for sidecar in [&pair.client, &pair.server] {
         assert!(sidecar.is_ready());
         let ready = sidecar.admin("/ready");
@@ -24,25 +19,14 @@ fn readiness_metrics_and_policy_state_are_where_scripts_look() {
         assert_eq!(sidecar.admin("/stats/prometheus").status(), 200);
 
         let status = sidecar.policy_status();
+        assert!(status["generation"].as_u64().is_some_and(|generation| generation >= 1), "{status}");
         assert!(
-            status["generation"]
-                .as_u64()
-                .is_some_and(|generation| generation >= 1),
-            "{status}"
-        );
-        assert!(
-            status["digest"]
-                .as_str()
-                .is_some_and(|digest| digest.contains(|c: char| c.is_ascii_hexdigit())),
+            status["digest"].as_str().is_some_and(|digest| digest.contains(|c: char| c.is_ascii_hexdigit())),
             "{status}"
         );
         assert_eq!(status["mode"], "enforce");
         assert_eq!(status["stale"], false);
-        assert_eq!(
-            status["problems"].as_array().map(Vec::len),
-            Some(0),
-            "{status}"
-        );
+        assert_eq!(status["problems"].as_array().map(Vec::len), Some(0), "{status}");
     }
 }
 
@@ -51,20 +35,11 @@ fn one_access_log_line_is_written_per_request() {
     let pair = Pair::start();
     for number in 1..=20 {
         let expected = if number % 2 == 0 { 200 } else { 403 };
-        let target = if number % 2 == 0 {
-            format!("/api/orders/{number}")
-        } else {
-            format!("/no/{number}")
-        };
-        assert_eq!(
-            wire::get(pair.entry(), HOST, &target).unwrap().status(),
-            expected
-        );
+        let target = if number % 2 == 0 { format!("/api/orders/{number}") } else { format!("/no/{number}") };
+        assert_eq!(wire::get(pair.entry(), HOST, &target).unwrap().status(), expected);
     }
     for sidecar in [&pair.client, &pair.server] {
-        wait::until("twenty lines", wait::SOON, || {
-            (sidecar.access_log().len() >= 20).then_some(())
-        });
+        wait::until("twenty lines", wait::SOON, || (sidecar.access_log().len() >= 20).then_some(()));
         assert_eq!(sidecar.access_log().len(), 20);
     }
 }
@@ -73,29 +48,19 @@ fn one_access_log_line_is_written_per_request() {
 fn the_access_log_can_be_json_in_a_file_or_off() {
     let log = "[log]\naccess = \"file:access.log\"\nformat = \"json\"\n\n[app]";
     let off = |text: String| text.replace("[[service]]", "[log]\naccess = \"off\"\n\n[[service]]");
-    let pair = Setting::new()
-        .server(|text| text.replace("[app]", log))
-        .client(off)
-        .start();
-    assert_eq!(
-        wire::get(pair.entry(), HOST, "/api/orders/42")
-            .unwrap()
-            .status(),
-        200
-    );
+    let pair = Setting::new().server(|text| text.replace("[app]", log)).client(off).start();
+    assert_eq!(wire::get(pair.entry(), HOST, "/api/orders/42").unwrap().status(), 200);
     assert_eq!(wire::get(pair.entry(), HOST, "/no").unwrap().status(), 403);
     let text = wait::until("two lines", wait::SOON, || {
         Some(pair.setting.dir.read("access.log")).filter(|text| text.matches('\n').count() == 2)
     });
     for line in text.lines() {
-        let value: serde_json::Value =
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(value.is_object());
     }
     assert!(pair.client.access_log().is_empty() && pair.server.access_log().is_empty());
     // The refusal is said on stderr whatever the access log does.
-    pair.server
-        .refused("rbac_access_denied_matched_policy[none]");
+    pair.server.refused("rbac_access_denied_matched_policy[none]");
 }
 
 #[test]
@@ -103,15 +68,9 @@ fn the_access_log_survives_hostile_bytes_as_single_lines() {
     let pair = Pair::start();
     for path in ["/a%0d%0ab", "/a%00b", "/\x1b[31mred", "/a\"b"] {
         let reply = wire::get(pair.entry(), HOST, path).unwrap();
-        assert!(
-            matches!(reply.status(), 400 | 403),
-            "{path:?}: {}",
-            reply.status()
-        );
+        assert!(matches!(reply.status(), 400 | 403), "{path:?}: {}", reply.status());
     }
-    wait::until("a line each", wait::SOON, || {
-        (pair.client.access_log().len() >= 4).then_some(())
-    });
+    wait::until("a line each", wait::SOON, || (pair.client.access_log().len() >= 4).then_some(()));
     for line in pair.client.access_log() {
         assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
     }
@@ -121,103 +80,45 @@ fn the_access_log_survives_hostile_bytes_as_single_lines() {
 fn the_admin_port_changes_nothing_unless_the_file_says_so() {
     let pair = Pair::start();
     for path in ["/quitquitquit", "/healthcheck/fail", "/drain_listeners"] {
-        let bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        );
+        let bytes =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         let admin = pair.setting.dir.read("server.toml");
-        let admin = admin
-            .lines()
-            .find(|line| line.starts_with("admin"))
-            .unwrap()
-            .split('"')
-            .nth(1)
-            .unwrap()
-            .to_owned();
+        let admin = admin.lines().find(|line| line.starts_with("admin")).unwrap().split('"').nth(1).unwrap().to_owned();
         let reply = wire::request(admin.parse().unwrap(), bytes.as_bytes()).unwrap();
-        assert!(
-            reply.status() >= 400,
-            "{path} was answered {}",
-            reply.status()
-        );
+        assert!(reply.status() >= 400, "{path} was answered {}", reply.status());
     }
     assert!(pair.server.is_ready());
-    assert_eq!(
-        wire::get(pair.entry(), HOST, "/api/orders/42")
-            .unwrap()
-            .status(),
-        200
-    );
+    assert_eq!(wire::get(pair.entry(), HOST, "/api/orders/42").unwrap().status(), 200);
 }
 
 #[test]
 fn the_version_is_a_name_a_number_and_a_commit() {
     let output = sekisho(Scratch::new().path(), &["--version"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    let (number, commit) = text
-        .trim_end()
-        .strip_prefix("sekisho ")
-        .unwrap()
-        .split_once(" (")
-        .unwrap();
-    assert_eq!(
-        number
-            .split('.')
-            .filter(|part| part.parse::<u32>().is_ok())
-            .count(),
-        3,
-        "{text}"
-    );
+    let (number, commit) = text.trim_end().strip_prefix("sekisho ").unwrap().split_once(" (").unwrap();
+    assert_eq!(number.split('.').filter(|part| part.parse::<u32>().is_ok()).count(), 3, "{text}");
     assert!(commit.ends_with(')') && commit.len() > 1, "{text}");
 }
 
 #[test]
 fn keys_are_for_their_owner_alone_and_a_plain_root_key_is_said() {
     let dir = Scratch::new();
-    let output = sekisho(
-        dir.path(),
-        &["ca", "init", "--dir", "ca", "--trust-domain", "example.org"],
-    );
+    let output = sekisho(dir.path(), &["ca", "init", "--dir", "ca", "--trust-domain", "example.org"]);
     assert!(output.status.success());
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(
-        said.contains("plain") || said.contains("not encrypted"),
-        "the root key's state is not said: {said}"
-    );
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("plain") || said.contains("not encrypted"), "the root key's state is not said: {said}");
 
     let id = "spiffe://example.org/ns/shop/sa/web";
-    let output = sekisho(
-        dir.path(),
-        &[
-            "ca", "issue", "--dir", "ca", "--id", id, "--out", ".", "--name", "web",
-        ],
-    );
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = sekisho(dir.path(), &["ca", "issue", "--dir", "ca", "--id", id, "--out", ".", "--name", "web"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for key in ["web.key", "ca/root.key"] {
-        let mode = std::fs::metadata(dir.join(key))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777;
+        let mode = std::fs::metadata(dir.join(key)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{key}");
     }
     assert_eq!(dir.read("web.pem").matches("BEGIN CERTIFICATE").count(), 2);
-    assert_eq!(
-        dir.read("roots.pem").matches("BEGIN CERTIFICATE").count(),
-        1
-    );
+    assert_eq!(dir.read("roots.pem").matches("BEGIN CERTIFICATE").count(), 1);
 
-    let again = sekisho(
-        dir.path(),
-        &["ca", "init", "--dir", "ca", "--trust-domain", "example.org"],
-    );
+    let again = sekisho(dir.path(), &["ca", "init", "--dir", "ca", "--trust-domain", "example.org"]);
     assert!(!again.status.success(), "a second init replaced a root");
 }
 
@@ -226,23 +127,12 @@ fn a_root_key_behind_a_passphrase_issues_only_with_it() {
     let dir = Scratch::new();
     dir.write("right", "correct horse\n");
     dir.write("wrong", "battery staple\n");
-    let init = [
-        "ca",
-        "init",
-        "--dir",
-        "ca",
-        "--trust-domain",
-        "example.org",
-        "--passphrase-file",
-        "right",
-    ];
+    let init = ["ca", "init", "--dir", "ca", "--trust-domain", "example.org", "--passphrase-file", "right"];
     assert!(sekisho(dir.path(), &init).status.success());
     assert!(!dir.read("ca/root.key").contains("BEGIN PRIVATE KEY"));
     let issue = |more: &[&str]| {
         let id = "spiffe://example.org/ns/shop/sa/web";
-        let mut arguments = vec![
-            "ca", "issue", "--dir", "ca", "--id", id, "--out", ".", "--name", "web",
-        ];
+        let mut arguments = vec!["ca", "issue", "--dir", "ca", "--id", id, "--out", ".", "--name", "web"];
         arguments.extend_from_slice(more);
         sekisho(dir.path(), &arguments).status.success()
     };

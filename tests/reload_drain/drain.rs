@@ -23,13 +23,7 @@ fn sigterm_to_the_callers_sidecar_under_load_fails_no_request() {
 fn sigterm_to_the_callees_sidecar_under_load_fails_no_request() {
     let mut pair = Pair::start();
     let dir = pair.setting.dir.path();
-    let load = TlsLoad::start(
-        dir,
-        pair.setting.at.inbound,
-        &pair.setting.web,
-        "/api/orders/42",
-        8,
-    );
+    let load = TlsLoad::start(dir, pair.setting.at.inbound, &pair.setting.web, "/api/orders/42", 8);
     std::thread::sleep(Duration::from_secs(1));
     pair.server.terminate();
     assert!(pair.server.ended(Duration::from_secs(20)).success());
@@ -42,18 +36,11 @@ fn a_request_that_is_running_at_sigterm_finishes() {
     let entry = pair.entry();
     let asking = std::thread::spawn(move || get(entry, "/api/orders/1"));
     pair.origin.last("/api/orders/1");
-    let Pair {
-        mut client,
-        mut server,
-        origin,
-        setting,
-    } = pair;
+    let Pair { mut client, mut server, origin, setting } = pair;
     let begin = Instant::now();
     client.terminate();
     server.terminate();
-    wait::until("readiness to go", wait::SOON, || {
-        (!server.is_ready()).then_some(())
-    });
+    wait::until("readiness to go", wait::SOON, || (!server.is_ready()).then_some(()));
     let reply = asking.join().unwrap();
     assert_eq!((reply.status(), reply.text().as_str()), (200, "late"));
     assert!(client.ended(wait::SOON).success());
@@ -78,12 +65,7 @@ fn an_idle_sidecar_ends_soon_after_sigterm() {
 
 #[test]
 fn a_drain_ends_at_its_deadline() {
-    let deadline = |text: String| {
-        text.replace(
-            "capture = \"none\"",
-            "capture = \"none\"\ndrain_timeout = \"2s\"",
-        )
-    };
+    let deadline = |text: String| text.replace("capture = \"none\"", "capture = \"none\"\ndrain_timeout = \"2s\"");
     let setting = Setting::new().client(deadline);
     let origin = slow_origin(&setting, Duration::from_secs(60));
     let mut pair = setting.start_with(origin);
@@ -96,11 +78,7 @@ fn a_drain_ends_at_its_deadline() {
     let begin = Instant::now();
     pair.client.terminate();
     pair.client.ended(Duration::from_secs(15));
-    assert!(
-        (1..10).contains(&begin.elapsed().as_secs()),
-        "ended after {:?}",
-        begin.elapsed()
-    );
+    assert!((1..10).contains(&begin.elapsed().as_secs()), "ended after {:?}", begin.elapsed());
     let (received, _) = asking.join().unwrap();
     assert!(!received.starts_with(b"HTTP/1.1 200"));
 }
@@ -109,8 +87,7 @@ fn a_drain_ends_at_its_deadline() {
 fn grpc_calls_that_are_running_at_sigterm_finish() {
     let setting = Setting::new();
     let server_app = GrpcServer::start(setting.dir.path());
-    let rule =
-        "[[inbound]]\nname = \"calls\"\nfrom = \"shop/web\"\ngrpc = [\"echo.Echo/*\"]\n\n[[tap]]";
+    let rule = "[[inbound]]\nname = \"calls\"\nfrom = \"shop/web\"\ngrpc = [\"echo.Echo/*\"]\n\n[[tap]]";
     let (old, new) = (setting.at.app.to_string(), server_app.addr().to_string());
     let setting = setting.server(|text| text.replace(&old, &new).replace("[[tap]]", rule));
     let mut server = setting.start_server();
@@ -119,11 +96,7 @@ fn grpc_calls_that_are_running_at_sigterm_finish() {
     // The chat pauses between messages; the signal falls into one of the pauses.
     let calling = std::thread::spawn(move || grpc_calls(&entry, &["unary", "chat"]));
     wait::until("the chat to begin", wait::SOON, || {
-        server_app
-            .calls()
-            .iter()
-            .any(|call| call["method"] == "Chat")
-            .then_some(())
+        server_app.calls().iter().any(|call| call["method"] == "Chat").then_some(())
     });
     client.terminate();
     server.terminate();

@@ -22,10 +22,7 @@ fn a_bad_file_keeps_the_old_rules_and_is_told() {
         "schema = 1\nworkload = \"shop/ord".to_owned(),
         String::new(),
         good.replace("orders.pem", "missing.pem"),
-        good.replace(
-            "[[tap]]",
-            "[[inbound]]\nname = \"web-reads-orders\"\nfrom = \"shop/web\"\n\n[[tap]]",
-        ),
+        good.replace("[[tap]]", "[[inbound]]\nname = \"web-reads-orders\"\nfrom = \"shop/web\"\n\n[[tap]]"),
     ];
     for bad in bad_files {
         pair.setting.dir.write("server.toml", &bad);
@@ -34,27 +31,17 @@ fn a_bad_file_keeps_the_old_rules_and_is_told() {
             Some(pair.server.policy_status()).filter(|status| status["stale"] == true)
         });
         assert_eq!(status["generation"], generation);
-        assert!(
-            !status["problems"].as_array().unwrap().is_empty(),
-            "{status}"
-        );
-        assert!(
-            status["problems"].to_string().contains("server.toml") || bad.contains("missing.pem"),
-            "{status}"
-        );
+        assert!(!status["problems"].as_array().unwrap().is_empty(), "{status}");
+        assert!(status["problems"].to_string().contains("server.toml") || bad.contains("missing.pem"), "{status}");
         assert_eq!(get(&pair, "/api/orders/42"), 200);
         assert_eq!(get(&pair, "/api/orders/x"), 403);
-        assert!(
-            pair.server.is_ready(),
-            "a bad reload made the sidecar unready"
-        );
+        assert!(pair.server.is_ready(), "a bad reload made the sidecar unready");
 
         pair.setting.dir.write("server.toml", &good);
         pair.server.reload();
         wait::until("the good file to clear the problems", wait::SOON, || {
             let status = pair.server.policy_status();
-            (status["stale"] == false && status["problems"].as_array().is_some_and(Vec::is_empty))
-                .then_some(())
+            (status["stale"] == false && status["problems"].as_array().is_some_and(Vec::is_empty)).then_some(())
         });
         assert_eq!(get(&pair, "/api/orders/42"), 200);
     }
@@ -66,9 +53,7 @@ fn a_file_that_vanishes_keeps_the_old_rules() {
     let good = pair.setting.dir.read("server.toml");
     std::fs::remove_file(pair.setting.dir.join("server.toml")).unwrap();
     pair.server.reload();
-    wait::until("the loss to be told", wait::SOON, || {
-        (pair.server.policy_status()["stale"] == true).then_some(())
-    });
+    wait::until("the loss to be told", wait::SOON, || (pair.server.policy_status()["stale"] == true).then_some(()));
     assert_eq!(get(&pair, "/api/orders/42"), 200);
     pair.setting.dir.write("server.toml", with_probe(&good));
     wait_for_verdict(&pair, 200);
@@ -84,23 +69,11 @@ fn twenty_good_reloads_under_load_fail_no_request() {
 
     let dir = pair.setting.dir.path();
     let load = Load::start(pair.entry(), HOST, "/api/orders/42", 4);
-    let tls = TlsLoad::start(
-        dir,
-        pair.setting.at.inbound,
-        &pair.setting.web,
-        "/api/orders/42",
-        2,
-    );
+    let tls = TlsLoad::start(dir, pair.setting.at.inbound, &pair.setting.web, "/api/orders/42", 2);
     for round in 0..20 {
-        let (text, verdict) = if round % 2 == 0 {
-            (&open, 200)
-        } else {
-            (&closed, 403)
-        };
+        let (text, verdict) = if round % 2 == 0 { (&open, 200) } else { (&closed, 403) };
         // A comment of its own, so that each file differs from all before it.
-        pair.setting
-            .dir
-            .write("server.toml", format!("{text}\n# round {round}\n"));
+        pair.setting.dir.write("server.toml", format!("{text}\n# round {round}\n"));
         if round % 4 < 2 {
             pair.server.reload(); // the other rounds rest on the file watch alone
         }
@@ -110,11 +83,7 @@ fn twenty_good_reloads_under_load_fail_no_request() {
         assert_eq!(get(&pair, "/api/orders/x"), 403);
     }
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(
-        pair.server.generation(),
-        generation,
-        "one change was counted twice"
-    );
+    assert_eq!(pair.server.generation(), generation, "one change was counted twice");
     load.stop().assert_clean(100);
     tls.stop().assert_clean(100);
 }
@@ -127,14 +96,8 @@ fn reloads_of_the_callers_file_under_load_fail_no_request() {
     let load = Load::start(pair.entry(), HOST, "/api/orders/42", 4);
     for round in 0..5 {
         let deny = "[[outbound]]\nname = \"not-the-probe\"\naction = \"deny\"\nto = \"shop/orders\"\nrequests = [\"* /api/orders\"]\n";
-        let (more, verdict) = if round % 2 == 0 {
-            (deny, 403)
-        } else {
-            ("", 200)
-        };
-        pair.setting
-            .dir
-            .write("client.toml", format!("{text}\n{more}# round {round}\n"));
+        let (more, verdict) = if round % 2 == 0 { (deny, 403) } else { ("", 200) };
+        pair.setting.dir.write("client.toml", format!("{text}\n{more}# round {round}\n"));
         pair.client.reload();
         wait::until("the caller's verdict to change", wait::SOON, || {
             (get(&pair, "/api/orders") == verdict).then_some(())
@@ -167,9 +130,7 @@ fn the_symlink_swap_of_a_mounted_configmap_is_seen_without_a_signal() {
         let path = |name: &str| format!("\"{}\"", certificates.join(name).display());
         ["orders.pem", "orders.key", "roots.pem"]
             .iter()
-            .fold(text.to_owned(), |text, name| {
-                text.replace(&format!("\"{name}\""), &path(name))
-            })
+            .fold(text.to_owned(), |text, name| text.replace(&format!("\"{name}\""), &path(name)))
     };
     let publish = |version: &str, text: &str| {
         std::fs::create_dir(mount.join(version)).unwrap();
@@ -184,12 +145,7 @@ fn the_symlink_swap_of_a_mounted_configmap_is_seen_without_a_signal() {
     let server = Sidecar::start(mount.path(), "server");
     let client = setting.start_client();
     let origin = support::origin::Origin::on(setting.at.app);
-    let pair = Pair {
-        client,
-        server,
-        origin,
-        setting,
-    };
+    let pair = Pair { client, server, origin, setting };
     assert_eq!(get(&pair, PROBE), 403);
     publish("..2", &with_probe(&text));
     std::fs::remove_dir_all(mount.join("..1")).unwrap();
@@ -212,27 +168,15 @@ fn new_certificates_are_taken_up_without_a_failed_request() {
     }
     assert_ne!((hash(&pair, "web"), hash(&pair, "orders")), (web, orders));
     // A connection made now shows the new certificates: the callee's to us, and the caller's in XFCC.
-    wait::until(
-        "the new caller's certificate at the application",
-        wait::SOON,
-        || {
-            let mut connection = wire::Connection::open(pair.entry()).unwrap();
-            connection
-                .send(
-                    format!(
-                        "GET /api/orders/7 HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
-                    )
-                    .as_bytes(),
-                )
-                .unwrap();
-            assert_eq!(connection.receive().unwrap().status(), 200);
-            let seen = pair.origin.last("/api/orders/7");
-            seen.header("x-forwarded-client-cert")
-                .unwrap()
-                .contains(&hash(&pair, "web"))
-                .then_some(())
-        },
-    );
+    wait::until("the new caller's certificate at the application", wait::SOON, || {
+        let mut connection = wire::Connection::open(pair.entry()).unwrap();
+        connection
+            .send(format!("GET /api/orders/7 HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap();
+        assert_eq!(connection.receive().unwrap().status(), 200);
+        let seen = pair.origin.last("/api/orders/7");
+        seen.header("x-forwarded-client-cert").unwrap().contains(&hash(&pair, "web")).then_some(())
+    });
     load.stop().assert_clean(100);
 }
 
@@ -242,9 +186,7 @@ fn a_certificate_that_does_not_fit_its_key_keeps_the_old_pair() {
     let stray = pair.setting.ca.issue("stray", "shop", "orders");
     std::fs::copy(&stray.chain, &pair.setting.orders.chain).unwrap();
     pair.server.reload();
-    wait::until("the mismatch to be told", wait::SOON, || {
-        (pair.server.policy_status()["stale"] == true).then_some(())
-    });
+    wait::until("the mismatch to be told", wait::SOON, || (pair.server.policy_status()["stale"] == true).then_some(()));
     assert_eq!(get(&pair, "/api/orders/42"), 200);
     std::fs::copy(&stray.key, &pair.setting.orders.key).unwrap();
     pair.server.reload();
@@ -257,15 +199,10 @@ fn a_certificate_that_does_not_fit_its_key_keeps_the_old_pair() {
 #[test]
 fn a_stream_that_a_new_rule_forbids_ends_within_its_time() {
     let slow = |request: &support::message::Message| {
-        let wait = if request.target().contains("/slow") {
-            Duration::from_secs(40)
-        } else {
-            Duration::ZERO
-        };
+        let wait = if request.target().contains("/slow") { Duration::from_secs(40) } else { Duration::ZERO };
         support::origin::Reply::text("late").after(wait)
     };
-    let allow =
-        "[[inbound]]\nname = \"slow\"\nfrom = \"shop/web\"\nrequests = [\"GET /slow\"]\n\n[[tap]]";
+    let allow = "[[inbound]]\nname = \"slow\"\nfrom = \"shop/web\"\nrequests = [\"GET /slow\"]\n\n[[tap]]";
     let setting = Setting::new();
     let closed = setting.dir.read("server.toml");
     let setting = setting.server(|text| text.replace("[[tap]]", allow));
@@ -276,28 +213,16 @@ fn a_stream_that_a_new_rule_forbids_ends_within_its_time() {
         let started = std::time::Instant::now();
         let bytes = format!("GET /slow HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
         let (received, _) = wire::exchange(entry, bytes.as_bytes(), Duration::from_secs(60));
-        (
-            started.elapsed(),
-            String::from_utf8_lossy(&received).into_owned(),
-        )
+        (started.elapsed(), String::from_utf8_lossy(&received).into_owned())
     });
     pair.origin.last("/slow");
     pair.setting.dir.write("server.toml", &closed);
     pair.server.reload();
     let begin = std::time::Instant::now();
-    wait::until("the stream to end", Duration::from_secs(30), || {
-        asking.is_finished().then_some(())
-    });
-    assert!(
-        begin.elapsed() < Duration::from_secs(12),
-        "ended {:?} after the rule was gone",
-        begin.elapsed()
-    );
+    wait::until("the stream to end", Duration::from_secs(30), || asking.is_finished().then_some(()));
+    assert!(begin.elapsed() < Duration::from_secs(12), "ended {:?} after the rule was gone", begin.elapsed());
     let (_, received) = asking.join().unwrap();
-    assert!(
-        !received.contains("late") && !received.starts_with("HTTP/1.1 200"),
-        "{received}"
-    );
+    assert!(!received.contains("late") && !received.starts_with("HTTP/1.1 200"), "{received}");
     assert_eq!(get(&pair, "/api/orders/42"), 200);
 }
 
@@ -308,11 +233,9 @@ fn with_probe(text: &str) -> String {
 }
 
 fn wait_for_verdict(pair: &Pair, verdict: u16) {
-    wait::until(
-        &format!("the probe to be answered {verdict}"),
-        wait::SOON,
-        || (get(pair, PROBE) == verdict).then_some(()),
-    );
+    wait::until(&format!("the probe to be answered {verdict}"), wait::SOON, || {
+        (get(pair, PROBE) == verdict).then_some(())
+    });
 }
 
 fn get(pair: &Pair, path: &str) -> u16 {
@@ -323,15 +246,6 @@ fn get(pair: &Pair, path: &str) -> u16 {
 fn hash(pair: &Pair, name: &str) -> String {
     let mut openssl = support::tools::system("openssl", "openssl");
     let path = pair.setting.dir.join(format!("{name}.pem"));
-    let text = support::child::run(
-        openssl
-            .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
-            .arg(path),
-    );
-    text.split('=')
-        .nth(1)
-        .unwrap()
-        .trim()
-        .replace(':', "")
-        .to_lowercase()
+    let text = support::child::run(openssl.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(path));
+    text.split('=').nth(1).unwrap().trim().replace(':', "").to_lowercase()
 }

@@ -22,15 +22,7 @@ fn tshark_finds_no_fault_and_a_refused_request_is_among_the_copies() {
     }
     let copy = sensor.settle(pair.setting.dir.path());
     copy.assert_faultless();
-    assert_eq!(
-        sorted(copy.requests()),
-        [
-            "GET /admin",
-            "GET /api/orders",
-            "GET /api/orders/42",
-            "GET /api/orders/x"
-        ]
-    );
+    assert_eq!(sorted(copy.requests()), ["GET /admin", "GET /api/orders", "GET /api/orders/42", "GET /api/orders/x"]);
     assert_eq!(sorted(copy.statuses()), ["200", "200", "403", "403"]);
     assert!(copy.shows(b"RBAC: access denied"));
 }
@@ -38,15 +30,9 @@ fn tshark_finds_no_fault_and_a_refused_request_is_among_the_copies() {
 #[test]
 fn a_request_without_a_canonical_reading_is_copied_too() {
     let (pair, sensor) = start();
-    let bytes =
-        format!("GET /api/orders/../admin HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+    let bytes = format!("GET /api/orders/../admin HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
     let client = TlsClient::new(pair.setting.at.inbound).cert(&pair.setting.web);
-    assert!(
-        client
-            .send(bytes.as_bytes())
-            .received
-            .starts_with(b"HTTP/1.1 400")
-    );
+    assert!(client.send(bytes.as_bytes()).received.starts_with(b"HTTP/1.1 400"));
     let copy = sensor.settle(pair.setting.dir.path());
     copy.assert_faultless();
     assert_eq!(copy.requests(), ["GET /api/orders/../admin"]);
@@ -59,8 +45,7 @@ fn bodies_of_every_size_are_copied_without_fault() {
     // Around the segment size of a 1500-byte path (MSS 1410), and past the default body limit of 128 KiB.
     let sizes = [0, 1, 1409, 1410, 1411, 16_384, 131_072, 131_073, 1 << 20];
     for size in sizes {
-        let head =
-            format!("POST /open/{size} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n");
+        let head = format!("POST /open/{size} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n");
         let bytes = [head.as_bytes(), &vec![b'a'; size]].concat();
         assert_eq!(wire::request(pair.entry(), &bytes).unwrap().status(), 200);
         get(&pair, &format!("/open/answer/{size}"));
@@ -69,10 +54,7 @@ fn bodies_of_every_size_are_copied_without_fault() {
     copy.assert_faultless();
     assert_eq!(copy.requests().len(), 2 * sizes.len());
     let longest = copy.flows().iter().map(Vec::len).max().unwrap();
-    assert!(
-        longest > 131_072,
-        "nothing above the body limit was copied: {longest}"
-    );
+    assert!(longest > 131_072, "nothing above the body limit was copied: {longest}");
 }
 
 #[test]
@@ -89,10 +71,7 @@ fn chunked_bodies_and_their_trailers_are_copied() {
     assert!(copy.shows(b"hello"));
     let flows = copy.flows().concat();
     let text = String::from_utf8_lossy(&flows).to_lowercase();
-    assert!(
-        text.contains("x-sum: 99") && text.contains("x-origin-length: 5"),
-        "{text}"
-    );
+    assert!(text.contains("x-sum: 99") && text.contains("x-origin-length: 5"), "{text}");
 }
 
 #[test]
@@ -112,13 +91,7 @@ fn http2_requests_are_copied_as_http1() {
     let copy = sensor.settle(setting.dir.path());
     copy.assert_faultless();
     assert_eq!(copy.requests().len(), 100);
-    assert_eq!(
-        copy.statuses()
-            .iter()
-            .filter(|status| *status == "200")
-            .count(),
-        100
-    );
+    assert_eq!(copy.statuses().iter().filter(|status| *status == "200").count(), 100);
     let names = copy.fields("http.host", &["http.host"]);
     assert!(names.iter().all(|name| name == HOST), "{names:?}");
 }
@@ -132,27 +105,15 @@ fn grpc_calls_are_copied_with_their_status() {
     let sensor = Sensor::start(setting.at.sensor);
     let _server = setting.start_server();
     let _client = setting.start_client();
-    for result in grpc_calls(
-        &setting.at.entry.to_string(),
-        &["unary", "server_stream", "client_stream", "chat"],
-    ) {
+    for result in grpc_calls(&setting.at.entry.to_string(), &["unary", "server_stream", "client_stream", "chat"]) {
         assert_eq!(result["ok"], true, "{result}");
     }
     let copy = sensor.settle(setting.dir.path());
     copy.assert_faultless();
-    let expected = [
-        "POST /echo.Echo/Chat",
-        "POST /echo.Echo/Count",
-        "POST /echo.Echo/Sum",
-        "POST /echo.Echo/Unary",
-    ];
+    let expected = ["POST /echo.Echo/Chat", "POST /echo.Echo/Count", "POST /echo.Echo/Sum", "POST /echo.Echo/Unary"];
     assert_eq!(sorted(copy.requests()), expected);
     let flows = copy.flows().concat();
-    assert!(
-        String::from_utf8_lossy(&flows)
-            .to_lowercase()
-            .contains("grpc-status: 0")
-    );
+    assert!(String::from_utf8_lossy(&flows).to_lowercase().contains("grpc-status: 0"));
 }
 
 #[test]
@@ -163,27 +124,12 @@ fn secrets_are_not_in_the_copy() {
         "GET /open/a?token=s3cr3t-query HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: {}\r\nCookie: {}\r\nX-Api-Key: {}\r\n\r\n",
         secrets[0], secrets[1], secrets[2]
     );
-    assert_eq!(
-        wire::request(pair.entry(), head.as_bytes())
-            .unwrap()
-            .status(),
-        200
-    );
+    assert_eq!(wire::request(pair.entry(), head.as_bytes()).unwrap().status(), 200);
     let seen = pair.origin.requests().pop().unwrap();
-    assert_eq!(
-        seen.header("authorization"),
-        Some(secrets[0]),
-        "the application itself has to get it"
-    );
+    assert_eq!(seen.header("authorization"), Some(secrets[0]), "the application itself has to get it");
     let copy = sensor.settle(pair.setting.dir.path());
     copy.assert_faultless();
-    for secret in [
-        "s3cr3t-token",
-        "s3cr3t-cookie",
-        "s3cr3t-key",
-        "s3cr3t-query",
-        "s3cr3t-answer",
-    ] {
+    for secret in ["s3cr3t-token", "s3cr3t-cookie", "s3cr3t-key", "s3cr3t-query", "s3cr3t-answer"] {
         assert!(!copy.shows(secret.as_bytes()), "{secret} is in the copy");
     }
 }
@@ -197,17 +143,9 @@ fn start() -> (Pair, Sensor) {
 }
 
 fn answer(request: &Message) -> Reply {
-    let size = request
-        .target()
-        .strip_prefix("/open/answer/")
-        .and_then(|size| size.parse().ok());
-    let reply = Reply::text(vec![b'z'; size.unwrap_or(2)])
-        .with_header("set-cookie", "session=s3cr3t-answer");
-    if request.chunked {
-        reply.with_trailer("x-origin-length", &request.body.len().to_string())
-    } else {
-        reply
-    }
+    let size = request.target().strip_prefix("/open/answer/").and_then(|size| size.parse().ok());
+    let reply = Reply::text(vec![b'z'; size.unwrap_or(2)]).with_header("set-cookie", "session=s3cr3t-answer");
+    if request.chunked { reply.with_trailer("x-origin-length", &request.body.len().to_string()) } else { reply }
 }
 
 fn get(pair: &Pair, path: &str) {

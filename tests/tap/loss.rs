@@ -17,11 +17,7 @@ fn the_counters_are_the_packets_of_the_sensor_exactly() {
     let sensor = Sensor::start(setting.at.sensor);
     let pair = setting.start();
     for number in 0..200 {
-        let path = if number % 3 == 0 {
-            "/refused".to_owned()
-        } else {
-            format!("/api/orders/{number}")
-        };
+        let path = if number % 3 == 0 { "/refused".to_owned() } else { format!("/api/orders/{number}") };
         wire::get(pair.entry(), HOST, &path).unwrap();
     }
     let copy = sensor.settle(pair.setting.dir.path());
@@ -30,10 +26,7 @@ fn the_counters_are_the_packets_of_the_sensor_exactly() {
     assert_eq!(metrics.sum("sekisho_tap_matched_total", &TAP), 200.0);
     assert_balanced(&metrics);
     assert_eq!(metrics.sum("sekisho_tap_dropped_total", &TAP), 0.0);
-    assert_eq!(
-        metrics.sum("sekisho_tap_packets_sent_total", &TAP) as usize,
-        copy.packets
-    );
+    assert_eq!(metrics.sum("sekisho_tap_packets_sent_total", &TAP) as usize, copy.packets);
     assert_eq!(copy.requests().len(), 200);
 }
 
@@ -48,10 +41,7 @@ fn under_load_every_loss_is_counted_and_what_came_is_faultless() {
     total.assert_clean(500);
     sensor.settle(pair.setting.dir.path());
     let metrics = pair.server.metrics();
-    assert_eq!(
-        metrics.sum("sekisho_tap_matched_total", &TAP) as u64,
-        total.ok
-    );
+    assert_eq!(metrics.sum("sekisho_tap_matched_total", &TAP) as u64, total.ok);
     assert_balanced(&metrics);
 }
 
@@ -59,29 +49,16 @@ fn under_load_every_loss_is_counted_and_what_came_is_faultless() {
 fn a_sensor_that_is_not_there_delays_and_breaks_nothing() {
     let pair = Pair::start(); // nobody listens on the sensor's port
     for number in 0..100 {
-        assert_eq!(
-            wire::get(pair.entry(), HOST, &format!("/api/orders/{number}"))
-                .unwrap()
-                .status(),
-            200
-        );
+        assert_eq!(wire::get(pair.entry(), HOST, &format!("/api/orders/{number}")).unwrap().status(), 200);
     }
-    let metrics = wait::until(
-        "the tap to have sent or dropped everything",
-        wait::SOON,
-        || {
-            let metrics = pair.server.metrics();
-            let done = metrics.sum("sekisho_tap_mirrored_total", &TAP)
-                + metrics.sum("sekisho_tap_dropped_total", &TAP);
-            (done >= 100.0).then_some(metrics)
-        },
-    );
+    let metrics = wait::until("the tap to have sent or dropped everything", wait::SOON, || {
+        let metrics = pair.server.metrics();
+        let done = metrics.sum("sekisho_tap_mirrored_total", &TAP) + metrics.sum("sekisho_tap_dropped_total", &TAP);
+        (done >= 100.0).then_some(metrics)
+    });
     assert_eq!(metrics.sum("sekisho_tap_matched_total", &TAP), 100.0);
     assert_balanced(&metrics);
-    assert!(
-        metrics.sum("sekisho_tap_send_errors_total", &TAP) > 0.0,
-        "no ICMP answer was counted"
-    );
+    assert!(metrics.sum("sekisho_tap_send_errors_total", &TAP) > 0.0, "no ICMP answer was counted");
 }
 
 #[test]
@@ -90,12 +67,7 @@ fn a_file_without_a_tap_copies_nothing() {
     let setting = Setting::new().server(without);
     let sensor = Sensor::start(setting.at.sensor);
     let pair = setting.start();
-    assert_eq!(
-        wire::get(pair.entry(), HOST, "/api/orders/42")
-            .unwrap()
-            .status(),
-        200
-    );
+    assert_eq!(wire::get(pair.entry(), HOST, "/api/orders/42").unwrap().status(), 200);
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(sensor.count(), 0);
 }
@@ -104,8 +76,5 @@ fn a_file_without_a_tap_copies_nothing() {
 fn assert_balanced(metrics: &Scrape) {
     let sum = |name: &str| metrics.sum(&format!("sekisho_tap_{name}_total"), &TAP);
     assert_eq!(sum("matched"), sum("mirrored") + sum("dropped"));
-    assert_eq!(
-        sum("packets_built"),
-        sum("packets_sent") + sum("send_errors")
-    );
+    assert_eq!(sum("packets_built"), sum("packets_sent") + sum("send_errors"));
 }

@@ -18,24 +18,9 @@ fn tshark_takes_the_captured_tunnel_apart_without_fault() {
     let pcap = dir.join("tunnel.pcap");
     let port = pair.setting.at.sensor.port();
     let mut command = tools::system("tcpdump", "tcpdump");
-    command
-        .args([
-            "-i",
-            "lo",
-            "--immediate-mode",
-            "-U",
-            "-n",
-            "-s",
-            "0",
-            "-Z",
-            "root",
-            "-w",
-        ])
-        .arg(&pcap);
+    command.args(["-i", "lo", "--immediate-mode", "-U", "-n", "-s", "0", "-Z", "root", "-w"]).arg(&pcap);
     let mut tcpdump = Child::start(&dir, "tcpdump", command.arg(format!("udp dst port {port}")));
-    tcpdump
-        .stderr
-        .wait_for_line("listening on", |line| line.contains("listening on"));
+    tcpdump.stderr.wait_for_line("listening on", |line| line.contains("listening on"));
 
     for path in ["/api/orders/42", "/api/orders/x", "/admin"] {
         wire::get(pair.entry(), HOST, path).unwrap();
@@ -44,26 +29,12 @@ fn tshark_takes_the_captured_tunnel_apart_without_fault() {
     tcpdump.signal("INT");
     assert!(tcpdump.wait(wait::SOON).is_some());
 
-    let options = [
-        "-o",
-        "tcp.check_checksum:TRUE",
-        "-o",
-        "ip.check_checksum:TRUE",
-        "-o",
-        "udp.check_checksum:TRUE",
-    ];
+    let options = ["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"];
     let decode = format!("udp.port=={port},vxlan");
     let tshark = |filter: &str| {
         let mut command = tools::system("tshark", "tshark");
-        command
-            .arg("-r")
-            .arg(&pcap)
-            .args(options)
-            .args(["-d", &decode, "-Y", filter]);
-        support::child::run(&mut command)
-            .lines()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        command.arg("-r").arg(&pcap).args(options).args(["-d", &decode, "-Y", filter]);
+        support::child::run(&mut command).lines().map(str::to_owned).collect::<Vec<_>>()
     };
     // The outer sum is zero on purpose (RFC 7348 section 5): a loopback capture would show an unfinished one.
     let faults = "tcp.analysis.flags || _ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || \

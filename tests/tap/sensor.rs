@@ -23,9 +23,7 @@ pub(crate) struct Sensor {
 impl Sensor {
     pub(crate) fn start(addr: SocketAddr) -> Self {
         let socket = UdpSocket::bind(addr).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let frames = Frames::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (keeping, stopping) = (Arc::clone(&frames), Arc::clone(&stop));
@@ -35,10 +33,7 @@ impl Sensor {
                 let Ok(length) = socket.recv(&mut datagram) else {
                     continue;
                 };
-                keeping
-                    .lock()
-                    .unwrap()
-                    .push((SystemTime::now(), datagram[..length].to_vec()));
+                keeping.lock().unwrap().push((SystemTime::now(), datagram[..length].to_vec()));
             }
         });
         Self { frames, stop }
@@ -63,23 +58,11 @@ impl Sensor {
         for (_, datagram) in frames.iter() {
             let vni = VNI.to_be_bytes();
             // RFC 7348 section 5: the I flag, everything reserved zero, the VNI, a reserved byte.
-            assert_eq!(
-                datagram[..8],
-                [8, 0, 0, 0, vni[1], vni[2], vni[3], 0],
-                "a wrong VXLAN header"
-            );
+            assert_eq!(datagram[..8], [8, 0, 0, 0, vni[1], vni[2], vni[3], 0], "a wrong VXLAN header");
         }
         let path = dir.join("tap.pcap");
-        std::fs::write(
-            &path,
-            pcap(frames.iter().map(|(at, datagram)| (*at, &datagram[8..]))),
-        )
-        .unwrap();
-        Copy {
-            path,
-            dir: dir.to_owned(),
-            packets: frames.len(),
-        }
+        std::fs::write(&path, pcap(frames.iter().map(|(at, datagram)| (*at, &datagram[8..])))).unwrap();
+        Copy { path, dir: dir.to_owned(), packets: frames.len() }
     }
 }
 
@@ -98,12 +81,7 @@ fn pcap<'a>(frames: impl Iterator<Item = (SystemTime, &'a [u8])>) -> Vec<u8> {
     for (at, frame) in frames {
         let since = at.duration_since(UNIX_EPOCH).unwrap();
         let length = u32::try_from(frame.len()).unwrap();
-        for word in [
-            u32::try_from(since.as_secs()).unwrap(),
-            since.subsec_micros(),
-            length,
-            length,
-        ] {
+        for word in [u32::try_from(since.as_secs()).unwrap(), since.subsec_micros(), length, length] {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.extend_from_slice(frame);
@@ -122,11 +100,7 @@ pub(crate) struct Copy {
 impl Copy {
     /// From a file that somebody else captured.
     pub(crate) fn of_file(path: PathBuf, dir: &Path) -> Self {
-        let mut copy = Self {
-            path,
-            dir: dir.to_owned(),
-            packets: 0,
-        };
+        let mut copy = Self { path, dir: dir.to_owned(), packets: 0 };
         copy.packets = copy.fields("frame", &["frame.number"]).len();
         copy
     }
@@ -150,17 +124,9 @@ impl Copy {
         let found = run(tshark.args(["-Y", faults]));
         assert!(found.is_empty(), "tshark finds fault:\n{found}");
         // The filter above is worth something only if checksums were looked at: every packet has to say "good".
-        let checked = self
-            .fields(
-                "tcp.checksum.status == 1 && ip.checksum.status == 1",
-                &["frame.number"],
-            )
-            .len();
+        let checked = self.fields("tcp.checksum.status == 1 && ip.checksum.status == 1", &["frame.number"]).len();
         let tcp = self.fields("tcp", &["frame.number"]).len();
-        assert_eq!(
-            checked, tcp,
-            "{tcp} packets, of which {checked} have checked and good sums"
-        );
+        assert_eq!(checked, tcp, "{tcp} packets, of which {checked} have checked and good sums");
         assert_eq!(tcp, self.packets, "the copy holds something that is no TCP");
     }
 
@@ -181,40 +147,23 @@ impl Copy {
     pub(crate) fn flows(&self) -> Vec<Vec<u8>> {
         let out = self.dir.join("tap-flows");
         let _ = std::fs::remove_dir_all(&out);
-        run(tools::system("tcpflow", "tcpflow")
-            .arg("-q")
-            .arg("-r")
-            .arg(&self.path)
-            .arg("-o")
-            .arg(&out));
+        run(tools::system("tcpflow", "tcpflow").arg("-q").arg("-r").arg(&self.path).arg("-o").arg(&out));
         let files = std::fs::read_dir(&out).unwrap().flatten();
         files
-            .filter(|entry| {
-                entry
-                    .file_name()
-                    .to_string_lossy()
-                    .starts_with(|c: char| c.is_ascii_digit())
-            })
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(|c: char| c.is_ascii_digit()))
             .map(|entry| std::fs::read(entry.path()).unwrap())
             .collect()
     }
 
     /// Whether these bytes are in some flow.
     pub(crate) fn shows(&self, bytes: &[u8]) -> bool {
-        self.flows()
-            .iter()
-            .any(|flow| flow.windows(bytes.len()).any(|window| window == bytes))
+        self.flows().iter().any(|flow| flow.windows(bytes.len()).any(|window| window == bytes))
     }
 
     fn tshark(&self) -> std::process::Command {
         let mut command = tools::system("tshark", "tshark");
         command.arg("-r").arg(&self.path);
-        command.args([
-            "-o",
-            "tcp.check_checksum:TRUE",
-            "-o",
-            "ip.check_checksum:TRUE",
-        ]);
+        command.args(["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"]);
         command
     }
 }

@@ -111,7 +111,9 @@ impl Options {
         }
         if self.uid == 0 {
             // Everything that root runs would pass by the proxy, and in many pods that is the application.
-            return Err("--uid 0: the proxy must not run as root, because its user is exempt from the redirect".to_owned());
+            return Err(
+                "--uid 0: the proxy must not run as root, because its user is exempt from the redirect".to_owned()
+            );
         }
         Ok(())
     }

@@ -79,7 +79,11 @@ fn read(bytes: &[u8], id: u16, wanted: &Name<'_>, record: TYPE) -> Option<Found>
     let packet = Packet::parse(bytes).ok()?;
     let question = packet.questions.first()?;
     let same_name = question.qname.to_string().eq_ignore_ascii_case(&wanted.to_string());
-    if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) || !same_name || question.qtype != QTYPE::TYPE(record) {
+    if packet.id() != id
+        || !packet.has_flags(PacketFlag::RESPONSE)
+        || !same_name
+        || question.qtype != QTYPE::TYPE(record)
+    {
         return None;
     }
     match packet.rcode() {
@@ -130,7 +134,12 @@ mod tests {
     }
 
     fn a<'a>(name: &'a str, ip: [u8; 4], ttl: u32) -> ResourceRecord<'a> {
-        ResourceRecord::new(Name::new(name).unwrap(), CLASS::IN, ttl, RData::A(rdata::A { address: u32::from_be_bytes(ip) }))
+        ResourceRecord::new(
+            Name::new(name).unwrap(),
+            CLASS::IN,
+            ttl,
+            RData::A(rdata::A { address: u32::from_be_bytes(ip) }),
+        )
     }
 
     fn cname<'a>(name: &'a str, to: &'a str) -> ResourceRecord<'a> {

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 use std::{
     borrow::Cow,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -54,6 +54,8 @@ pub(crate) struct Exchange {
     pub(crate) started: Instant,
     pub(crate) facts: RefCell<Facts>,
     place: Place,
+    /// When it was last judged.
+    epoch: Cell<u64>,
 }
 
 /// Why an exchange that has to wait must end instead.
@@ -133,6 +135,7 @@ impl Exchange {
                 copy,
             }),
             place: Place::default(),
+            epoch: Cell::new(connection.worker.watches.epoch()),
         })
     }
 
@@ -204,7 +207,8 @@ impl Exchange {
         let mut facts = self.facts.borrow_mut();
         facts.status = response.status().as_u16();
         if let Some(copy) = &mut facts.copy {
-            copy.response = Some(tap::Message::response(response.status(), response.headers().clone(), SystemTime::now()));
+            copy.response =
+                Some(tap::Message::response(response.status(), response.headers().clone(), SystemTime::now()));
         }
     }
 
@@ -251,12 +255,22 @@ impl Exchange {
         if worker.watches.wait(&self.place, cx, idle) {
             return Some(End::Idle);
         }
-        (worker.watches.generation() > self.live.generation && self.is_revoked(worker)).then_some(End::Revoked)
+        let epoch = worker.watches.epoch();
+        if epoch == self.epoch.get() {
+            return None;
+        }
+        self.epoch.set(epoch);
+        self.is_revoked(worker).then_some(End::Revoked)
     }
 
     fn is_revoked(&self, worker: &Worker) -> bool {
+        if !self.connection.is_trusted() {
+            return true;
+        }
         let facts = self.facts.borrow();
-        let Some(judged) = &facts.judged else { return false };
+        let Some(judged) = &facts.judged else {
+            return false;
+        };
         let target = target::raw(&self.method, &self.uri, self.authority.as_ref());
         judged.still_allowed(&worker.live(), target.as_ref(), self.grpc) == Some(false)
     }
@@ -303,7 +317,8 @@ impl Drop for Exchange {
                         if facts.flag == "-" {
                             facts.flag = "UC";
                             if facts.details == "-" {
-                                facts.details = Cow::Borrowed("upstream_reset_after_response_started{connection_termination}");
+                                facts.details =
+                                    Cow::Borrowed("upstream_reset_after_response_started{connection_termination}");
                             }
                         }
                     }
@@ -374,7 +389,9 @@ impl TapCopy {
     /// Copies what the taps may have of `data`; false when their queues have no room, so that the whole copy is given up.
     fn data(&mut self, side: Side, data: &Bytes) -> bool {
         let max_body = self.max_body;
-        let Some(message) = self.message(side) else { return true };
+        let Some(message) = self.message(side) else {
+            return true;
+        };
         message.body_len += u64::try_from(data.len()).unwrap_or(u64::MAX);
         let room = max_body.saturating_sub(message.body.len());
         let taken = data.get(..room.min(data.len())).unwrap_or_default();
@@ -429,6 +446,9 @@ impl TapCopy {
 fn is_grpc(request: &http::request::Parts) -> bool {
     request.method == Method::POST
         && request.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-            value.as_bytes().strip_prefix(b"application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+            value
+                .as_bytes()
+                .strip_prefix(b"application/grpc")
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
         })
 }

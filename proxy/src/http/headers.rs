@@ -26,7 +26,8 @@ const OVERRIDES: [HeaderName; 5] = [
 ];
 
 /// Fields a `Connection` field may name without effect: dropping one would change what the request says.
-const NOT_HOP_BY_HOP: [&str; 5] = ["host", "content-length", "x-forwarded-client-cert", "authorization", "content-type"];
+const NOT_HOP_BY_HOP: [&str; 5] =
+    ["host", "content-length", "x-forwarded-client-cert", "authorization", "content-type"];
 
 /// A request on its way to our application. Returns its request id.
 pub(crate) fn inbound(headers: &mut HeaderMap, connection: &Connection, timeout_ms: Option<u64>) -> HeaderValue {
@@ -116,7 +117,8 @@ fn strip_claims(headers: &mut HeaderMap) {
     }
     // The usual request has none: look before building a list.
     if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with("x-envoy-")).cloned().collect();
+        let names: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with("x-envoy-")).cloned().collect();
         for name in names {
             headers.remove(name);
         }

@@ -67,7 +67,8 @@ impl Engine for Hyper {
                     Ended::HeadTimeout => {
                         let mut io = serve.serving.into_parts().io.into_inner();
                         access_log::unread(&connection, 408, "SI", "stream_idle_timeout");
-                        let reply = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 14\r\ncontent-type: text/plain\r\n\
+                        let reply =
+                            b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 14\r\ncontent-type: text/plain\r\n\
                             server: envoy\r\nconnection: close\r\n\r\nstream timeout";
                         // The other end is slow by definition: one attempt, no waiting.
                         let _ = tokio::time::timeout(Duration::from_secs(1), async {
@@ -230,11 +231,8 @@ fn failure(error: &hyper::Error) -> Failure {
 fn failed(connection: &Connection, error: &hyper::Error) {
     if error.is_parse() {
         connection.cells().protocol_errors.inc();
-        let (status, details) = if error.is_parse_too_large() {
-            (431, "http1.headers_too_large")
-        } else {
-            (400, "http1.codec_error")
-        };
+        let (status, details) =
+            if error.is_parse_too_large() { (431, "http1.headers_too_large") } else { (400, "http1.codec_error") };
         access_log::unread(connection, status, "DPE", details);
     }
 }
@@ -269,8 +267,13 @@ impl<C: Serving> Serve<C> {
         if let Poll::Ready(ended) = Pin::new(&mut self.serving).poll(cx) {
             return Poll::Ready(Ended::Closed(ended));
         }
-        let timeouts = worker.live().snapshot.proxy.timeouts.clone();
+        let timeouts = worker.live().snapshot.proxy.timeouts;
         let phase = if self.connection.active.get() > 0 { Phase::Busy } else { self.connection.phase.get() };
+        if phase == Phase::Idle && !self.drained && !self.connection.is_trusted() {
+            self.drained = true;
+            self.serving.finish();
+            return Pin::new(&mut self.serving).poll(cx).map(Ended::Closed);
+        }
         let patience = match phase {
             Phase::Busy => Duration::from_secs(u32::MAX.into()),
             Phase::Head => timeouts.head,
@@ -288,9 +291,7 @@ impl<C: Serving> Serve<C> {
         }
         self.drained = true;
         self.serving.finish();
-        match ready!(Pin::new(&mut self.serving).poll(cx)) {
-            ended => Poll::Ready(Ended::Closed(ended)),
-        }
+        Pin::new(&mut self.serving).poll(cx).map(Ended::Closed)
     }
 }
 

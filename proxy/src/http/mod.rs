@@ -12,7 +12,9 @@ mod target;
 pub(crate) use body::Body;
 pub(crate) use engine::{Chosen, Engine, Http, Incoming, SendError, Upstream, UpstreamConnection};
 pub(crate) use exchange::{End, Exchange};
-pub(crate) use headers::{downstream as response_headers, inbound as inbound_headers, outbound as outbound_headers, xfcc};
+pub(crate) use headers::{
+    downstream as response_headers, inbound as inbound_headers, outbound as outbound_headers, xfcc,
+};
 pub(crate) use respond::Failure;
 pub(crate) use rewrite::{close_when_draining, refuse_tunnels, timeout_ms, write_target};
 pub(crate) use target::read;

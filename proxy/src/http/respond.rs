@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     NotForwardable,
     /// The rules do not allow it. Holds the name of the deny rule, if one matched.
     Denied(Option<String>),
+    /// The bundle in force no longer trusts the peer of this connection.
+    Distrusted,
     /// Nothing in the file says where this request goes.
     NoRoute,
     /// CONNECT, or an `Upgrade` that no rule allows.
@@ -70,6 +72,7 @@ impl Failure {
             Self::ConflictingHost => "conflicting_host",
             Self::NotForwardable => "not_forwardable",
             Self::Denied(_) => "rbac_access_denied",
+            Self::Distrusted => "peer_no_longer_trusted",
             Self::NoRoute => "route_not_found",
             Self::Upgrade => "upgrade_failed",
             Self::NoEndpoint => "no_healthy_upstream",
@@ -94,6 +97,7 @@ impl Failure {
                 | Self::ConflictingHost
                 | Self::NotForwardable
                 | Self::Denied(_)
+                | Self::Distrusted
                 | Self::NoRoute
                 | Self::Upgrade
                 | Self::Tls(_)
@@ -120,14 +124,20 @@ impl Failure {
                 reply(400, Cow::Owned(format!("{details}: {why}")), "-", Cow::Owned(details))
             }
             Self::MissingHost => reply(400, "".into(), "-", "missing_host_header".into()),
-            Self::ConflictingHost => {
-                reply(400, "conflicting_host: more than one host is named (RFC 9112 §3.2)".into(), "-", "conflicting_host".into())
-            }
+            Self::ConflictingHost => reply(
+                400,
+                "conflicting_host: more than one host is named (RFC 9112 §3.2)".into(),
+                "-",
+                "conflicting_host".into(),
+            ),
             Self::NotForwardable => reply(400, "not_forwardable".into(), "-", "not_forwardable".into()),
             Self::Denied(rule) => {
                 let rule = rule.as_deref().unwrap_or("none");
                 let details = format!("rbac_access_denied_matched_policy[{rule}]");
                 reply(403, "RBAC: access denied".into(), "-", details.into())
+            }
+            Self::Distrusted => {
+                Reply { close: true, ..reply(403, "RBAC: access denied".into(), "-", "peer_no_longer_trusted".into()) }
             }
             Self::NoRoute => reply(404, "".into(), "NR", "route_not_found".into()),
             Self::Upgrade => Reply { close: true, ..reply(403, "".into(), "-", "upgrade_failed".into()) },
@@ -169,7 +179,11 @@ impl Failure {
 
 impl Reply {
     /// The response head and body as sent. `grpc` tells that the request was gRPC; `date` is written when there is one.
-    pub(crate) fn into_response<B: From<Cow<'static, str>>>(self, grpc: bool, date: Option<HeaderValue>) -> Response<B> {
+    pub(crate) fn into_response<B: From<Cow<'static, str>>>(
+        self,
+        grpc: bool,
+        date: Option<HeaderValue>,
+    ) -> Response<B> {
         let mut headers = HeaderMap::with_capacity(6);
         if let Some(date) = date {
             headers.insert(header::DATE, date);

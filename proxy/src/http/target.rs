@@ -41,7 +41,9 @@ pub(crate) fn read(request: &Parts) -> Result<Received, Failure> {
 impl Received {
     /// The canonical reading.
     pub(crate) fn target(&self) -> Result<Target<'_>, Failure> {
-        let Some(raw) = raw(&self.method, &self.uri, Some(&self.authority)) else { return Err(Failure::ConflictingHost) };
+        let Some(raw) = raw(&self.method, &self.uri, Some(&self.authority)) else {
+            return Err(Failure::ConflictingHost);
+        };
         canonicalise(&PathOptions::default(), &raw).map_err(Failure::Malformed)
     }
 }

@@ -4,12 +4,7 @@
 //! SPIFFE IDs, the rule, the verdict, and what `enforce` would have said. Values a peer chose are escaped: a line is a line.
 
 use super::clock;
-use crate::{
-    connection::Connection,
-    http::Exchange,
-    observe::metrics::Verdict,
-    opaque::Outcome,
-};
+use crate::{connection::Connection, http::Exchange, observe::metrics::Verdict, opaque::Outcome};
 use config::{AccessSink, LogFormat};
 use http::{HeaderValue, Version};
 use serde_json::{Map, Value, json};
@@ -70,7 +65,8 @@ pub(crate) fn request(exchange: &Exchange) {
             object.insert("request_id".into(), text(facts.request_id.as_ref()).into());
             object.insert("authority".into(), text(exchange.authority.as_ref()).into());
             object.insert("upstream_host".into(), facts.upstream_address.map(|address| address.to_string()).into());
-            object.insert("upstream_cluster".into(), facts.upstream.as_ref().map(|route| route.name.to_string()).into());
+            object
+                .insert("upstream_cluster".into(), facts.upstream.as_ref().map(|route| route.name.to_string()).into());
             verdict(&mut object, &exchange.connection, judged, exchange.live.generation);
             let _ = serde_json::to_writer(&mut line, &Value::Object(object));
         }
@@ -110,7 +106,10 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
             object.insert("bytes_received".into(), outcome.passed.up.into());
             object.insert("bytes_sent".into(), outcome.passed.down.into());
             object.insert("upstream_host".into(), outcome.upstream_address.map(|address| address.to_string()).into());
-            object.insert("upstream_cluster".into(), outcome.upstream.as_ref().map(|route| route.name.to_string()).into());
+            object.insert(
+                "upstream_cluster".into(),
+                outcome.upstream.as_ref().map(|route| route.name.to_string()).into(),
+            );
             verdict(&mut object, connection, outcome.judged.as_ref(), live.generation);
             let _ = serde_json::to_writer(&mut line, &Value::Object(object));
         }
@@ -160,12 +159,17 @@ fn common(connection: &Connection, start: SystemTime, duration_ms: u128) -> Map<
     object.insert("downstream_local_address".into(), connection.local.to_string().into());
     object.insert("original_dst".into(), connection.original_dst.map(|address| address.to_string()).into());
     object.insert("tls_version".into(), connection.tls.as_ref().map(|tls| tls.version).into());
-    object.insert("tls_cipher".into(), connection.tls.as_ref().map(|tls| tls.cipher.clone()).into());
+    object.insert("tls_cipher".into(), connection.tls.as_ref().map(|tls| tls.cipher).into());
     object.insert("connection_id".into(), connection.id.into());
     object
 }
 
-fn verdict(object: &mut Map<String, Value>, connection: &Connection, judged: Option<&crate::guard::Judged>, generation: u64) {
+fn verdict(
+    object: &mut Map<String, Value>,
+    connection: &Connection,
+    judged: Option<&crate::guard::Judged>,
+    generation: u64,
+) {
     let live = connection.worker.live();
     let own = live.snapshot.workload.as_str();
     let other = match judged {
@@ -254,7 +258,9 @@ fn envoy(line: &mut Vec<u8>, fields: &EnvoyLine<'_>) {
 /// Quotes, backslashes and everything that is not printable ASCII are written as escapes, so that no value can end its field
 /// or its line, nor move a terminal's cursor.
 fn escape(line: &mut Vec<u8>, value: Option<&str>) {
-    let Some(value) = value else { return line.push(b'-') };
+    let Some(value) = value else {
+        return line.push(b'-');
+    };
     for byte in value.bytes() {
         match byte {
             b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),

@@ -28,7 +28,9 @@ const HELP: &str = "  /ready: print server state, return 200 if LIVE, otherwise 
 /// Serves one listener for ever.
 pub(crate) async fn serve(listener: TcpListener, role: Role, shared: Arc<Shared>, places: Arc<Semaphore>) {
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let Ok((tcp, _)) = listener.accept().await else {
             tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             continue;

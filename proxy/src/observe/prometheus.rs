@@ -31,7 +31,13 @@ struct Page {
 }
 
 impl Page {
-    fn sample(&mut self, kind: &'static str, name: &'static str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    fn sample(
+        &mut self,
+        kind: &'static str,
+        name: &'static str,
+        labels: &[(&str, &str)],
+        value: impl std::fmt::Display,
+    ) {
         self.suffixed(kind, name, "", labels, value);
     }
 
@@ -206,7 +212,11 @@ fn server(page: &mut Page, shared: &Shared) {
     gauge(page, "envoy_server_state", u64::from(draining));
     gauge(page, "envoy_server_uptime", shared.started.elapsed().as_secs());
     gauge(page, "envoy_server_concurrency", u64::try_from(shared.metrics.len()).unwrap_or(0));
-    gauge(page, "envoy_server_total_connections", u64::try_from(shared.connections.load(Ordering::Relaxed)).unwrap_or(0));
+    gauge(
+        page,
+        "envoy_server_total_connections",
+        u64::try_from(shared.connections.load(Ordering::Relaxed)).unwrap_or(0),
+    );
     gauge(page, "sekisho_policy_generation", published.generation);
     gauge(page, "sekisho_policy_stale", u64::from(shared.failures.is_policy_stale()));
     gauge(page, "sekisho_credentials_stale", u64::from(shared.failures.is_credentials_stale()));

@@ -33,7 +33,8 @@ pub(crate) fn request(exchange: &Exchange, failure: &Failure) {
         "direction": exchange.connection.direction().as_str(),
         "reason": failure.reason(),
         "rule": judged.and_then(|judged| judged.rule.as_deref()).unwrap_or(NO_RULE),
-        "peer": peer(&exchange.connection, judged),
+        // Where the callee did not prove who it is, the expected identity must not stand for it.
+        "peer": if matches!(failure, Failure::Tls(_)) { None } else { peer(&exchange.connection, judged) },
         "detail": detail,
         "code": facts.details,
         "authority": authority,
@@ -62,7 +63,13 @@ pub(crate) fn revoked(exchange: &Exchange) {
 }
 
 /// A TLS handshake was refused.
-pub(crate) fn handshake(worker: &Worker, inbound: bool, remote: SocketAddr, original_dst: Option<SocketAddr>, refused: &Refused) {
+pub(crate) fn handshake(
+    worker: &Worker,
+    inbound: bool,
+    remote: SocketAddr,
+    original_dst: Option<SocketAddr>,
+    refused: &Refused,
+) {
     let line = json!({
         "event": "handshake_refused",
         "time": clock::text(SystemTime::now()),
@@ -116,7 +123,7 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
         "direction": connection.direction().as_str(),
         "reason": reason,
         "rule": judged.and_then(|judged| judged.rule.as_deref()).unwrap_or(NO_RULE),
-        "peer": peer(connection, judged),
+        "peer": if reason == "upstream_tls" { None } else { peer(connection, judged) },
         "detail": format!("opaque connection to port {}: {}", connection.rule_port(), outcome.details),
         "code": outcome.details,
         "remote": connection.remote.to_string(),

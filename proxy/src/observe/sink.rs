@@ -106,7 +106,9 @@ impl Sink {
     pub(crate) fn stop(&self, patience: Duration) {
         lock(&self.signal.state).stop = true;
         self.signal.wake.notify_one();
-        let Some(thread) = lock(&self.thread).take() else { return };
+        let Some(thread) = lock(&self.thread).take() else {
+            return;
+        };
         let until = std::time::Instant::now() + patience;
         while !thread.is_finished() && std::time::Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));

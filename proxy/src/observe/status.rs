@@ -23,11 +23,20 @@ struct State {
 }
 
 impl Failures {
-    /// A file was not accepted; `problems` is its report.
-    pub(crate) fn policy(&self, problems: Value) {
+    /// A file was not accepted.
+    pub(crate) fn policy(&self, report: &config::Report) {
         let mut state = self.lock();
         state.rejected += 1;
-        state.policy = Some((SystemTime::now(), problems));
+        state.policy = Some((SystemTime::now(), problems(&report.problems)));
+    }
+
+    /// A valid file could not be put in force.
+    pub(crate) fn policy_refused(&self, why: &str) {
+        let mut state = self.lock();
+        state.rejected += 1;
+        let problem =
+            json!({ "code": "restart", "severity": "error", "message": why, "line": 0, "column": 0, "help": null });
+        state.policy = Some((SystemTime::now(), json!([problem])));
     }
 
     pub(crate) fn policy_accepted(&self) {
@@ -59,6 +68,11 @@ impl Failures {
     }
 }
 
+fn problems(problems: &[config::Problem]) -> Value {
+    let mut report = config::Report { problems: problems.to_vec() }.to_json();
+    report.get_mut("problems").map_or(Value::Null, Value::take)
+}
+
 /// The document behind `GET /policy/status`.
 pub(crate) fn policy(shared: &Shared) -> Value {
     let published = shared.live.load();
@@ -85,7 +99,7 @@ pub(crate) fn policy(shared: &Shared) -> Value {
         "problems": state.policy.as_ref().map_or_else(|| json!([]), |(_, problems)| problems.clone()),
         "rejected_at": state.policy.as_ref().map(|(at, _)| clock::text(*at)),
         "rejected_total": state.rejected,
-        "warnings": config::Report { problems: snapshot.warnings.clone() }.to_json()["problems"],
+        "warnings": problems(&snapshot.warnings),
         "rules": { "inbound": rules(policy::Direction::Inbound), "outbound": rules(policy::Direction::Outbound) },
         "certificate": {
             "id": svid.id().as_str(),

@@ -3,7 +3,7 @@
 //! In: an accepted TCP connection. Out: the encrypted stream with its [`Peer`], or why it was [`Refused`]. The alert has been
 //! sent by then; no byte of HTTP is ever answered to a peer without a proof.
 
-use super::{Peer, TlsFacts};
+use super::{Peer, Peers, TlsFacts};
 use crate::limits;
 use identity::SvidError;
 use rustls::ServerConfig;
@@ -49,6 +49,7 @@ pub(crate) async fn accept(
     tcp: TcpStream,
     config: Arc<ServerConfig>,
     timeout: Duration,
+    peers: &Peers,
 ) -> Result<(Box<TlsStream<TcpStream>>, Peer, TlsFacts), Refused> {
     let handshake = TlsAcceptor::from(config).accept_with(tcp, |connection| {
         connection.set_buffer_limit(Some(limits::TLS_QUEUE));
@@ -60,7 +61,7 @@ pub(crate) async fn accept(
     };
     let (_, connection) = stream.get_ref();
     let facts = TlsFacts::of(connection);
-    let peer = Peer::of_finished_handshake(connection).map_err(Refused::Certificate)?;
+    let peer = Peer::of_finished_handshake(connection, peers).map_err(Refused::Certificate)?;
     Ok((Box::new(TlsStream::Server(stream)), peer, facts))
 }
 

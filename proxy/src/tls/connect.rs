@@ -2,7 +2,7 @@
 //!
 //! A callee that is not the expected one gets no request: the check is part of the handshake.
 
-use super::Peer;
+use super::{Peer, Peers};
 use crate::{http::Failure, limits};
 use identity::SvidError;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -16,6 +16,7 @@ pub(crate) async fn connect(
     address: SocketAddr,
     config: Arc<ClientConfig>,
     timeout: Duration,
+    peers: &Peers,
 ) -> Result<(Box<TlsStream<TcpStream>>, Peer), Failure> {
     // The name is not used: identity is the SPIFFE ID, and no SNI is sent for an address.
     let name = ServerName::IpAddress(address.ip().into());
@@ -28,7 +29,7 @@ pub(crate) async fn connect(
         Ok(Ok(stream)) => stream,
     };
     let (_, connection) = stream.get_ref();
-    let peer = Peer::of_finished_handshake(connection).map_err(|error| Failure::Tls(verify_failed(&error)))?;
+    let peer = Peer::of_finished_handshake(connection, peers).map_err(|error| Failure::Tls(verify_failed(&error)))?;
     Ok((Box::new(TlsStream::Client(stream)), peer))
 }
 
@@ -50,7 +51,9 @@ fn failure(error: &io::Error) -> Failure {
 
 fn verify_failed(error: &SvidError) -> String {
     let what = match error {
-        SvidError::NotExpected { got, .. } => format!("verify cert failed: SAN matcher, certificate SANs are [{got}]"),
+        SvidError::NotExpected { got, .. } => {
+            format!("verify cert failed: SAN matcher, certificate SANs are [{got}]")
+        }
         other => format!("verify cert failed: {}", other.reason()),
     };
     format!("TLS error:|268435581:SSL routines:OPENSSL internal:CERTIFICATE VERIFY FAILED:{what}:TLS error end")

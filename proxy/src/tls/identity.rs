@@ -51,6 +51,11 @@ impl IdentityCache {
         Arc::clone(&self.identity.server)
     }
 
+    /// The bundle that peers must be trusted by.
+    pub(crate) fn bundle(&self) -> &identity::Bundle {
+        self.identity.credentials.bundle()
+    }
+
     /// Which credentials these are, for telling pooled connections of older ones apart.
     pub(crate) fn stamp(&self) -> *const Identity {
         Arc::as_ptr(&self.identity)
@@ -69,7 +74,11 @@ impl IdentityCache {
     }
 
     /// The configuration for dialling whoever answers at an original destination.
-    pub(crate) fn client_named_by_rules(&self, named: NamedByRules, alpn: Alpn) -> Result<Arc<ClientConfig>, rustls::Error> {
+    pub(crate) fn client_named_by_rules(
+        &self,
+        named: NamedByRules,
+        alpn: Alpn,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
         self.identity.credentials.client_config(Arc::new(named), alpn.offered())
     }
 }

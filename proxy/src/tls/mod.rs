@@ -8,4 +8,4 @@ mod peer;
 pub(crate) use accept::{Refused, accept};
 pub(crate) use connect::connect;
 pub(crate) use identity::{Alpn, Identity, IdentityCache, NamedByRules};
-pub(crate) use peer::{Peer, TlsFacts};
+pub(crate) use peer::{Peer, Peers, TlsFacts};

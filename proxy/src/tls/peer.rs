@@ -1,41 +1,79 @@
 //! The proof that the other end of a TLS connection is who it says.
 //!
 //! A [`Peer`] is made only here, from a connection whose handshake our own verifier has accepted. Its identity is the SPIFFE
-//! URI SAN and nothing else (X.509-SVID §2); the other names are carried for `x-forwarded-client-cert` and for logs.
+//! URI SAN and nothing else (X.509-SVID §2); the other names are carried for `x-forwarded-client-cert` and for logs. The chain
+//! is kept, once per peer and worker, because a later bundle may no longer trust it.
 
-use identity::{SpiffeId, Svid};
+use identity::{Bundle, CertificateDer, SpiffeId, Svid, SvidError, Usage};
 use rustls::{CommonState, ProtocolVersion};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::{Rc, Weak},
+    time::SystemTime,
+};
 
 /// A verified peer.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
+pub(crate) struct Peer(Rc<Known>);
+
+#[derive(Debug)]
+struct Known {
     svid: Svid,
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// The peers a worker has connections with, by the hash of their leaf: many connections of one peer share one entry.
+#[derive(Default)]
+pub(crate) struct Peers {
+    known: RefCell<HashMap<[u8; 32], Weak<Known>>>,
 }
 
 /// What was negotiated.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsFacts {
     pub(crate) version: &'static str,
-    pub(crate) cipher: String,
+    pub(crate) cipher: &'static str,
     pub(crate) alpn: Option<Vec<u8>>,
 }
 
 impl Peer {
     /// Reads the identity off a finished handshake. Private to the TLS room: only its callers know that the verifier was ours.
-    pub(super) fn of_finished_handshake(connection: &CommonState) -> Result<Self, identity::SvidError> {
-        let leaf = connection
-            .peer_certificates()
-            .and_then(|chain| chain.first())
-            .ok_or(identity::SvidError::NoCertificate)?;
-        Ok(Self { svid: Svid::from_leaf(leaf)? })
+    pub(super) fn of_finished_handshake(connection: &CommonState, peers: &Peers) -> Result<Self, SvidError> {
+        let chain = connection.peer_certificates().ok_or(SvidError::NoCertificate)?;
+        let svid = Svid::from_leaf(chain.first().ok_or(SvidError::NoCertificate)?)?;
+        let mut known = peers.known.borrow_mut();
+        // The same leaf may come with other intermediates: then it is another entry's chain that must be checked again.
+        if let Some(peer) = known.get(svid.hash()).and_then(Weak::upgrade).filter(|peer| peer.chain.as_slice() == chain)
+        {
+            return Ok(Self(peer));
+        }
+        let hash = *svid.hash();
+        let peer = Rc::new(Known { svid, chain: chain.iter().map(|der| der.clone().into_owned()).collect() });
+        known.insert(hash, Rc::downgrade(&peer));
+        Ok(Self(peer))
     }
 
     pub(crate) fn id(&self) -> &SpiffeId {
-        self.svid.id()
+        self.0.svid.id()
     }
 
     pub(crate) fn svid(&self) -> &Svid {
-        &self.svid
+        &self.0.svid
+    }
+
+    /// Whether `bundle`, which may be newer than the handshake, trusts this peer as a caller. A certificate that has expired
+    /// since is not held against an open connection.
+    pub(crate) fn is_trusted_by(&self, bundle: &Bundle) -> bool {
+        let at = SystemTime::now().min(self.0.svid.not_after()).max(self.0.svid.not_before());
+        identity::verify(&self.0.chain, bundle, Usage::Client, at).is_ok()
+    }
+}
+
+impl Peers {
+    /// Forgets peers without a connection.
+    pub(crate) fn sweep(&self) {
+        self.known.borrow_mut().retain(|_, peer| peer.strong_count() > 0);
     }
 }
 
@@ -47,11 +85,7 @@ impl TlsFacts {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
                 _ => "-",
             },
-            cipher: connection
-                .negotiated_cipher_suite()
-                .and_then(|suite| suite.suite().as_str())
-                .unwrap_or("-")
-                .to_owned(),
+            cipher: connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-"),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
         }
     }

@@ -62,13 +62,17 @@ async fn dial_inner(
     };
     let identity = worker.identity();
     let config = match &route.security {
-        Security::Plain => return Ok(Dialled { stream: Stream::plain(tcp), peer: None }),
+        Security::Plain => {
+            return Ok(Dialled { stream: Stream::plain(tcp), peer: None });
+        }
         Security::Mtls(Expect::Identity(expected)) => identity.client(expected, alpn),
-        Security::Mtls(Expect::NamedByRules(port)) => identity.client_named_by_rules(NamedByRules::new(live, *port), alpn),
+        Security::Mtls(Expect::NamedByRules(port)) => {
+            identity.client_named_by_rules(NamedByRules::new(live, *port), alpn)
+        }
     }
     .map_err(|error| Failure::Tls(format!("TLS error: {error}")))?;
     let handshake = live.snapshot.proxy.timeouts.handshake;
-    let (stream, peer) = tls::connect(tcp, address, config, handshake).await?;
+    let (stream, peer) = tls::connect(tcp, address, config, handshake, &worker.peers).await?;
     Ok(Dialled { stream: Stream::tls(stream), peer: Some(peer) })
 }
 

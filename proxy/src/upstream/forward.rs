@@ -9,14 +9,16 @@ use super::{
     route::{Expect, Route, Security, Target},
 };
 use crate::{
-    http::{Body, Chosen, Engine, End, Exchange, Failure, Http, Incoming, SendError, UpstreamConnection, response_headers},
+    http::{
+        Body, Chosen, End, Engine, Exchange, Failure, Http, Incoming, SendError, UpstreamConnection, response_headers,
+    },
     limits,
     tls::Alpn,
     worker::Worker,
 };
 use config::Protocol;
-use policy::Permit;
 use http::{Request, Response, StatusCode, Uri, Version, uri};
+use policy::Permit;
 use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
@@ -143,7 +145,12 @@ fn prepare(request: &mut Request<Body>, http: Http, route: &Route) {
 }
 
 /// A connection along `route`: an idle one, or a new one to the next endpoint that answers.
-pub(crate) async fn acquire(exchange: &Exchange, route: &Route, http: Http, fresh_only: bool) -> Result<Lease, Failure> {
+pub(crate) async fn acquire(
+    exchange: &Exchange,
+    route: &Route,
+    http: Http,
+    fresh_only: bool,
+) -> Result<Lease, Failure> {
     let worker = &exchange.connection.worker;
     let identity = worker.identity();
     let stamp = identity.stamp().addr();
@@ -161,7 +168,9 @@ pub(crate) async fn acquire(exchange: &Exchange, route: &Route, http: Http, fres
     let first = worker.turn(addresses.len());
     let mut last = Failure::NoEndpoint;
     for attempt in 0..addresses.len().min(limits::CONNECT_ATTEMPTS) {
-        let Some(address) = addresses.get((first + attempt) % addresses.len()).copied() else { break };
+        let Some(address) = addresses.get((first + attempt) % addresses.len()).copied() else {
+            break;
+        };
         let key = Key { route: route.name_id, address, http };
         if !fresh_only {
             let taken = poll_fn(|cx| Poll::Ready(worker.pool.take(&key, stamp, expected, cx))).await;

@@ -82,7 +82,13 @@ pub(crate) struct Lease {
 
 impl Pool {
     /// An idle connection that still stands, or a share of an HTTP/2 one.
-    pub(crate) fn take(&self, key: &Key, stamp: usize, expected: Option<&identity::SpiffeId>, cx: &mut Context<'_>) -> Option<Lease> {
+    pub(crate) fn take(
+        &self,
+        key: &Key,
+        stamp: usize,
+        expected: Option<&identity::SpiffeId>,
+        cx: &mut Context<'_>,
+    ) -> Option<Lease> {
         loop {
             // Taken out while it is looked at: driving it may end up here again.
             let mut idle = {
@@ -91,7 +97,8 @@ impl Pool {
                 match key.http {
                     Http::One => list.pop()?,
                     Http::Two => {
-                        let at = list.iter().position(|idle| idle.upstream.in_flight() < limits::H2_STREAMS_PER_UPSTREAM)?;
+                        let at =
+                            list.iter().position(|idle| idle.upstream.in_flight() < limits::H2_STREAMS_PER_UPSTREAM)?;
                         list.swap_remove(at)
                     }
                 }

@@ -42,9 +42,7 @@ impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooShort => "the datagram ends inside a header",
-            Self::NotVxlan => {
-                "not a VXLAN header with the I flag set and reserved bits zero (RFC 7348 section 5)"
-            }
+            Self::NotVxlan => "not a VXLAN header with the I flag set and reserved bits zero (RFC 7348 section 5)",
             Self::NotPlainIp => "the inner frame is not an unfragmented IPv4 or IPv6 packet",
             Self::Length => "a length field contradicts the bytes that came",
             Self::NotTcp => "the inner packet is not TCP",
@@ -59,15 +57,11 @@ impl std::error::Error for Unreadable {}
 impl<'a> Frame<'a> {
     /// Reads one datagram.
     pub(super) fn parse(datagram: &'a [u8]) -> Result<Self, Unreadable> {
-        let (vxlan, ethernet) = datagram
-            .split_first_chunk::<8>()
-            .ok_or(Unreadable::TooShort)?;
+        let (vxlan, ethernet) = datagram.split_first_chunk::<8>().ok_or(Unreadable::TooShort)?;
         let [0x08, 0, 0, 0, v0, v1, v2, 0] = *vxlan else {
             return Err(Unreadable::NotVxlan);
         };
-        let (ethernet, packet) = ethernet
-            .split_first_chunk::<14>()
-            .ok_or(Unreadable::TooShort)?;
+        let (ethernet, packet) = ethernet.split_first_chunk::<14>().ok_or(Unreadable::TooShort)?;
         let [.., t0, t1] = *ethernet;
         let (source, destination, tcp) = match u16::from_be_bytes([t0, t1]) {
             0x0800 => ipv4(packet)?,
@@ -83,31 +77,8 @@ impl<'a> Frame<'a> {
 }
 
 fn ipv4(packet: &[u8]) -> Result<(IpAddr, IpAddr, &[u8]), Unreadable> {
-    let (fixed, _) = packet
-        .split_first_chunk::<20>()
-        .ok_or(Unreadable::TooShort)?;
-    let [
-        version,
-        _,
-        l0,
-        l1,
-        _,
-        _,
-        f0,
-        f1,
-        _,
-        protocol,
-        _,
-        _,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-    ] = *fixed;
+    let (fixed, _) = packet.split_first_chunk::<20>().ok_or(Unreadable::TooShort)?;
+    let [version, _, l0, l1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *fixed;
     let header_len = usize::from(version & 0x0f) * 4;
     if version >> 4 != 4 || header_len < 20 || u16::from_be_bytes([f0, f1]) & 0x3fff != 0 {
         return Err(Unreadable::NotPlainIp);
@@ -116,26 +87,18 @@ fn ipv4(packet: &[u8]) -> Result<(IpAddr, IpAddr, &[u8]), Unreadable> {
     if total != packet.len() {
         return Err(Unreadable::Length);
     }
-    let (header, rest) = packet
-        .split_at_checked(header_len)
-        .ok_or(Unreadable::Length)?;
+    let (header, rest) = packet.split_at_checked(header_len).ok_or(Unreadable::Length)?;
     if sum(0, header) != 0xffff {
         return Err(Unreadable::IpChecksum);
     }
     if protocol != 6 {
         return Err(Unreadable::NotTcp);
     }
-    Ok((
-        Ipv4Addr::new(s0, s1, s2, s3).into(),
-        Ipv4Addr::new(d0, d1, d2, d3).into(),
-        rest,
-    ))
+    Ok((Ipv4Addr::new(s0, s1, s2, s3).into(), Ipv4Addr::new(d0, d1, d2, d3).into(), rest))
 }
 
 fn ipv6(packet: &[u8]) -> Result<(IpAddr, IpAddr, &[u8]), Unreadable> {
-    let (fixed, rest) = packet
-        .split_first_chunk::<8>()
-        .ok_or(Unreadable::TooShort)?;
+    let (fixed, rest) = packet.split_first_chunk::<8>().ok_or(Unreadable::TooShort)?;
     let [version, _, _, _, l0, l1, next_header, _] = *fixed;
     let (source, rest) = rest.split_first_chunk::<16>().ok_or(Unreadable::TooShort)?;
     let (destination, rest) = rest.split_first_chunk::<16>().ok_or(Unreadable::TooShort)?;
@@ -148,37 +111,12 @@ fn ipv6(packet: &[u8]) -> Result<(IpAddr, IpAddr, &[u8]), Unreadable> {
     if next_header != 6 {
         return Err(Unreadable::NotTcp);
     }
-    Ok((
-        Ipv6Addr::from(*source).into(),
-        Ipv6Addr::from(*destination).into(),
-        rest,
-    ))
+    Ok((Ipv6Addr::from(*source).into(), Ipv6Addr::from(*destination).into(), rest))
 }
 
-fn segment(
-    tcp: &[u8],
-    vni: u32,
-    source: IpAddr,
-    destination: IpAddr,
-) -> Result<Frame<'_>, Unreadable> {
+fn segment(tcp: &[u8], vni: u32, source: IpAddr, destination: IpAddr) -> Result<Frame<'_>, Unreadable> {
     let (fixed, _) = tcp.split_first_chunk::<20>().ok_or(Unreadable::TooShort)?;
-    let [
-        p0,
-        p1,
-        q0,
-        q1,
-        s0,
-        s1,
-        s2,
-        s3,
-        _,
-        _,
-        _,
-        _,
-        offset,
-        flags,
-        ..,
-    ] = *fixed;
+    let [p0, p1, q0, q1, s0, s1, s2, s3, _, _, _, _, offset, flags, ..] = *fixed;
     let header_len = usize::from(offset >> 4) * 4;
     if header_len < 20 {
         return Err(Unreadable::Length);
@@ -231,11 +169,7 @@ mod tests {
     /// Built by etherparse, so that reader and writer of this house do not only agree with each other.
     fn outside(v6: bool, payload: &[u8]) -> Vec<u8> {
         let ethernet = PacketBuilder::ethernet2([2; 6], [4; 6]);
-        let ip = if v6 {
-            ethernet.ipv6([1; 16], [2; 16], 60)
-        } else {
-            ethernet.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 60)
-        };
+        let ip = if v6 { ethernet.ipv6([1; 16], [2; 16], 60) } else { ethernet.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 60) };
         let tcp = ip.tcp(4000, 80, 77, 1000).psh().ack(99);
         let mut datagram = vec![8, 0, 0, 0, 0, 0, 42, 0];
         tcp.write(&mut datagram, payload).unwrap();
@@ -244,12 +178,7 @@ mod tests {
 
     #[test]
     fn frames_of_an_independent_builder_are_read() {
-        for (v6, payload) in [
-            (false, &b"even"[..]),
-            (false, b"odd"),
-            (true, b""),
-            (true, b"x"),
-        ] {
+        for (v6, payload) in [(false, &b"even"[..]), (false, b"odd"), (true, b""), (true, b"x")] {
             let datagram = outside(v6, payload);
             let frame = Frame::parse(&datagram).unwrap();
             assert_eq!((frame.vni, frame.seq, frame.payload), (42, 77, payload));

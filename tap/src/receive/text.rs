@@ -58,62 +58,25 @@ pub(super) fn next(bytes: &[u8], ended: bool, expect: Expect) -> Step {
         return Step::NotHttp;
     };
     let taken = match framing {
-        Framing::Nothing => Taken {
-            used: 0,
-            body: Vec::new(),
-            trailers: String::new(),
-            complete: true,
-        },
+        Framing::Nothing => Taken { used: 0, body: Vec::new(), trailers: String::new(), complete: true },
         Framing::Length(n) => match rest.split_at_checked(n) {
-            Some((body, _)) => Taken {
-                used: n,
-                body: body.to_vec(),
-                trailers: String::new(),
-                complete: true,
-            },
-            None if ended => Taken {
-                used: rest.len(),
-                body: rest.to_vec(),
-                trailers: String::new(),
-                complete: false,
-            },
+            Some((body, _)) => Taken { used: n, body: body.to_vec(), trailers: String::new(), complete: true },
+            None if ended => Taken { used: rest.len(), body: rest.to_vec(), trailers: String::new(), complete: false },
             None => return Step::More,
         },
-        Framing::UntilClose if ended => Taken {
-            used: rest.len(),
-            body: rest.to_vec(),
-            trailers: String::new(),
-            complete: true,
-        },
+        Framing::UntilClose if ended => {
+            Taken { used: rest.len(), body: rest.to_vec(), trailers: String::new(), complete: true }
+        }
         Framing::UntilClose => return Step::More,
         Framing::Chunked => match chunked(rest) {
             Chunks::Whole(taken) => taken,
-            Chunks::Part(body) if ended => Taken {
-                used: rest.len(),
-                body,
-                trailers: String::new(),
-                complete: false,
-            },
+            Chunks::Part(body) if ended => Taken { used: rest.len(), body, trailers: String::new(), complete: false },
             Chunks::Part(_) => return Step::More,
             Chunks::Nonsense => return Step::NotHttp,
         },
     };
-    let Taken {
-        used,
-        body,
-        trailers,
-        complete,
-    } = taken;
-    Step::Message {
-        used: end + 4 + used,
-        message: Message {
-            head,
-            body,
-            trailers,
-            complete,
-            then,
-        },
-    }
+    let Taken { used, body, trailers, complete } = taken;
+    Step::Message { used: end + 4 + used, message: Message { head, body, trailers, complete, then } }
 }
 
 struct Taken {
@@ -140,10 +103,7 @@ fn cut_head(bytes: &[u8]) -> Step {
         complete: false,
         then: Expect::NoMoreHttp,
     };
-    Step::Message {
-        used: bytes.len(),
-        message,
-    }
+    Step::Message { used: bytes.len(), message }
 }
 
 /// Body framing and what follows, or `None` where it is not HTTP/1.1.
@@ -153,11 +113,7 @@ fn understand(head: &str, expect: Expect) -> Option<(Framing, Expect)> {
     let (one, two, three) = (first.next()?, first.next()?, first.next());
     let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
     let all = |name: &str| -> Vec<&str> {
-        fields
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.trim())
-            .collect()
+        fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
     };
     let lengths = all("content-length");
     let declared = match lengths.as_slice() {
@@ -168,9 +124,7 @@ fn understand(head: &str, expect: Expect) -> Option<(Framing, Expect)> {
     };
     let framing = match all("transfer-encoding").as_slice() {
         [] => declared,
-        [coding] if coding.eq_ignore_ascii_case("chunked") && declared.is_none() => {
-            Some(Framing::Chunked)
-        }
+        [coding] if coding.eq_ignore_ascii_case("chunked") && declared.is_none() => Some(Framing::Chunked),
         _ => return None,
     };
     if expect == Expect::Request {
@@ -213,9 +167,7 @@ fn chunked(bytes: &[u8]) -> Chunks {
             return Chunks::Part(body);
         };
         let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-        let size = str::from_utf8(digits)
-            .ok()
-            .and_then(|text| number(text.trim(), 16));
+        let size = str::from_utf8(digits).ok().and_then(|text| number(text.trim(), 16));
         let Some(size) = size else {
             return Chunks::Nonsense;
         };
@@ -245,12 +197,7 @@ fn trailers(all: &[u8], after_last: &[u8], body: Vec<u8>) -> Chunks {
         rest = after;
         if line.is_empty() {
             let used = all.len() - rest.len();
-            return Chunks::Whole(Taken {
-                used,
-                body,
-                trailers: text,
-                complete: true,
-            });
+            return Chunks::Whole(Taken { used, body, trailers: text, complete: true });
         }
         text.push_str(&String::from_utf8_lossy(line));
         text.push('\n');
@@ -295,42 +242,24 @@ mod tests {
 
     #[test]
     fn body_ends_where_its_framing_says() {
-        let (used, m) = message(
-            b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET",
-            false,
-            Expect::Request,
-        );
-        assert_eq!(
-            (used, &m.body[..], m.complete, m.then),
-            (41, &b"abc"[..], true, Expect::Response)
-        );
+        let (used, m) = message(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET", false, Expect::Request);
+        assert_eq!((used, &m.body[..], m.complete, m.then), (41, &b"abc"[..], true, Expect::Response));
         let chunks = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\na;x=1\r\n0123456789\r\n0\r\ngrpc-status: 0\r\n\r\nrest";
         let (used, m) = message(chunks, false, Expect::Response);
         assert_eq!(
             (used, &m.body[..], m.trailers.as_str()),
             (chunks.len() - 4, &b"abc0123456789"[..], "grpc-status: 0\n")
         );
-        let (_, m) = message(
-            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
-            false,
-            Expect::Bare,
-        );
+        let (_, m) = message(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", false, Expect::Bare);
         assert!(m.complete && m.body.is_empty());
     }
 
     #[test]
     fn message_cut_short_is_given_as_far_as_it_came() {
-        let (_, m) = message(
-            b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc",
-            true,
-            Expect::Request,
-        );
+        let (_, m) = message(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc", true, Expect::Request);
         assert_eq!((&m.body[..], m.complete), (&b"abc"[..], false));
-        let (_, m) = message(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
-            true,
-            Expect::Response,
-        );
+        let (_, m) =
+            message(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", true, Expect::Response);
         assert_eq!((&m.body[..], m.complete), (&b"abc"[..], false));
         let (_, m) = message(b"GET / HT", true, Expect::Request);
         assert!(!m.complete);
@@ -342,19 +271,12 @@ mod tests {
         assert_eq!(next(both, false, Expect::Request), Step::NotHttp);
         let twice = b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd";
         assert_eq!(next(twice, false, Expect::Request), Step::NotHttp);
-        assert_eq!(
-            next(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false, Expect::Request),
-            Step::NotHttp
-        );
+        assert_eq!(next(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false, Expect::Request), Step::NotHttp);
     }
 
     #[test]
     fn protocol_change_ends_the_reading() {
-        let (_, m) = message(
-            b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x05hello",
-            false,
-            Expect::Response,
-        );
+        let (_, m) = message(b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x05hello", false, Expect::Response);
         assert_eq!(m.then, Expect::NoMoreHttp);
         let (_, m) = message(b"HTTP/1.1 100 Continue\r\n\r\n", false, Expect::Response);
         assert_eq!(m.then, Expect::AnotherResponse);

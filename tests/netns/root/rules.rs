@@ -14,27 +14,11 @@ fn remove_leaves_the_pod_as_it_was() {
     let before = all_rules(&world);
     world.capture(Place::Web, &manifest::capture_arguments());
     assert_ne!(all_rules(&world), before);
-    assert_eq!(
-        world
-            .curl(
-                Place::Web,
-                &["--max-time", "4", &format!("http://{SERVICE}/")]
-            )
-            .0,
-        "000"
-    );
+    assert_eq!(world.curl(Place::Web, &["--max-time", "4", &format!("http://{SERVICE}/")]).0, "000");
     world.capture(Place::Web, &words("capture remove"));
     assert_eq!(all_rules(&world), before);
-    assert_eq!(
-        world.curl(Place::Web, &[&format!("http://{SERVICE}/")]).0,
-        "200"
-    );
-    assert_eq!(
-        world
-            .curl(Place::Web, &[&format!("http://[{ORDERS_V6}]:8080/")])
-            .0,
-        "200"
-    );
+    assert_eq!(world.curl(Place::Web, &[&format!("http://{SERVICE}/")]).0, "200");
+    assert_eq!(world.curl(Place::Web, &[&format!("http://[{ORDERS_V6}]:8080/")]).0, "200");
     // Removing what is not there is no error: a second try after a crash has to work.
     world.capture(Place::Web, &words("capture remove"));
 }
@@ -58,19 +42,11 @@ fn show_changes_nothing() {
     }
     let world = World::bare();
     let before = all_rules(&world);
-    assert!(
-        world
-            .capture(Place::Web, &words("capture show --render"))
-            .contains("15001")
-    );
+    assert!(world.capture(Place::Web, &words("capture show --render")).contains("15001"));
     assert_eq!(all_rules(&world), before);
     world.capture(Place::Web, &manifest::capture_arguments());
     let installed = all_rules(&world);
-    assert!(
-        world
-            .capture(Place::Web, &words("capture show"))
-            .contains("15006")
-    );
+    assert!(world.capture(Place::Web, &words("capture show")).contains("15006"));
     assert_eq!(all_rules(&world), installed);
 }
 
@@ -80,8 +56,7 @@ fn other_peoples_rules_are_left_alone() {
         return;
     }
     let world = World::bare();
-    let foreign =
-        "iptables -t nat -N OTHERS && iptables -t nat -A OUTPUT -p tcp --dport 7 -j OTHERS";
+    let foreign = "iptables -t nat -N OTHERS && iptables -t nat -A OUTPUT -p tcp --dport 7 -j OTHERS";
     assert!(world.shell(Place::Web, foreign).0);
     let before = all_rules(&world);
     world.capture(Place::Web, &manifest::capture_arguments());

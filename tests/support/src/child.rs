@@ -23,24 +23,11 @@ pub struct Child {
 impl Child {
     /// Starts `command`; outputs go to `<dir>/<name>.out` and `<dir>/<name>.err`. stdin is as the caller set it, or empty.
     pub fn start(dir: &Path, name: &str, command: &mut Command) -> Self {
-        let stdout = Log {
-            path: dir.join(format!("{name}.out")),
-        };
-        let stderr = Log {
-            path: dir.join(format!("{name}.err")),
-        };
-        command
-            .stdout(File::create(&stdout.path).unwrap())
-            .stderr(File::create(&stderr.path).unwrap());
-        let process = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Self {
-            name: name.to_owned(),
-            process,
-            stdout,
-            stderr,
-        }
+        let stdout = Log { path: dir.join(format!("{name}.out")) };
+        let stderr = Log { path: dir.join(format!("{name}.err")) };
+        command.stdout(File::create(&stdout.path).unwrap()).stderr(File::create(&stderr.path).unwrap());
+        let process = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Self { name: name.to_owned(), process, stdout, stderr }
     }
 
     /// The process id.
@@ -95,11 +82,7 @@ impl Drop for Child {
         self.kill();
         if std::thread::panicking() {
             for (stream, log) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
-                eprintln!(
-                    "--- {} {stream}, the end of it:\n{}",
-                    self.name,
-                    log.tail(40)
-                );
+                eprintln!("--- {} {stream}, the end of it:\n{}", self.name, log.tail(40));
             }
         }
     }
@@ -107,10 +90,7 @@ impl Drop for Child {
 
 /// Sends a signal by name to a process.
 pub fn signal(id: u32, name: &str) {
-    let status = Command::new("sh")
-        .args(["-c", &format!("kill -{name} {id}")])
-        .status()
-        .unwrap();
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap();
     assert!(status.success(), "no process {id} to send {name} to");
 }
 
@@ -132,19 +112,15 @@ impl Log {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let text = self.text();
-        let whole = text
-            .rfind('\n')
-            .map_or("", |end| text.get(..end).unwrap_or(""));
+        let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or(""));
         whole.lines().map(str::to_owned).collect()
     }
 
     /// Waits for a line that `fits` and gives it.
     pub fn wait_for_line(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
-        wait::until(
-            &format!("a line with {what} in {}", self.path.display()),
-            wait::SOON,
-            || self.lines().into_iter().find(|line| fits(line)),
-        )
+        wait::until(&format!("a line with {what} in {}", self.path.display()), wait::SOON, || {
+            self.lines().into_iter().find(|line| fits(line))
+        })
     }
 
     /// Its last lines.
@@ -158,17 +134,11 @@ impl Log {
 
 /// Runs a command to its end, gives its output, and panics with all of it unless it succeeded.
 pub fn run(command: &mut Command) -> String {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+    let output =
+        command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        panic!(
-            "{command:?} ended with {}\n{stdout}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        panic!("{command:?} ended with {}\n{stdout}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     stdout
 }
@@ -176,23 +146,9 @@ pub fn run(command: &mut Command) -> String {
 /// Runs a command to its end with `input` on stdin, gives its stdout, and panics unless it succeeded.
 pub fn run_with_input(command: &mut Command, input: &str) -> String {
     use std::io::Write;
-    let mut process = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    process
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = process.wait_with_output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?} ended with {}",
-        output.status
-    );
+    assert!(output.status.success(), "{command:?} ended with {}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }

@@ -52,13 +52,7 @@ pub struct Envoy {
 impl Envoy {
     /// Plain HTTP in on a free port, mutual TLS out to `callee`, which must be `callee_id`.
     #[must_use]
-    pub fn caller(
-        dir: &Path,
-        cert: &Cert,
-        callee: SocketAddr,
-        callee_id: &str,
-        version: Version,
-    ) -> Self {
+    pub fn caller(dir: &Path, cert: &Cert, callee: SocketAddr, callee_id: &str, version: Version) -> Self {
         let text = CALLER
             .replace("@CALLEE_PORT@", &callee.port().to_string())
             .replace("@CALLEE_ID@", callee_id)
@@ -76,9 +70,7 @@ impl Envoy {
         app: SocketAddr,
         version: Version,
     ) -> Self {
-        let text = CALLEE
-            .replace("@APP_PORT@", &app.port().to_string())
-            .replace("@CALLER_ID@", caller_id);
+        let text = CALLEE.replace("@APP_PORT@", &app.port().to_string()).replace("@CALLER_ID@", caller_id);
         Self::start(dir, "callee", listen, text, cert, version)
     }
 
@@ -102,21 +94,10 @@ impl Envoy {
 
     /// Waits for an access log line that holds all of `texts`.
     pub fn logged(&self, texts: &[&str]) -> String {
-        self.child
-            .stdout
-            .wait_for_line(&format!("{texts:?}"), |line| {
-                texts.iter().all(|text| line.contains(text))
-            })
+        self.child.stdout.wait_for_line(&format!("{texts:?}"), |line| texts.iter().all(|text| line.contains(text)))
     }
 
-    fn start(
-        dir: &Path,
-        role: &str,
-        listen: SocketAddr,
-        text: String,
-        cert: &Cert,
-        version: Version,
-    ) -> Self {
+    fn start(dir: &Path, role: &str, listen: SocketAddr, text: String, cert: &Cert, version: Version) -> Self {
         let admin = ports::local();
         let name = format!("envoy-{role}-{}", listen.port());
         let text = text
@@ -130,29 +111,14 @@ impl Envoy {
         let config = dir.join(format!("{name}.yaml"));
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new(tools::envoy());
-        command
-            .args([
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",
-                "--log-level",
-                "warning",
-                "-c",
-            ])
-            .arg(&config);
+        command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"]).arg(&config);
         let mut child = Child::start(dir, &name, &mut command);
         wait::until(&format!("{name} to be ready"), wait::SOON * 2, || {
             if let Some(status) = child.process().try_wait().unwrap() {
                 panic!("{name} ended with {status}: {}", child.stderr.text());
             }
-            wire::get(admin, "localhost", "/ready")
-                .is_ok_and(|reply| reply.status() == 200)
-                .then_some(())
+            wire::get(admin, "localhost", "/ready").is_ok_and(|reply| reply.status() == 200).then_some(())
         });
-        Self {
-            listen,
-            admin,
-            child,
-        }
+        Self { listen, admin, child }
     }
 }

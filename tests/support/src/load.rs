@@ -40,11 +40,7 @@ impl Total {
             self.ok,
             self.failed.iter().take(5).collect::<Vec<_>>()
         );
-        assert!(
-            self.ok >= at_least,
-            "only {} requests went through",
-            self.ok
-        );
+        assert!(self.ok >= at_least, "only {} requests went through", self.ok);
     }
 }
 
@@ -96,9 +92,7 @@ fn work(to: SocketAddr, request: &[u8], stop: &AtomicBool) -> Total {
                     if answer.status() == 200 {
                         total.ok += 1;
                     } else {
-                        total
-                            .failed
-                            .push(format!("{} {}", answer.start, answer.text()));
+                        total.failed.push(format!("{} {}", answer.start, answer.text()));
                     }
                     if answer.closes() {
                         total.closes += 1;
@@ -130,9 +124,7 @@ impl TlsLoad {
             "bundle": cert.bundle, "path": path, "connections": connections,
         });
         let mut command = tools::python();
-        command
-            .arg(tools::script("tls_load.py"))
-            .stdin(Stdio::piped());
+        command.arg(tools::script("tls_load.py")).stdin(Stdio::piped());
         let mut child = Child::start(dir, "tls-load", &mut command);
         writeln!(child.process().stdin.as_mut().unwrap(), "{ask}").unwrap();
         child.wait_for("ready");
@@ -143,14 +135,10 @@ impl TlsLoad {
     #[must_use]
     pub fn stop(mut self) -> Total {
         drop(self.child.process().stdin.take());
-        assert!(
-            self.child.wait(Duration::from_secs(60)).is_some(),
-            "the load did not stop"
-        );
+        assert!(self.child.wait(Duration::from_secs(60)).is_some(), "the load did not stop");
         let text = self.child.stdout.text();
-        let last: Value = wait::until("the load's total", wait::SOON, || {
-            serde_json::from_str(text.lines().last()?).ok()
-        });
+        let last: Value =
+            wait::until("the load's total", wait::SOON, || serde_json::from_str(text.lines().last()?).ok());
         Total {
             ok: last["ok"].as_u64().unwrap(),
             closes: last["closes"].as_u64().unwrap(),

@@ -35,11 +35,7 @@ impl Message {
     /// The status of a response; 0 when the first line has none.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.start
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .unwrap_or(0)
+        self.start.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
     }
 
     /// The method of a request.
@@ -69,10 +65,7 @@ impl Message {
     /// How often a field occurs.
     #[must_use]
     pub fn count(&self, name: &str) -> usize {
-        self.headers
-            .iter()
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .count()
+        self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).count()
     }
 
     /// The body as text.
@@ -84,8 +77,7 @@ impl Message {
     /// Whether the sender will close the connection after this message.
     #[must_use]
     pub fn closes(&self) -> bool {
-        self.header("connection")
-            .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+        self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 }
 
@@ -94,26 +86,16 @@ pub fn read(reader: &mut impl BufRead, kind: Kind) -> io::Result<Option<Message>
     let Some(start) = line(reader)? else {
         return Ok(None);
     };
-    let mut message = Message {
-        start,
-        headers: fields(reader)?,
-        ..Message::default()
-    };
-    if kind == Kind::HeadResponse
-        || matches!(message.status(), 100..=199 | 204 | 304) && kind == Kind::Response
-    {
+    let mut message = Message { start, headers: fields(reader)?, ..Message::default() };
+    if kind == Kind::HeadResponse || matches!(message.status(), 100..=199 | 204 | 304) && kind == Kind::Response {
         return Ok(Some(message));
     }
-    let chunked = message
-        .header("transfer-encoding")
-        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    let chunked = message.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
     if chunked {
         message.chunked = true;
         read_chunks(reader, &mut message)?;
     } else if let Some(length) = message.header("content-length") {
-        let length: usize = length
-            .parse()
-            .map_err(|_| wrong("a content-length that is no number"))?;
+        let length: usize = length.parse().map_err(|_| wrong("a content-length that is no number"))?;
         message.body = vec![0; length];
         reader.read_exact(&mut message.body)?;
     } else if kind == Kind::Response {
@@ -126,8 +108,7 @@ fn read_chunks(reader: &mut impl BufRead, message: &mut Message) -> io::Result<(
     loop {
         let size = line(reader)?.ok_or_else(|| wrong("the end where a chunk size should be"))?;
         let digits = size.split(';').next().unwrap_or("").trim();
-        let size = usize::from_str_radix(digits, 16)
-            .map_err(|_| wrong("a chunk size that is no number"))?;
+        let size = usize::from_str_radix(digits, 16).map_err(|_| wrong("a chunk size that is no number"))?;
         if size == 0 {
             message.trailers = fields(reader)?;
             return Ok(());
@@ -148,9 +129,7 @@ fn fields(reader: &mut impl BufRead) -> io::Result<Vec<(String, String)>> {
         if line.is_empty() {
             return Ok(fields);
         }
-        let (name, value) = line
-            .split_once(':')
-            .ok_or_else(|| wrong("a field line without a colon"))?;
+        let (name, value) = line.split_once(':').ok_or_else(|| wrong("a field line without a colon"))?;
         fields.push((name.to_owned(), value.trim().to_owned()));
     }
 }
@@ -171,10 +150,7 @@ fn line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
 }
 
 fn find<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    fields
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.as_str())
+    fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
 fn wrong(what: &str) -> io::Error {
@@ -189,14 +165,7 @@ mod tests {
     fn a_chunked_response_is_read_with_its_trailers() {
         let text = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=1\r\nde\r\n0\r\nx-sum: 5\r\n\r\nrest";
         let message = read(&mut &text[..], Kind::Response).unwrap().unwrap();
-        assert_eq!(
-            (
-                message.status(),
-                message.text().as_str(),
-                message.trailer("X-Sum")
-            ),
-            (200, "abcde", Some("5"))
-        );
+        assert_eq!((message.status(), message.text().as_str(), message.trailer("X-Sum")), (200, "abcde", Some("5")));
     }
 
     #[test]
@@ -208,12 +177,6 @@ mod tests {
     #[test]
     fn a_head_response_has_no_body() {
         let text = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n";
-        assert!(
-            read(&mut &text[..], Kind::HeadResponse)
-                .unwrap()
-                .unwrap()
-                .body
-                .is_empty()
-        );
+        assert!(read(&mut &text[..], Kind::HeadResponse).unwrap().unwrap().body.is_empty());
     }
 }

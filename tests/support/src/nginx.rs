@@ -20,14 +20,8 @@ impl Nginx {
         let addr = ports::local();
         let config = write_config(dir, &addr.to_string());
         let mut command = tools::system("nginx", "nginx-light");
-        let child = Child::start(
-            dir,
-            "nginx",
-            command.arg("-c").arg(&config).arg("-p").arg(dir),
-        );
-        wait::until("nginx to answer", wait::SOON, || {
-            wire::get(addr, "nginx", "/").ok()
-        });
+        let child = Child::start(dir, "nginx", command.arg("-c").arg(&config).arg("-p").arg(dir));
+        wait::until("nginx to answer", wait::SOON, || wire::get(addr, "nginx", "/").ok());
         Self { addr, child }
     }
 

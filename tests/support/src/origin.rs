@@ -46,21 +46,13 @@ pub struct Reply {
 impl Reply {
     /// 200 with a text.
     pub fn text(body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status: 200,
-            headers: Vec::new(),
-            body: body.into(),
-            trailers: None,
-            delay: Duration::ZERO,
-        }
+        Self { status: 200, headers: Vec::new(), body: body.into(), trailers: None, delay: Duration::ZERO }
     }
 
     /// The same, chunked, with one trailer field.
     #[must_use]
     pub fn with_trailer(mut self, name: &str, value: &str) -> Self {
-        self.trailers
-            .get_or_insert_default()
-            .push((name.to_owned(), value.to_owned()));
+        self.trailers.get_or_insert_default().push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -79,16 +71,8 @@ impl Reply {
     }
 
     fn write(&self, head: bool, to: &mut impl Write) -> io::Result<()> {
-        let mut out = format!(
-            "HTTP/1.1 {} Said\r\nserver: recording-origin\r\n",
-            self.status
-        )
-        .into_bytes();
-        if !self
-            .headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
-        {
+        let mut out = format!("HTTP/1.1 {} Said\r\nserver: recording-origin\r\n", self.status).into_bytes();
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             out.extend_from_slice(b"content-type: text/plain\r\n");
         }
         for (name, value) in &self.headers {
@@ -96,9 +80,7 @@ impl Reply {
         }
         match &self.trailers {
             None => {
-                out.extend_from_slice(
-                    format!("content-length: {}\r\n\r\n", self.body.len()).as_bytes(),
-                );
+                out.extend_from_slice(format!("content-length: {}\r\n\r\n", self.body.len()).as_bytes());
                 if !head {
                     out.extend_from_slice(&self.body);
                 }
@@ -143,12 +125,8 @@ impl Origin {
 
     /// At a given address, with the test's own answers.
     #[must_use]
-    pub fn with(
-        addr: SocketAddr,
-        answer: impl Fn(&Message) -> Reply + Send + Sync + 'static,
-    ) -> Self {
-        let listener =
-            TcpListener::bind(addr).unwrap_or_else(|error| panic!("origin on {addr}: {error}"));
+    pub fn with(addr: SocketAddr, answer: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(addr).unwrap_or_else(|error| panic!("origin on {addr}: {error}"));
         let shared = Arc::new(Shared {
             answer: Box::new(answer),
             stopped: AtomicBool::new(false),
@@ -176,19 +154,14 @@ impl Origin {
     /// The requests for one target.
     #[must_use]
     pub fn requests_for(&self, target: &str) -> Vec<Message> {
-        self.requests()
-            .into_iter()
-            .filter(|request| request.target() == target)
-            .collect()
+        self.requests().into_iter().filter(|request| request.target() == target).collect()
     }
 
     /// The last request for one target; panics when there was none.
     pub fn last(&self, target: &str) -> Message {
-        wait::until(
-            &format!("a request for {target} at the application"),
-            wait::SOON,
-            || self.requests_for(target).pop(),
-        )
+        wait::until(&format!("a request for {target} at the application"), wait::SOON, || {
+            self.requests_for(target).pop()
+        })
     }
 
     /// How many connections were opened to it.
@@ -213,17 +186,8 @@ impl Drop for Origin {
 }
 
 fn default_answer(request: &Message) -> Reply {
-    let reply = Reply::text(format!(
-        "{} {} {}",
-        request.method(),
-        request.target(),
-        request.body.len()
-    ));
-    if request.chunked {
-        reply.with_trailer("x-origin-length", &request.body.len().to_string())
-    } else {
-        reply
-    }
+    let reply = Reply::text(format!("{} {} {}", request.method(), request.target(), request.body.len()));
+    if request.chunked { reply.with_trailer("x-origin-length", &request.body.len().to_string()) } else { reply }
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
@@ -264,11 +228,7 @@ struct Recorder<'a> {
 impl Read for Recorder<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = (&mut &*self.stream).read(buffer)?;
-        self.shared
-            .bytes
-            .lock()
-            .unwrap()
-            .extend_from_slice(&buffer[..count]);
+        self.shared.bytes.lock().unwrap().extend_from_slice(&buffer[..count]);
         Ok(count)
     }
 }
@@ -281,12 +241,10 @@ mod tests {
     #[test]
     fn origin_keeps_what_it_was_sent_and_answers_in_kind() {
         let origin = Origin::start();
-        let bytes = b"POST /t HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 9\r\n\r\n";
+        let bytes =
+            b"POST /t HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 9\r\n\r\n";
         let reply = wire::request(origin.addr(), bytes).unwrap();
-        assert_eq!(
-            (reply.text().as_str(), reply.trailer("x-origin-length")),
-            ("POST /t 5", Some("5"))
-        );
+        assert_eq!((reply.text().as_str(), reply.trailer("x-origin-length")), ("POST /t 5", Some("5")));
         assert_eq!(origin.last("/t").trailer("x-sum"), Some("9"));
         assert!(origin.saw(b"x-sum: 9"));
         assert_eq!(origin.connections(), 1);

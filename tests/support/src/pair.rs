@@ -72,32 +72,18 @@ impl Addresses {
             (fixed.app, self.app),
             (fixed.sensor, self.sensor),
         ];
-        let admin = fixed
-            .server
-            .into_iter()
-            .zip(self.server)
-            .chain(fixed.client.into_iter().zip(self.client));
+        let admin = fixed.server.into_iter().zip(self.server).chain(fixed.client.into_iter().zip(self.client));
         // In one pass: a new port must not be taken for another old one.
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
-        let changes: Vec<(String, String)> = both
-            .into_iter()
-            .chain(admin)
-            .map(|(old, new)| (old.to_string(), new.to_string()))
-            .collect();
+        let changes: Vec<(String, String)> =
+            both.into_iter().chain(admin).map(|(old, new)| (old.to_string(), new.to_string())).collect();
         while let Some(start) = rest.find("127.0.0.1:") {
             let (before, at) = rest.split_at(start);
             out.push_str(before);
-            let digits = at["127.0.0.1:".len()..]
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(at.len() - 10);
+            let digits = at["127.0.0.1:".len()..].find(|c: char| !c.is_ascii_digit()).unwrap_or(at.len() - 10);
             let (address, after) = at.split_at("127.0.0.1:".len() + digits);
-            out.push_str(
-                changes
-                    .iter()
-                    .find(|(old, _)| old == address)
-                    .map_or(address, |(_, new)| new),
-            );
+            out.push_str(changes.iter().find(|(old, _)| old == address).map_or(address, |(_, new)| new));
             rest = after;
         }
         out.push_str(rest);
@@ -136,28 +122,20 @@ impl Setting {
         let orders = ca.issue("orders", "shop", "orders");
         dir.write("server.toml", at.rewrite(SERVER));
         dir.write("client.toml", at.rewrite(CLIENT));
-        Self {
-            dir,
-            ca,
-            web,
-            orders,
-            at,
-        }
+        Self { dir, ca, web, orders, at }
     }
 
     /// Changes `server.toml`.
     #[must_use]
     pub fn server(self, change: impl FnOnce(String) -> String) -> Self {
-        self.dir
-            .write("server.toml", change(self.dir.read("server.toml")));
+        self.dir.write("server.toml", change(self.dir.read("server.toml")));
         self
     }
 
     /// Changes `client.toml`.
     #[must_use]
     pub fn client(self, change: impl FnOnce(String) -> String) -> Self {
-        self.dir
-            .write("client.toml", change(self.dir.read("client.toml")));
+        self.dir.write("client.toml", change(self.dir.read("client.toml")));
         self
     }
 
@@ -185,12 +163,7 @@ impl Setting {
     pub fn start_with(self, origin: Origin) -> Pair {
         let server = self.start_server();
         let client = self.start_client();
-        Pair {
-            client,
-            server,
-            origin,
-            setting: self,
-        }
+        Pair { client, server, origin, setting: self }
     }
 }
 
@@ -224,6 +197,12 @@ impl Pair {
     pub fn entry(&self) -> SocketAddr {
         self.setting.at.entry
     }
+}
+
+/// `text` with an access log of JSON lines, whose fields tests can name.
+#[must_use]
+pub fn json_log(text: String) -> String {
+    text.replace("[proxy]\n", "[log]\nformat = \"json\"\n\n[proxy]\n")
 }
 
 /// `text` without its `[[inbound]]`, `[[outbound]]` tables: a file that passes nothing.
@@ -264,9 +243,6 @@ mod tests {
     fn a_file_without_rules_keeps_its_tap_and_service() {
         assert!(!without_rules(SERVER).contains("web-reads-orders"));
         assert!(without_rules(SERVER).contains("[[tap]]"));
-        assert!(
-            without_rules(CLIENT).contains("[[service]]")
-                && !without_rules(CLIENT).contains("web-to-orders")
-        );
+        assert!(without_rules(CLIENT).contains("[[service]]") && !without_rules(CLIENT).contains("web-to-orders"));
     }
 }

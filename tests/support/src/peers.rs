@@ -40,14 +40,7 @@ impl<'a> TlsClient<'a> {
     /// Without a certificate, believing nobody in particular.
     #[must_use]
     pub fn new(to: SocketAddr) -> Self {
-        Self {
-            to,
-            cert: None,
-            bundle: None,
-            alpn: vec!["http/1.1"],
-            max_version: None,
-            seconds: 10,
-        }
+        Self { to, cert: None, bundle: None, alpn: vec!["http/1.1"], max_version: None, seconds: 10 }
     }
 
     /// Shows this certificate.
@@ -93,10 +86,7 @@ impl<'a> TlsClient<'a> {
             "cert": self.cert.map(|cert| &cert.chain), "key": self.cert.map(|cert| &cert.key), "bundle": self.bundle,
             "alpn": self.alpn, "max_version": self.max_version,
         });
-        let text = run_with_input(
-            tools::python().arg(tools::script("tls_client.py")),
-            &ask.to_string(),
-        );
+        let text = run_with_input(tools::python().arg(tools::script("tls_client.py")), &ask.to_string());
         let all: Value = serde_json::from_str(&text).unwrap();
         TlsSeen {
             handshake: all["handshake"] == true,
@@ -122,20 +112,10 @@ impl Impostor {
     pub fn start(dir: &Path, addr: SocketAddr, cert: &Cert) -> Self {
         let log = dir.join("impostor.log");
         let mut command = tools::python();
-        command
-            .arg(tools::script("tls_server.py"))
-            .arg(addr.port().to_string());
-        let mut child = Child::start(
-            dir,
-            "impostor",
-            command.arg(&cert.chain).arg(&cert.key).arg(&log),
-        );
+        command.arg(tools::script("tls_server.py")).arg(addr.port().to_string());
+        let mut child = Child::start(dir, "impostor", command.arg(&cert.chain).arg(&cert.key).arg(&log));
         child.wait_for("ready");
-        Self {
-            addr,
-            log,
-            _child: child,
-        }
+        Self { addr, log, _child: child }
     }
 
     /// Where it listens.
@@ -166,17 +146,10 @@ impl H2Origin {
         let addr = ports::local();
         let log = dir.join(format!("h2-origin-{}.log", addr.port()));
         let mut command = tools::python();
-        command
-            .arg(tools::script("h2_origin.py"))
-            .arg(addr.port().to_string())
-            .arg(&log);
+        command.arg(tools::script("h2_origin.py")).arg(addr.port().to_string()).arg(&log);
         let mut child = Child::start(dir, &format!("h2-origin-{}", addr.port()), &mut command);
         child.wait_for("ready");
-        Self {
-            addr,
-            log,
-            _child: child,
-        }
+        Self { addr, log, _child: child }
     }
 
     /// Where it listens.
@@ -196,10 +169,7 @@ impl H2Origin {
 #[must_use]
 pub fn h2_requests(to: SocketAddr, requests: &[Value]) -> Vec<Value> {
     let ask = json!({"address": to.ip().to_string(), "port": to.port(), "requests": requests});
-    let text = run_with_input(
-        tools::python().arg(tools::script("h2_client.py")),
-        &ask.to_string(),
-    );
+    let text = run_with_input(tools::python().arg(tools::script("h2_client.py")), &ask.to_string());
     serde_json::from_str(&text).unwrap()
 }
 
@@ -218,22 +188,10 @@ impl GrpcServer {
         let addr = ports::local();
         let log = dir.join(format!("grpc-{}.log", addr.port()));
         let mut command = tools::python();
-        command
-            .arg(tools::script("grpc_peer.py"))
-            .arg("serve")
-            .arg(addr.to_string())
-            .arg(&log);
-        let mut child = Child::start(
-            dir,
-            &format!("grpc-{}", addr.port()),
-            command.stdin(Stdio::null()),
-        );
+        command.arg(tools::script("grpc_peer.py")).arg("serve").arg(addr.to_string()).arg(&log);
+        let mut child = Child::start(dir, &format!("grpc-{}", addr.port()), command.stdin(Stdio::null()));
         child.wait_for("ready");
-        Self {
-            addr,
-            log,
-            _child: child,
-        }
+        Self { addr, log, _child: child }
     }
 
     /// Where it listens.
@@ -258,21 +216,13 @@ pub fn grpc_calls(address: &str, cases: &[&str]) -> Vec<Value> {
 /// The same by a given command that ends in a Python interpreter: for another network namespace.
 #[must_use]
 pub fn grpc_calls_by(python: &mut Command, address: &str, cases: &[&str]) -> Vec<Value> {
-    let text = run(python
-        .arg(tools::script("grpc_peer.py"))
-        .arg("call")
-        .arg(address)
-        .args(cases));
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    let text = run(python.arg(tools::script("grpc_peer.py")).arg("call").arg(address).args(cases));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn json_lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -280,8 +230,5 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    text.as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
+    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }

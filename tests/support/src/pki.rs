@@ -35,13 +35,8 @@ impl Ca {
     #[must_use]
     pub fn init(out: &Path) -> Self {
         let dir = out.join("ca");
-        run(Command::new(tools::sekisho())
-            .args(["ca", "init", "--trust-domain", TRUST_DOMAIN, "--dir"])
-            .arg(&dir));
-        Self {
-            dir,
-            out: out.to_owned(),
-        }
+        run(Command::new(tools::sekisho()).args(["ca", "init", "--trust-domain", TRUST_DOMAIN, "--dir"]).arg(&dir));
+        Self { dir, out: out.to_owned() }
     }
 
     /// `sekisho ca issue` for `spiffe://example.org/ns/<namespace>/sa/<account>`, as `<name>.pem` and so on.
@@ -62,11 +57,7 @@ impl Ca {
     /// The same root in openssl's hands.
     #[must_use]
     pub fn forger(&self) -> Forger {
-        Forger {
-            root: self.dir.join("root.pem"),
-            key: self.dir.join("root.key"),
-            out: self.out.clone(),
-        }
+        Forger { root: self.dir.join("root.pem"), key: self.dir.join("root.key"), out: self.out.clone() }
     }
 }
 
@@ -102,36 +93,13 @@ impl Forger {
         let root = out.join(format!("{name}-root.pem"));
         let key = out.join(format!("{name}-root.key"));
         run(openssl()
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "30",
-            ])
-            .args([
-                "-subj",
-                &format!("/CN={name}"),
-                "-addext",
-                &format!("subjectAltName=URI:spiffe://{trust_domain}"),
-            ])
-            .args([
-                "-addext",
-                "keyUsage=critical,keyCertSign,cRLSign",
-                "-keyout",
-            ])
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"])
+            .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=URI:spiffe://{trust_domain}")])
+            .args(["-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout"])
             .arg(&key)
             .arg("-out")
             .arg(&root));
-        Self {
-            root,
-            key,
-            out: out.to_owned(),
-        }
+        Self { root, key, out: out.to_owned() }
     }
 
     /// The root certificate, as a bundle.
@@ -163,12 +131,7 @@ impl Forger {
         std::fs::write(self.out.join(format!("{name}.index")), "").unwrap();
         // `openssl ca` and not `openssl x509`: only it takes a begin and an end in the past.
         let dates: &[&str] = if forged.expired {
-            &[
-                "-startdate",
-                "20240101000000Z",
-                "-enddate",
-                "20240102000000Z",
-            ]
+            &["-startdate", "20240101000000Z", "-enddate", "20240102000000Z"]
         } else {
             &["-days", "1"]
         };
@@ -181,11 +144,7 @@ impl Forger {
             .arg(file("csr"))
             .arg("-out")
             .arg(file("pem")));
-        Cert {
-            chain: file("pem"),
-            key: file("key"),
-            bundle: self.root.clone(),
-        }
+        Cert { chain: file("pem"), key: file("key"), bundle: self.root.clone() }
     }
 
     fn settings(&self, name: &str, forged: &Forged<'_>) -> String {
@@ -194,11 +153,7 @@ impl Forger {
         } else {
             format!("subjectAltName={}\n", forged.names.join(","))
         };
-        let usage = if forged.ca {
-            "keyCertSign,digitalSignature"
-        } else {
-            "digitalSignature"
-        };
+        let usage = if forged.ca { "keyCertSign,digitalSignature" } else { "digitalSignature" };
         format!(
             "[ca]\ndefault_ca=d\n[d]\ndatabase={index}\nnew_certs_dir={out}\ncertificate={root}\nprivate_key={key}\n\
              default_md=sha256\npolicy=p\nx509_extensions=e\nunique_subject=no\nrand_serial=yes\n[p]\norganizationName=optional\n[e]\n\
@@ -227,28 +182,10 @@ mod tests {
         let scratch = Scratch::new();
         let forger = Forger::new_root(scratch.path(), "other", "other.example");
         let names = ["URI:spiffe://a.example/x", "URI:spiffe://b.example/y"];
-        let cert = forger.leaf(
-            "two",
-            &Forged {
-                names: &names,
-                expired: true,
-                ca: false,
-            },
-        );
-        let text = run(openssl()
-            .args(["x509", "-noout", "-text", "-in"])
-            .arg(&cert.chain));
-        assert!(
-            text.contains("URI:spiffe://a.example/x, URI:spiffe://b.example/y"),
-            "{text}"
-        );
-        assert!(
-            text.contains("Not After : Jan  2 00:00:00 2024 GMT"),
-            "{text}"
-        );
-        run(openssl()
-            .args(["verify", "-no_check_time", "-CAfile"])
-            .arg(forger.bundle())
-            .arg(&cert.chain));
+        let cert = forger.leaf("two", &Forged { names: &names, expired: true, ca: false });
+        let text = run(openssl().args(["x509", "-noout", "-text", "-in"]).arg(&cert.chain));
+        assert!(text.contains("URI:spiffe://a.example/x, URI:spiffe://b.example/y"), "{text}");
+        assert!(text.contains("Not After : Jan  2 00:00:00 2024 GMT"), "{text}");
+        run(openssl().args(["verify", "-no_check_time", "-CAfile"]).arg(forger.bundle()).arg(&cert.chain));
     }
 }

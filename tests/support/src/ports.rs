@@ -59,11 +59,7 @@ fn open(name: &str) -> std::io::Result<File> {
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777))?;
     }
     let path = dir.join(name);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
     let _ = std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666));
     Ok(file)
 }

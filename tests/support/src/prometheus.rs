@@ -23,14 +23,8 @@ impl Scrape {
     /// Reads the text of `/stats/prometheus`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
-        Self {
-            samples: lines
-                .map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line:?}")))
-                .collect(),
-        }
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        Self { samples: lines.map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line:?}"))).collect() }
     }
 
     /// Every sample.
@@ -44,15 +38,9 @@ impl Scrape {
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let fits = |sample: &&Sample| {
             sample.name == name
-                && labels
-                    .iter()
-                    .all(|(key, value)| sample.labels.get(*key).is_some_and(|have| have == value))
+                && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|have| have == value))
         };
-        self.samples
-            .iter()
-            .filter(fits)
-            .map(|sample| sample.value)
-            .sum()
+        self.samples.iter().filter(fits).map(|sample| sample.value).sum()
     }
 
     /// Whether a metric of this name was written at all.
@@ -67,11 +55,7 @@ fn sample(line: &str) -> Option<Sample> {
         Some((name, rest)) => (name, rest),
         None => {
             let (name, value) = line.split_once(' ')?;
-            return Some(Sample {
-                name: name.to_owned(),
-                labels: BTreeMap::new(),
-                value: value.trim().parse().ok()?,
-            });
+            return Some(Sample { name: name.to_owned(), labels: BTreeMap::new(), value: value.trim().parse().ok()? });
         }
     };
     let mut labels = BTreeMap::new();
@@ -94,18 +78,8 @@ fn sample(line: &str) -> Option<Sample> {
         rest = after.get(end + 1..)?;
         rest = rest.strip_prefix(',').unwrap_or(rest);
     }
-    let value = rest
-        .strip_prefix('}')?
-        .trim()
-        .split(' ')
-        .next()?
-        .parse()
-        .ok()?;
-    Some(Sample {
-        name: name.to_owned(),
-        labels,
-        value,
-    })
+    let value = rest.strip_prefix('}')?.trim().split(' ').next()?.parse().ok()?;
+    Some(Sample { name: name.to_owned(), labels, value })
 }
 
 #[cfg(test)]
@@ -114,9 +88,7 @@ mod tests {
 
     #[test]
     fn labels_and_values_are_read_as_written() {
-        let scrape = Scrape::parse(
-            "# TYPE a counter\na{x=\"1\",y=\"q\\\"}\"} 3\na{x=\"2\"} 4\nb{} 5\nc 1.5e3\n",
-        );
+        let scrape = Scrape::parse("# TYPE a counter\na{x=\"1\",y=\"q\\\"}\"} 3\na{x=\"2\"} 4\nb{} 5\nc 1.5e3\n");
         assert_eq!(scrape.sum("a", &[]), 7.0);
         assert_eq!(scrape.sum("a", &[("y", "q\"}")]), 3.0);
         assert_eq!((scrape.sum("b", &[]), scrape.sum("c", &[])), (5.0, 1500.0));

@@ -16,9 +16,7 @@ pub fn granted(test: &str) -> bool {
         eprintln!("left out, needs root: {test}");
         return false;
     }
-    panic!(
-        "{test} needs root: run scripts/test, or set SEKISHO_TESTS=unprivileged to leave it out"
-    );
+    panic!("{test} needs root: run scripts/test, or set SEKISHO_TESTS=unprivileged to leave it out");
 }
 
 fn is_root() -> bool {

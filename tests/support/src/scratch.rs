@@ -14,16 +14,10 @@ impl Scratch {
     /// Makes a new, empty folder.
     #[must_use]
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("sekisho-")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("sekisho-").tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = dir.path().to_owned();
-        Self {
-            dir: Some(dir),
-            path,
-        }
+        Self { dir: Some(dir), path }
     }
 
     /// The folder itself.
@@ -50,9 +44,7 @@ impl Scratch {
     /// Reads a file as text; empty when it is not there yet.
     #[must_use]
     pub fn read(&self, name: &str) -> String {
-        std::fs::read(self.join(name))
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        std::fs::read(self.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 }
 

@@ -54,9 +54,7 @@ impl Sidecar {
     #[must_use]
     pub fn refuse(dir: &Path, name: &str) -> (ExitStatus, String) {
         let mut child = Child::start(dir, name, &mut command(dir, name));
-        let status = child
-            .wait(wait::SOON)
-            .unwrap_or_else(|| panic!("{name}.toml was not refused"));
+        let status = child.wait(wait::SOON).unwrap_or_else(|| panic!("{name}.toml was not refused"));
         (status, child.stderr.text())
     }
 
@@ -64,10 +62,7 @@ impl Sidecar {
     pub fn wait_until_ready(&mut self) {
         wait::until("the sidecar to be ready", wait::SOON, || {
             if let Some(status) = self.child.process().try_wait().unwrap() {
-                panic!(
-                    "the sidecar ended with {status}: {}",
-                    self.child.stderr.text()
-                );
+                panic!("the sidecar ended with {status}: {}", self.child.stderr.text());
             }
             self.is_ready().then_some(())
         });
@@ -82,25 +77,21 @@ impl Sidecar {
     /// `GET path` on the admin port.
     #[must_use]
     pub fn admin(&self, path: &str) -> Message {
-        wire::get(self.admin, "localhost", path)
-            .unwrap_or_else(|error| panic!("admin {path}: {error}"))
+        wire::get(self.admin, "localhost", path).unwrap_or_else(|error| panic!("admin {path}: {error}"))
     }
 
     /// The JSON of `/policy/status`.
     #[must_use]
     pub fn policy_status(&self) -> Value {
         let reply = self.admin("/policy/status");
-        serde_json::from_slice(&reply.body)
-            .unwrap_or_else(|error| panic!("/policy/status: {error}: {}", reply.text()))
+        serde_json::from_slice(&reply.body).unwrap_or_else(|error| panic!("/policy/status: {error}: {}", reply.text()))
     }
 
     /// The generation that serves now.
     #[must_use]
     pub fn generation(&self) -> u64 {
         let status = self.policy_status();
-        status["generation"]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no generation in {status}"))
+        status["generation"].as_u64().unwrap_or_else(|| panic!("no generation in {status}"))
     }
 
     /// A scrape of the metrics port.
@@ -119,20 +110,14 @@ impl Sidecar {
 
     /// Waits for an access log line that holds all of `texts`.
     pub fn logged(&self, texts: &[&str]) -> String {
-        self.child
-            .stdout
-            .wait_for_line(&format!("{texts:?}"), |line| {
-                texts.iter().all(|text| line.contains(text))
-            })
+        self.child.stdout.wait_for_line(&format!("{texts:?}"), |line| texts.iter().all(|text| line.contains(text)))
     }
 
     /// The JSON lines on stderr that have an `event`.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
         let lines = self.child.stderr.lines();
-        let values = lines
-            .iter()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let values = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         values.filter(|value| value["event"].is_string()).collect()
     }
 
@@ -160,43 +145,25 @@ impl Sidecar {
 
     /// Waits for the end after [`Sidecar::terminate`].
     pub fn ended(&mut self, limit: Duration) -> ExitStatus {
-        self.child
-            .wait(limit)
-            .unwrap_or_else(|| panic!("still running {limit:?} after it was told to end"))
+        self.child.wait(limit).unwrap_or_else(|| panic!("still running {limit:?} after it was told to end"))
     }
 }
 
 /// `sekisho ARGS` in a folder, to its end.
 pub fn sekisho(dir: &Path, args: &[&str]) -> Output {
-    Command::new(tools::sekisho())
-        .args(args)
-        .current_dir(dir)
-        .output()
-        .unwrap()
+    Command::new(tools::sekisho()).args(args).current_dir(dir).output().unwrap()
 }
 
 fn command(dir: &Path, name: &str) -> Command {
     let mut command = Command::new(tools::sekisho());
-    command
-        .args(["proxy", "-c", &format!("{name}.toml")])
-        .current_dir(dir);
+    command.args(["proxy", "-c", &format!("{name}.toml")]).current_dir(dir);
     command
 }
 
 /// The address that a file gives for a key of `[proxy]`, with any-address read as loopback.
 fn address(text: &str, key: &str) -> SocketAddr {
-    let line = text.lines().find(|line| {
-        line.split('=')
-            .next()
-            .is_some_and(|name| name.trim() == key)
-    });
+    let line = text.lines().find(|line| line.split('=').next().is_some_and(|name| name.trim() == key));
     let line = line.unwrap_or_else(|| panic!("the file names no {key} address"));
-    let value = line
-        .split('"')
-        .nth(1)
-        .unwrap_or_else(|| panic!("{key} is no string in {line:?}"));
-    value
-        .replace("0.0.0.0:", "127.0.0.1:")
-        .parse()
-        .unwrap_or_else(|error| panic!("{key} {value}: {error}"))
+    let value = line.split('"').nth(1).unwrap_or_else(|| panic!("{key} is no string in {line:?}"));
+    value.replace("0.0.0.0:", "127.0.0.1:").parse().unwrap_or_else(|error| panic!("{key} {value}: {error}"))
 }

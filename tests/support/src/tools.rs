@@ -6,19 +6,14 @@ use std::process::Command;
 /// The root folder of the repository.
 #[must_use]
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
 /// The `sekisho` binary under test: `SEKISHO_BIN`, or else the one cargo built beside this test.
 #[must_use]
 pub fn sekisho() -> PathBuf {
     if let Some(path) = std::env::var_os("SEKISHO_BIN") {
-        return std::fs::canonicalize(&path)
-            .unwrap_or_else(|error| panic!("SEKISHO_BIN={}: {error}", path.display()));
+        return std::fs::canonicalize(&path).unwrap_or_else(|error| panic!("SEKISHO_BIN={}: {error}", path.display()));
     }
     // target/<profile>/deps/<test> stands beside target/<profile>/sekisho.
     let test = std::env::current_exe().unwrap();
@@ -47,17 +42,9 @@ pub fn envoy() -> PathBuf {
     }
     let lib = venv().join("lib");
     let found = std::fs::read_dir(&lib).ok().and_then(|entries| {
-        entries
-            .flatten()
-            .map(|entry| entry.path().join("site-packages/envoy/_bin/envoy"))
-            .find(|path| path.exists())
+        entries.flatten().map(|entry| entry.path().join("site-packages/envoy/_bin/envoy")).find(|path| path.exists())
     });
-    found.unwrap_or_else(|| {
-        panic!(
-            "no Envoy under {}: run scripts/test, which installs it",
-            lib.display()
-        )
-    })
+    found.unwrap_or_else(|| panic!("no Envoy under {}: run scripts/test, which installs it", lib.display()))
 }
 
 /// A tool of the system; panics with the package that brings it when it is not there.
@@ -75,12 +62,7 @@ pub fn system(name: &str, package: &str) -> Command {
 }
 
 fn venv() -> PathBuf {
-    let path = std::env::var_os("SEKISHO_VENV")
-        .map_or_else(|| repository().join("target/test-venv"), PathBuf::from);
-    assert!(
-        path.join("bin/python").exists(),
-        "no Python environment at {}: run scripts/test",
-        path.display()
-    );
+    let path = std::env::var_os("SEKISHO_VENV").map_or_else(|| repository().join("target/test-venv"), PathBuf::from);
+    assert!(path.join("bin/python").exists(), "no Python environment at {}: run scripts/test", path.display());
     path
 }

@@ -49,19 +49,12 @@ pub fn request(to: SocketAddr, bytes: &[u8]) -> io::Result<Message> {
     let mut connection = Connection::open(to)?;
     let head = bytes.starts_with(b"HEAD ");
     connection.send(bytes)?;
-    connection.receive_as(if head {
-        Kind::HeadResponse
-    } else {
-        Kind::Response
-    })
+    connection.receive_as(if head { Kind::HeadResponse } else { Kind::Response })
 }
 
 /// `GET path` with a Host, on a connection of its own.
 pub fn get(to: SocketAddr, host: &str, path: &str) -> io::Result<Message> {
-    request(
-        to,
-        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
-    )
+    request(to, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
 }
 
 /// One kept connection that sends exact bytes and reads whole responses.
@@ -77,9 +70,7 @@ impl Connection {
         stream.set_read_timeout(Some(QUIET))?;
         stream.set_write_timeout(Some(QUIET))?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            reader: BufReader::new(stream),
-        })
+        Ok(Self { reader: BufReader::new(stream) })
     }
 
     /// Sends bytes.
@@ -105,9 +96,8 @@ impl Connection {
 
     fn receive_as(&mut self, kind: Kind) -> io::Result<Message> {
         loop {
-            let message = message::read(&mut self.reader, kind)?.ok_or_else(|| {
-                io::Error::new(io::ErrorKind::UnexpectedEof, "closed before an answer")
-            })?;
+            let message = message::read(&mut self.reader, kind)?
+                .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "closed before an answer"))?;
             if !(100..200).contains(&message.status()) {
                 return Ok(message);
             }
@@ -116,8 +106,5 @@ impl Connection {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
