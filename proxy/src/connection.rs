@@ -14,6 +14,7 @@ use std::{
     cell::Cell,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    task::Waker,
     time::Instant,
 };
 
@@ -55,6 +56,12 @@ pub(crate) struct Connection {
     pub(crate) phase: Cell<Phase>,
     pub(crate) active: Cell<usize>,
     pub(crate) place: Place,
+    /// The target of the request head that came last holds a `#`, which the engine's URI type drops.
+    pub(crate) fragment: Cell<bool>,
+    /// Why the bytes of this connection cannot be read as HTTP.
+    pub(crate) refused: Cell<Option<crate::http::Refused>>,
+    /// Who must look again when the exchange under way has ended: the reader of a request that came early.
+    held: Cell<Option<Waker>>,
     /// Under which credentials the peer was last checked, and with what result.
     trusted: Cell<(u64, bool)>,
 }
@@ -87,6 +94,9 @@ impl Connection {
             phase: Cell::new(Phase::Idle),
             active: Cell::new(0),
             place: Place::default(),
+            fragment: Cell::new(false),
+            refused: Cell::new(None),
+            held: Cell::new(None),
             trusted: Cell::new((version, true)),
         });
         connection.cells().connections.inc();
@@ -134,7 +144,35 @@ impl Connection {
         trusted
     }
 
-    /// Bytes moved, or the phase changed: the connection's timer starts again.
+    /// Wakes `waker` when the exchange under way has ended.
+    pub(crate) fn hold(&self, waker: &Waker) {
+        self.held.set(Some(waker.clone()));
+    }
+
+    /// An exchange began.
+    pub(crate) fn begin(&self) {
+        self.active.set(self.active.get() + 1);
+        self.enter(Phase::Busy);
+    }
+
+    /// An exchange is over.
+    pub(crate) fn end(&self) {
+        let active = self.active.get().saturating_sub(1);
+        self.active.set(active);
+        if active == 0 {
+            self.enter(Phase::Idle);
+        }
+        if let Some(waker) = self.held.take() {
+            waker.wake();
+        }
+    }
+
+    /// Bytes moved: the connection's timer starts again.
+    pub(crate) fn moved(&self) {
+        self.worker.connections.moved(&self.place);
+    }
+
+    /// The phase changed: the connection's timer starts again.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.worker.connections.moved(&self.place);

@@ -120,7 +120,7 @@ async fn answer(
         return Err(Failure::Distrusted);
     }
     crate::http::refuse_tunnels(&parts)?;
-    let received = read(&parts)?;
+    let received = read(&parts, connection.fragment.take())?;
     let target = received.target()?;
     let (judged, permit) =
         guard::judge(&exchange.live, question(connection), Some(RequestView { target: &target, grpc: exchange.grpc }));

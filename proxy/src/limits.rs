@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-/// The number of fields in an HTTP/1.1 head is bounded by hyper itself, at 100 like Envoy's `max_headers_count`: naming
-/// the number here would make hyper allocate per message.
-///
+/// Header fields of one HTTP/1.1 message. Envoy's `max_headers_count`, and hyper's own bound.
+pub(crate) const HEADER_FIELDS: usize = 100;
+
 /// Bytes of one HTTP/1.1 head or one decoded HTTP/2 header list. Envoy's `max_request_headers_kb` is 60.
 pub(crate) const HEAD_BYTES: usize = 60 * 1024;
 
@@ -53,6 +53,12 @@ pub(crate) const H2_STREAMS_PER_UPSTREAM: usize = 64;
 
 /// Endpoints tried for one request when connecting fails: nothing was sent yet, so trying another is always safe.
 pub(crate) const CONNECT_ATTEMPTS: usize = 3;
+
+/// How much longer than the stream idle timeout a connection may stand still in the middle of an exchange.
+pub(crate) const STALL_MARGIN: Duration = Duration::from_secs(1);
+
+/// Time for an answer to somebody whose request could not be read.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How often a worker drops idle upstream connections that outlived their time.
 pub(crate) const SWEEP: Duration = Duration::from_secs(1);

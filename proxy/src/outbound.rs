@@ -105,7 +105,7 @@ async fn answer(
     let live = &exchange.live;
     let body = Body::request(body, Rc::clone(exchange));
     crate::http::refuse_tunnels(&parts)?;
-    let received = read(&parts)?;
+    let received = read(&parts, connection.fragment.take())?;
     let target = received.target()?;
     let (route, expected, mut lease) = match destination(connection, live, Some(target.host())) {
         Destination::Service(index) => (live.services.get(index).cloned(), expected(live, index), None),

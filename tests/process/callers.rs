@@ -35,7 +35,7 @@ fn a_certificate_of_another_trust_domain_gets_no_answer() {
     let foreign = Forger::new_root(pair.setting.dir.path(), "foreign", "partner.example");
     let names = ["URI:spiffe://partner.example/ns/shop/sa/web"];
     let forged = Forged { names: &names, ..Forged::default() };
-    assert_no_answer(&pair, Some(&foreign.leaf("foreign", &forged)), "unknown_issuer");
+    assert_no_answer(&pair, Some(&foreign.leaf("foreign", &forged)), "trust_domain");
     assert_no_answer(&pair, Some(&pair.setting.ca.forger().leaf("cuckoo", &forged)), "trust_domain");
 }
 

@@ -9,7 +9,7 @@ use super::{
     target,
 };
 use crate::{
-    connection::{Connection, Phase},
+    connection::Connection,
     guard::Judged,
     live::Live,
     observe::{
@@ -214,11 +214,15 @@ impl Exchange {
 
     /// We answer ourselves. Writes the refusal line when it is one.
     pub(crate) fn refuse<B: From<Cow<'static, str>>>(&self, failure: &Failure) -> http::Response<B> {
+        // When the request's own bytes broke off, what the upstream made of it is not the reason.
+        let unreadable = self.connection.refused.take().map(Failure::Unreadable);
+        let failure = unreadable.as_ref().unwrap_or(failure);
         let mut reply: Reply = failure.reply();
         reply.close |= self.connection.worker.is_draining();
         let cells = self.connection.cells();
         match failure {
             Failure::Malformed(_) | Failure::MissingHost | Failure::ConflictingHost => cells.path_refused.inc(),
+            Failure::Unreadable(_) => cells.protocol_errors.inc(),
             Failure::IdleTimeout(_) => cells.idle_timeouts.inc(),
             Failure::Overflow => cells.overflow.inc(),
             _ => {}
@@ -333,11 +337,7 @@ impl Drop for Exchange {
         }
         let cells = self.connection.cells();
         cells.requests_active.dec();
-        let active = self.connection.active.get().saturating_sub(1);
-        self.connection.active.set(active);
-        if active == 0 {
-            self.connection.enter(Phase::Idle);
-        }
+        self.connection.end();
         let mut facts = self.facts.borrow_mut();
         cells.bytes_received.add(facts.bytes_received);
         cells.bytes_sent.add(facts.bytes_sent);

@@ -9,12 +9,14 @@
 
 use super::{
     Body, Failure,
+    downstream::Downstream,
     engine::{Engine, Http, Incoming, SendError, UpstreamConnection},
+    gate::Refused,
 };
 use crate::{
     connection::{Connection, Phase},
     limits,
-    observe::access_log,
+    observe::{access_log, clock::http_date},
     stream::Stream,
 };
 use http::{Request, Response};
@@ -25,10 +27,10 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
+    time::SystemTime,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 
 /// The engine.
 pub(crate) struct Hyper;
@@ -45,15 +47,14 @@ impl Engine for Hyper {
         let service = {
             let connection = Rc::clone(&connection);
             hyper::service::service_fn(move |request| {
-                connection.active.set(connection.active.get() + 1);
-                connection.enter(Phase::Busy);
+                connection.begin();
                 let answer = story(Rc::clone(&connection), request);
                 async move { Ok::<_, std::convert::Infallible>(answer.await) }
             })
         };
-        let io = TokioIo::new(Downstream { stream, connection: Rc::clone(&connection) });
         match http {
             Http::One => {
+                let io = TokioIo::new(Downstream::http1(stream, Rc::clone(&connection)));
                 connection.cells().http1_connections.inc();
                 let serving = server::conn::http1::Builder::new()
                     .max_buf_size(limits::H1_BUFFER)
@@ -62,24 +63,25 @@ impl Engine for Hyper {
                     .serve_connection(io, service);
                 let mut serve = Serve { serving, connection: Rc::clone(&connection), drained: false };
                 match poll_fn(|cx| serve.poll(cx)).await {
-                    Ended::Closed(Ok(())) => {}
+                    // An error between two requests looks to hyper like the end of the connection.
+                    Ended::Closed(_) if connection.refused.get().is_some() => {
+                        let refused = connection.refused.take().unwrap_or(Refused::Syntax);
+                        connection.cells().protocol_errors.inc();
+                        let (status, reason) = refused.status();
+                        access_log::unread(&connection, status, "DPE", refused.details());
+                        last_words(serve.serving.into_parts().io.into_inner(), status, reason, reason).await;
+                    }
+                    Ended::Closed(Ok(())) | Ended::Stalled => {}
                     Ended::Closed(Err(error)) => failed(&connection, &error),
                     Ended::HeadTimeout => {
-                        let mut io = serve.serving.into_parts().io.into_inner();
                         access_log::unread(&connection, 408, "SI", "stream_idle_timeout");
-                        let reply =
-                            b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 14\r\ncontent-type: text/plain\r\n\
-                            server: envoy\r\nconnection: close\r\n\r\nstream timeout";
-                        // The other end is slow by definition: one attempt, no waiting.
-                        let _ = tokio::time::timeout(Duration::from_secs(1), async {
-                            io.write_all(reply).await?;
-                            io.shutdown().await
-                        })
-                        .await;
+                        let io = serve.serving.into_parts().io.into_inner();
+                        last_words(io, 408, "Request Timeout", "stream timeout").await;
                     }
                 }
             }
             Http::Two => {
+                let io = TokioIo::new(Downstream::http2(stream, Rc::clone(&connection)));
                 connection.cells().http2_connections.inc();
                 let serving = server::conn::http2::Builder::new(Local)
                     .initial_stream_window_size(limits::H2_STREAM_WINDOW)
@@ -237,6 +239,21 @@ fn failed(connection: &Connection, error: &hyper::Error) {
     }
 }
 
+/// Answers where the engine cannot, and closes. The other end is broken or slow by definition: one second, then silence.
+async fn last_words(mut io: Downstream, status: u16, reason: &str, body: &str) {
+    let date = http_date(SystemTime::now());
+    let reply = format!(
+        "HTTP/1.1 {status} {reason}\r\ncontent-length: {}\r\ncontent-type: text/plain\r\ndate: {date}\r\nserver: envoy\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let _ = tokio::time::timeout(limits::LAST_WORDS, async {
+        io.write_all(reply.as_bytes()).await?;
+        io.shutdown().await
+    })
+    .await;
+}
+
 /// Serves one downstream connection, and ends it when its timers or the drain say so.
 struct Serve<C> {
     serving: C,
@@ -247,6 +264,8 @@ struct Serve<C> {
 enum Ended {
     Closed(Result<(), hyper::Error>),
     HeadTimeout,
+    /// Nothing moved for too long in the middle of an exchange: there is nobody to finish it with.
+    Stalled,
 }
 
 /// What [`Serve`] needs of either protocol's connection.
@@ -275,7 +294,8 @@ impl<C: Serving> Serve<C> {
             return Pin::new(&mut self.serving).poll(cx).map(Ended::Closed);
         }
         let patience = match phase {
-            Phase::Busy => Duration::from_secs(u32::MAX.into()),
+            // The stream's own idle timer comes first; this one ends a connection whose reader has stopped reading.
+            Phase::Busy => timeouts.idle_stream + limits::STALL_MARGIN,
             Phase::Head => timeouts.head,
             Phase::Idle if worker.is_draining() => limits::DRAIN_IDLE,
             Phase::Idle => timeouts.downstream_idle,
@@ -286,8 +306,11 @@ impl<C: Serving> Serve<C> {
         if phase == Phase::Head && !C::FINISH_AT_ONCE {
             return Poll::Ready(Ended::HeadTimeout);
         }
-        if !worker.is_draining() {
+        if !worker.is_draining() || phase == Phase::Busy {
             self.connection.cells().idle_timeouts.inc();
+        }
+        if phase == Phase::Busy {
+            return Poll::Ready(Ended::Stalled);
         }
         self.drained = true;
         self.serving.finish();
@@ -331,44 +354,5 @@ pub(crate) struct Local;
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
-    }
-}
-
-/// The downstream's stream, which tells its connection when a request head begins.
-struct Downstream {
-    stream: Stream,
-    connection: Rc<Connection>,
-}
-
-impl AsyncRead for Downstream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before && self.connection.phase.get() == Phase::Idle {
-            self.connection.enter(Phase::Head);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Downstream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

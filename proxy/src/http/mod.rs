@@ -1,8 +1,10 @@
 //! HTTP between the two ends: reading a request in one way only, editing its head, and carrying its body.
 
 mod body;
+mod downstream;
 mod engine;
 mod exchange;
+mod gate;
 mod headers;
 mod hyper;
 mod respond;
@@ -12,6 +14,7 @@ mod target;
 pub(crate) use body::Body;
 pub(crate) use engine::{Chosen, Engine, Http, Incoming, SendError, Upstream, UpstreamConnection};
 pub(crate) use exchange::{End, Exchange};
+pub(crate) use gate::Refused;
 pub(crate) use headers::{
     downstream as response_headers, inbound as inbound_headers, outbound as outbound_headers, xfcc,
 };

@@ -4,6 +4,7 @@
 //! metrics count. The rows follow what Envoy 1.40 was seen to answer; gRPC callers get the same facts as a trailers-only
 //! response with a gRPC status (gRPC over HTTP/2, "Responses").
 
+use super::gate::Refused;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use policy::Malformed;
 use std::borrow::Cow;
@@ -13,6 +14,8 @@ use std::borrow::Cow;
 pub(crate) enum Failure {
     /// The request has no canonical reading. The reply, the log and the detail name the reason.
     Malformed(Malformed),
+    /// The body is not framed as HTTP/1.1 frames bodies.
+    Unreadable(Refused),
     /// No `Host` (RFC 9112 §3.2: a server MUST answer 400).
     MissingHost,
     /// Several `Host` lines, or `Host` and `:authority` that differ (RFC 9112 §3.2, RFC 9113 §8.3.1).
@@ -68,6 +71,7 @@ impl Failure {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
+            Self::Unreadable(_) => "unreadable",
             Self::MissingHost => "missing_host_header",
             Self::ConflictingHost => "conflicting_host",
             Self::NotForwardable => "not_forwardable",
@@ -93,6 +97,7 @@ impl Failure {
         matches!(
             self,
             Self::Malformed(_)
+                | Self::Unreadable(_)
                 | Self::MissingHost
                 | Self::ConflictingHost
                 | Self::NotForwardable
@@ -122,6 +127,10 @@ impl Failure {
             Self::Malformed(why) => {
                 let details = format!("path_normalization_failed{{{}}}", why.as_str());
                 reply(400, Cow::Owned(format!("{details}: {why}")), "-", Cow::Owned(details))
+            }
+            Self::Unreadable(refused) => {
+                let (status, reason) = refused.status();
+                Reply { close: true, ..reply(status, reason.into(), "DPE", refused.details().into()) }
             }
             Self::MissingHost => reply(400, "".into(), "-", "missing_host_header".into()),
             Self::ConflictingHost => reply(

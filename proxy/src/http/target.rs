@@ -6,7 +6,7 @@
 
 use super::Failure;
 use http::{HeaderValue, Method, Uri, header, request::Parts};
-use policy::{PathOptions, RawTarget, Scheme, Target, canonicalise};
+use policy::{Malformed, PathOptions, RawTarget, Scheme, Target, canonicalise};
 
 /// The parts of a head that name its target. Cloning them is cheap, and frees the head for editing.
 pub(crate) struct Received {
@@ -16,7 +16,10 @@ pub(crate) struct Received {
 }
 
 /// Finds the authority, or says why there is none that can be trusted.
-pub(crate) fn read(request: &Parts) -> Result<Received, Failure> {
+pub(crate) fn read(request: &Parts, has_fragment: bool) -> Result<Received, Failure> {
+    if has_fragment {
+        return Err(Failure::Malformed(Malformed::Fragment));
+    }
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {

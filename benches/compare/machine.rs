@@ -1,0 +1,72 @@
+//! Where and with what a run was made: processor, kernel, versions, commit, time.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::options::Options;
+use crate::pairs::{Make, World};
+
+/// Everything a reader needs to judge or repeat the run.
+pub(crate) fn describe(world: &World, options: &Options) -> Value {
+    let cpuinfo = read("/proc/cpuinfo");
+    let field = |name: &str| {
+        let line = cpuinfo.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, value)| value).to_owned()
+    };
+    json!({
+        "time": output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
+        "commit": commit(),
+        "processor": field("model name"),
+        "cores": cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+        "virtual": field("flags").split(' ').any(|flag| flag == "hypervisor"),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "memory_mib": memory_mib(),
+        "sidecar_core": world.sidecar_core(),
+        "load_core": options.cores.load,
+        "rounds": options.rounds,
+        "window_s": options.window.as_secs_f64(),
+        "sekisho": version(options, &[Make::Sekisho], "--version"),
+        "envoy": version(options, &[Make::Envoy, Make::EnvoyH2], "--version"),
+        "haproxy": version(options, &[Make::Haproxy], "-v"),
+    })
+}
+
+/// The commit that is checked out, with a mark when the files differ from it.
+fn commit() -> String {
+    let id = output("git", &["rev-parse", "--short=12", "HEAD"]);
+    let changed = output("git", &["status", "--porcelain", "--untracked-files=no"]);
+    // What earlier runs left behind is no change to what is measured.
+    let changed = changed.lines().any(|line| !line.contains("benches/"));
+    if changed { format!("{id}-changed") } else { id }
+}
+
+/// The first line that a make's program says about its version; null when no such make takes part.
+fn version(options: &Options, makes: &[Make], flag: &str) -> Value {
+    let Some(make) = options.makes.iter().find(|make| makes.contains(make)) else {
+        return Value::Null;
+    };
+    let text = output(World::program(*make).to_str().unwrap(), &[flag]);
+    // `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL` after the name of the program's file.
+    let line = text.lines().find(|line| line.chars().any(|letter| letter.is_ascii_digit())).unwrap_or_default();
+    match line.split_once("version: ") {
+        Some((_, version)) => format!("envoy {}", version.split('/').skip(1).collect::<Vec<_>>().join(" ")).into(),
+        None => line.split(" - ").next().unwrap_or(line).into(),
+    }
+}
+
+fn memory_mib() -> u64 {
+    let text = read("/proc/meminfo");
+    let kib = text.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+fn output(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).current_dir(support::tools::repository()).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}

@@ -1,0 +1,166 @@
+//! A downstream's bytes on their way to the engine: through the [`Gate`], and with the connection's timers told.
+//!
+//! Bytes that pass are read straight into the engine's buffer. Only what must wait is copied: the beginning of a head, and a
+//! request sent before the one in front of it has been answered, which is let in when its turn comes.
+
+use super::gate::{Gate, Pass, Refused};
+use crate::{
+    connection::{Connection, Phase},
+    stream::Stream,
+};
+use bytes::{Buf, BytesMut};
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The stream of a downstream connection, as the engine reads and writes it.
+pub(super) struct Downstream {
+    stream: Stream,
+    connection: Rc<Connection>,
+    /// Absent for HTTP/2, whose frames leave no room for doubt.
+    gate: Option<Gate>,
+    waiting: BytesMut,
+    /// How many of the waiting bytes may go through.
+    cleared: usize,
+    refused: Option<Refused>,
+}
+
+impl Downstream {
+    pub(super) fn http1(stream: Stream, connection: Rc<Connection>) -> Self {
+        Self { stream, connection, gate: Some(Gate::default()), waiting: BytesMut::new(), cleared: 0, refused: None }
+    }
+
+    pub(super) fn http2(stream: Stream, connection: Rc<Connection>) -> Self {
+        Self { stream, connection, gate: None, waiting: BytesMut::new(), cleared: 0, refused: None }
+    }
+
+    fn told(&self, count: usize) {
+        if count > 0 {
+            match self.connection.phase.get() {
+                Phase::Idle => self.connection.enter(Phase::Head),
+                Phase::Busy => self.connection.moved(),
+                // The whole head has one deadline, however its bytes come.
+                Phase::Head => {}
+            }
+        }
+    }
+
+    /// Lets through what of `bytes` may go now: its length. The rest must wait.
+    fn let_in(&mut self, bytes: &[u8]) -> usize {
+        let Some(gate) = &mut self.gate else { return bytes.len() };
+        let mut passed = 0;
+        let mut heads = self.connection.active.get();
+        while self.refused.is_none() && passed < bytes.len() {
+            // One request at a time: the next head waits until the one before has been answered.
+            if gate.is_at_head() && heads > 0 {
+                break;
+            }
+            heads += usize::from(gate.is_at_head());
+            let connection = &self.connection;
+            let looked = gate.look(bytes.get(passed..).unwrap_or_default(), |target| {
+                connection.fragment.set(target.contains(&b'#'));
+            });
+            match looked {
+                Ok(Pass::Bytes(count)) => passed += count,
+                Ok(Pass::More) => break,
+                Err(refused) => self.refused = Some(refused),
+            }
+        }
+        passed
+    }
+}
+
+impl AsyncRead for Downstream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.cleared == 0 && !this.waiting.is_empty() && this.refused.is_none() {
+                let waiting = std::mem::take(&mut this.waiting);
+                this.cleared = this.let_in(&waiting);
+                this.waiting = waiting;
+            }
+            if this.cleared > 0 {
+                let count = this.cleared.min(buf.remaining());
+                buf.put_slice(this.waiting.get(..count).unwrap_or_default());
+                this.waiting.advance(count);
+                this.cleared -= count;
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(refused) = this.refused {
+                // In the middle of a body this ends the request; before a head it waits for the answers still on their way.
+                let in_body = this.gate.as_ref().is_some_and(|gate| !gate.is_at_head());
+                if this.connection.active.get() > 0 && !in_body {
+                    this.connection.hold(cx.waker());
+                    return Poll::Pending;
+                }
+                this.connection.refused.set(Some(refused));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refused)));
+            }
+            if !this.waiting.is_empty() && this.connection.active.get() > 0 {
+                this.connection.hold(cx.waker());
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            let read = buf.filled().len() - before;
+            this.told(read);
+            if read == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if this.waiting.is_empty() {
+                let count = this.let_in(buf.filled().get(before..).unwrap_or_default());
+                this.waiting.extend_from_slice(buf.filled().get(before + count..).unwrap_or_default());
+                buf.set_filled(before + count);
+                if count > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                this.waiting.extend_from_slice(buf.filled().get(before..).unwrap_or_default());
+                buf.set_filled(before);
+            }
+            // Nothing passed: a request before its turn is only looked at again when its turn has come.
+            let early = this.gate.as_ref().is_some_and(Gate::is_at_head) && this.connection.active.get() > 0;
+            if early && this.refused.is_none() {
+                this.connection.hold(cx.waker());
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Downstream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        self.connection.moved();
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.refused.is_some() && self.connection.refused.get().is_some() {
+            // The engine has given up; the refusal has still to be written.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        self.connection.moved();
+        Poll::Ready(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
