@@ -21,7 +21,11 @@ const ROOMS: [(&str, &[&str]); 6] = [
 const FENCED: [(&str, &[&str], &str); 12] = [
     ("rcgen", &["ca"], "only the CA writes certificates"),
     ("x509-parser", &["identity", "ca"], "two readers of hostile DER are enough"),
-    ("rustls", &["identity", "ca", "proxy"], "TLS and its keys"),
+    (
+        "rustls",
+        &["identity", "ca", "proxy", "."],
+        "TLS and its keys; in src, the demo's attacker, who skips the checks",
+    ),
     ("tokio-rustls", &["proxy"], "TLS over sockets"),
     ("webpki", &["identity"], "one path builder"),
     ("tokio", &["proxy", "."], "everything that decides is synchronous"),

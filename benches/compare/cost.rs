@@ -105,7 +105,9 @@ impl Counters {
         let cores = text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu "));
         Self {
             processes: pids.map(Cpu::of),
-            cores: cores.map(|line| line.split_whitespace().skip(1).map(|number| number.parse().unwrap()).collect()).collect(),
+            cores: cores
+                .map(|line| line.split_whitespace().skip(1).map(|number| number.parse().unwrap()).collect())
+                .collect(),
         }
     }
 }

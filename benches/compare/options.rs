@@ -164,10 +164,7 @@ impl Cores {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("--cores {text}: two different core numbers are needed, such as 0,1");
         let (sidecars, load) = text.split_once(',').ok_or_else(wrong)?;
-        let cores = Self {
-            sidecars: sidecars.parse().map_err(|_| wrong())?,
-            load: load.parse().map_err(|_| wrong())?,
-        };
+        let cores = Self { sidecars: sidecars.parse().map_err(|_| wrong())?, load: load.parse().map_err(|_| wrong())? };
         if cores.sidecars == cores.load { Err(wrong()) } else { Ok(cores) }
     }
 }

@@ -159,7 +159,8 @@ const HOST: &str = "orders.shop.svc";
 
 /// Writes one side's file from its template and starts it. `peer` is what it forwards to. Gives its admin address as well.
 fn sidecar(world: &World, make: Make, side: &str, listen: SocketAddr, peer: (&str, SocketAddr)) -> (Child, SocketAddr) {
-    let addresses = [("LISTEN", listen), peer, ("ADMIN", ports::local()), ("HEALTH", ports::local()), ("METRICS", ports::local())];
+    let addresses =
+        [("LISTEN", listen), peer, ("ADMIN", ports::local()), ("HEALTH", ports::local()), ("METRICS", ports::local())];
     let (template, ending) = template(make, side == "caller");
     let mut text = template.to_owned();
     for (word, address) in addresses {
@@ -179,7 +180,9 @@ fn sidecar(world: &World, make: Make, side: &str, listen: SocketAddr, peer: (&st
     match make {
         Make::Sekisho => command.args(["proxy", "-c", &file]),
         Make::Haproxy => command.args(["-db", "-f", &file]),
-        Make::Envoy | Make::EnvoyH2 => command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c", &file]),
+        Make::Envoy | Make::EnvoyH2 => {
+            command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c", &file])
+        }
     };
     let child = Child::start(world.dir.path(), &name, command.current_dir(world.dir.path()));
     (child, addresses[2].1)
@@ -210,7 +213,8 @@ fn envoy() -> PathBuf {
     }
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&on_path).map(|dir| dir.join("envoy")).find(|path| path.exists());
-    let installed = std::env::var_os("SEKISHO_VENV").is_some() || tools::repository().join("target/test-venv/bin/python").exists();
+    let installed =
+        std::env::var_os("SEKISHO_VENV").is_some() || tools::repository().join("target/test-venv/bin/python").exists();
     match on_path {
         Some(path) if !installed => path,
         _ => tools::envoy(),

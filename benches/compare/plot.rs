@@ -23,23 +23,55 @@ pub(crate) fn latency(summary: &Summary, rounds: u32) -> String {
     let mut mark = 0.0;
     while mark <= end {
         let at = x(mark);
-        writeln!(svg, "<line x1=\"{at:.1}\" y1=\"{}\" x2=\"{at:.1}\" y2=\"{floor}\" stroke=\"#e4e7eb\"/>", TOP - 6.0).unwrap();
-        writeln!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#52606d\">{mark:.0}</text>", floor + 18.0).unwrap();
+        writeln!(svg, "<line x1=\"{at:.1}\" y1=\"{}\" x2=\"{at:.1}\" y2=\"{floor}\" stroke=\"#e4e7eb\"/>", TOP - 6.0)
+            .unwrap();
+        writeln!(
+            svg,
+            "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#52606d\">{mark:.0}</text>",
+            floor + 18.0
+        )
+        .unwrap();
         mark += step;
     }
     for (index, line) in summary.lines.iter().enumerate() {
         let top = TOP + GROUP * index as f64;
-        writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" font-weight=\"bold\">{}</text>", LEFT - 50.0, top + BAR * 1.5 + 5.0, line.make.title()).unwrap();
+        writeln!(
+            svg,
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" font-weight=\"bold\">{}</text>",
+            LEFT - 50.0,
+            top + BAR * 1.5 + 5.0,
+            line.make.title()
+        )
+        .unwrap();
         let figures = [("p50", line.open.p50), ("p90", line.open.p90), ("p99", line.open.p99)];
         for (row, ((name, figure), colour)) in figures.into_iter().zip(COLOURS).enumerate() {
             let y = top + BAR * row as f64;
             let middle = y + BAR / 2.0;
             let (low, high) = (x(figure.low), x(figure.high));
             let width = x(figure.median) - LEFT;
-            writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#52606d\">{name}</text>", LEFT - 10.0, middle + 4.5).unwrap();
-            writeln!(svg, "<rect x=\"{LEFT}\" y=\"{}\" width=\"{width:.1}\" height=\"{}\" fill=\"{colour}\"/>", y + 2.0, BAR - 4.0).unwrap();
+            writeln!(
+                svg,
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#52606d\">{name}</text>",
+                LEFT - 10.0,
+                middle + 4.5
+            )
+            .unwrap();
+            writeln!(
+                svg,
+                "<rect x=\"{LEFT}\" y=\"{}\" width=\"{width:.1}\" height=\"{}\" fill=\"{colour}\"/>",
+                y + 2.0,
+                BAR - 4.0
+            )
+            .unwrap();
             writeln!(svg, "<line x1=\"{low:.1}\" y1=\"{middle}\" x2=\"{high:.1}\" y2=\"{middle}\" stroke=\"#1f2933\" stroke-width=\"1.5\"/>").unwrap();
-            writeln!(svg, "<text x=\"{:.1}\" y=\"{}\">{:.0}</text>", high.max(LEFT + width) + 6.0, middle + 4.5, figure.median).unwrap();
+            writeln!(
+                svg,
+                "<text x=\"{:.1}\" y=\"{}\">{:.0}</text>",
+                high.max(LEFT + width) + 6.0,
+                middle + 4.5,
+                figure.median
+            )
+            .unwrap();
         }
     }
     svg.push_str("</svg>\n");

@@ -3,7 +3,8 @@
 use crate::origin::BODY;
 
 /// The request that is measured.
-pub(crate) const REQUEST: &[u8] = b"GET /api/orders/42 HTTP/1.1\r\nhost: orders.shop.svc\r\nuser-agent: compare\r\naccept: */*\r\n\r\n";
+pub(crate) const REQUEST: &[u8] =
+    b"GET /api/orders/42 HTTP/1.1\r\nhost: orders.shop.svc\r\nuser-agent: compare\r\naccept: */*\r\n\r\n";
 
 /// Whether `bytes` hold the whole response; `Err` says what is wrong with it.
 ///
@@ -29,7 +30,9 @@ pub(crate) fn is_whole(bytes: &[u8]) -> Result<bool, String> {
 
 fn content_length(head: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"content-length:";
-    let line = head.split(|byte| *byte == b'\n').find(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))?;
+    let line = head
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))?;
     std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
 }
 

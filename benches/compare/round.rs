@@ -44,7 +44,11 @@ fn load(world: &World, pair: &Pair, workload: &str, options: &Options) -> Value 
 
 /// The share of the sidecars' core that was busy with something else than the sidecars.
 fn other_work(outcome: &Value, core: usize) -> f64 {
-    let spent: f64 = ["caller", "callee"].iter().flat_map(|side| [&outcome[side]["user_s"], &outcome[side]["system_s"]]).filter_map(Value::as_f64).sum();
+    let spent: f64 = ["caller", "callee"]
+        .iter()
+        .flat_map(|side| [&outcome[side]["user_s"], &outcome[side]["system_s"]])
+        .filter_map(Value::as_f64)
+        .sum();
     let busy = outcome["cores"][core]["busy"].as_f64().unwrap();
     (busy - spent / outcome["seconds"].as_f64().unwrap()).max(0.0)
 }

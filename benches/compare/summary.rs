@@ -100,7 +100,8 @@ impl Figure {
         let mut values: Vec<f64> = runs.iter().map(|run| value(run)).collect();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
+        let median =
+            if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
         Self { median, low: values[0], high: values[values.len() - 1] }
     }
 }

@@ -5,7 +5,8 @@ use crate::summary::{Figure, Line, Summary};
 /// For a terminal.
 pub(crate) fn terminal(summary: &Summary) -> String {
     let rows = rows(summary);
-    let widths: Vec<usize> = (0..HEADS.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap()).collect();
+    let widths: Vec<usize> =
+        (0..HEADS.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap()).collect();
     let mut text = String::from("medians over the rounds; CPU is that of both sidecars, µs per request\n\n");
     for row in &rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {

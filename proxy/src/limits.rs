@@ -48,6 +48,9 @@ pub(crate) const POOL_IDLE_PER_KEY: usize = 128;
 /// Upstream connections of one worker to one endpoint. Envoy's `max_connections` default.
 pub(crate) const UPSTREAM_CONNECTIONS: usize = 1024;
 
+/// An idle connection older than this may be about to be closed by the other end.
+pub(crate) const RACE_IDLE: Duration = Duration::from_millis(500);
+
 /// Requests in flight on one upstream HTTP/2 connection before another connection is opened.
 pub(crate) const H2_STREAMS_PER_UPSTREAM: usize = 64;
 

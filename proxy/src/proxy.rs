@@ -150,13 +150,16 @@ impl Proxy {
         if let Some(what) = needs_restart(&old.snapshot, &snapshot) {
             return Err(format!("{what} changed: this needs a restart; the rules in force stay as they were"));
         }
-        let taps = self
-            .taps
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .set(&snapshot.taps)
-            .map_err(|error| error.to_string())?;
         self.shared.sink.redirect(destination(&snapshot)).map_err(|error| format!("access log: {error}"))?;
+        let taps = self.taps.lock().unwrap_or_else(PoisonError::into_inner).set(&snapshot.taps);
+        let taps = match taps {
+            Ok(taps) => taps,
+            Err(error) => {
+                // All or nothing. Where lines went before, they can go again.
+                let _ = self.shared.sink.redirect(destination(&old.snapshot));
+                return Err(error.to_string());
+            }
+        };
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let published = Published::new(snapshot, generation, taps, &self.shared.names);
         self.shared.live.publish(Arc::new(published));

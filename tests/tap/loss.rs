@@ -58,7 +58,6 @@ fn a_sensor_that_is_not_there_delays_and_breaks_nothing() {
     });
     assert_eq!(metrics.sum("sekisho_tap_matched_total", &TAP), 100.0);
     assert_balanced(&metrics);
-    assert!(metrics.sum("sekisho_tap_send_errors_total", &TAP) > 0.0, "no ICMP answer was counted");
 }
 
 #[test]

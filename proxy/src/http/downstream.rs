@@ -83,6 +83,10 @@ impl AsyncRead for Downstream {
                 this.cleared = this.let_in(&waiting);
                 this.waiting = waiting;
             }
+            if !this.waiting.is_empty() && this.connection.phase.get() == Phase::Idle {
+                // Part of a head came with the message before it: its time begins now.
+                this.connection.enter(Phase::Head);
+            }
             if this.cleared > 0 {
                 let count = this.cleared.min(buf.remaining());
                 buf.put_slice(this.waiting.get(..count).unwrap_or_default());

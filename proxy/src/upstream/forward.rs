@@ -1,7 +1,7 @@
 //! Sending a permitted request and waiting for the head of its response.
 //!
 //! Consumes the [`Permit`]: what was not judged cannot be sent. A request is sent a second time only if no byte of it was
-//! written the first time (RFC 9110 §9.2.2 leaves more to a client that knows its request; a proxy does not).
+//! written the first time, or if it is safe to repeat and its connection was closed as it was taken from the pool.
 
 use super::{
     dial::{dial, within},
@@ -63,16 +63,35 @@ async fn attempt(
             facts.upstream_address = Some(used.made.key.address);
         }
         let sent = Instant::now();
+        let copy = if fresh_only { None } else { copy_for_race(&used, &request) };
         match or_end(exchange, used.upstream.send(request)).await? {
             Ok(response) => return received(exchange, response, used, sent.elapsed()),
-            Err(SendError::Failed(failure)) => return Err(failure),
-            Err(SendError::Unsent(back)) if used.reused && !fresh_only => {
-                request = *back;
-                fresh_only = true;
-            }
+            Err(SendError::Unsent(back)) if used.idle.is_some() && !fresh_only => request = *back,
             Err(SendError::Unsent(_)) => return Err(Failure::UpstreamClosed),
+            Err(SendError::Failed(Failure::UpstreamClosed)) if copy.is_some() => {
+                let Some(copy) = copy else { return Err(Failure::UpstreamClosed) };
+                request = copy;
+            }
+            Err(SendError::Failed(failure)) => return Err(failure),
         }
+        fresh_only = true;
     }
+}
+
+/// A connection that was idle for a while may be closed by the other end at the very moment we use it. A request that may be
+/// repeated (RFC 9110 §9.2.2: idempotent, here: safe and without a body) is kept for that case, so that the race costs nobody
+/// an error. A connection in steady use does not pay for it.
+fn copy_for_race(lease: &Lease, request: &Request<Body>) -> Option<Request<Body>> {
+    let raced = lease.idle.is_some_and(|idle| idle > limits::RACE_IDLE);
+    if !raced || !request.method().is_safe() || !http_body::Body::is_end_stream(request.body()) {
+        return None;
+    }
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
 }
 
 /// Waits for the upstream, but not past the stream's idle time, nor past the moment the rules forbid it.
@@ -185,7 +204,7 @@ pub(crate) async fn acquire(
             Ok(dialled) => {
                 let made = Made::new(worker, key, dialled.peer, stamp, expected.cloned());
                 let upstream = Chosen::start(dialled.stream, http).await?;
-                let lease = Lease { upstream, made, reused: false };
+                let lease = Lease { upstream, made, idle: None };
                 worker.pool.keep_shared(&lease);
                 return Ok(lease);
             }

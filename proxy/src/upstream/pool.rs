@@ -76,8 +76,8 @@ impl Drop for Made {
 pub(crate) struct Lease {
     pub(crate) upstream: Upstream,
     pub(crate) made: Rc<Made>,
-    /// It has carried a request before.
-    pub(crate) reused: bool,
+    /// How long it has been idle since the request before; `None` for a new connection.
+    pub(crate) idle: Option<Duration>,
 }
 
 impl Pool {
@@ -110,13 +110,14 @@ impl Pool {
                 continue;
             }
             let made = Rc::clone(&idle.made);
+            let waited = Some(idle.since.elapsed());
             return Some(match idle.upstream.share() {
                 Some(upstream) => {
                     idle.since = Instant::now();
                     self.put(idle);
-                    Lease { upstream, made, reused: true }
+                    Lease { upstream, made, idle: waited }
                 }
-                None => Lease { upstream: idle.upstream, made, reused: true },
+                None => Lease { upstream: idle.upstream, made, idle: waited },
             });
         }
     }

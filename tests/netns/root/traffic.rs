@@ -85,7 +85,7 @@ fn a_request_that_no_rule_names_is_refused_between_pods() {
     let raw = format!("http://{SERVICE}/api/orders/../admin");
     assert_eq!(world.curl(Place::Web, &["--path-as-is", &raw]).0, "400");
     assert_eq!(world.nginx_log().len(), before);
-    assert!(!world.access_log(Place::Orders).is_empty());
+    wait::until("the callee's log line", wait::SOON, || (!world.access_log(Place::Orders).is_empty()).then_some(()));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 """Steady load over kept mutual TLS connections, strict about every request.
 
-In (JSON on stdin): address, port, cert, key, bundle, path, connections. It runs until its stdin is closed, or until the
-callee refuses new connections. A request whose bytes were all written and that brings no complete answer counts as
-failed, and so does any status but 200; there is no second try. A worker whose answer says `Connection: close` opens a
-new connection; a refused connection, or one that ends before its handshake is done, ends the worker without a failure.
+In (JSON on stdin): address, port, cert, key, bundle, path, connections. It runs until its stdin is closed. A
+request that brings no complete answer counts as failed, and so do any status but 200 and a connection that is refused
+or that ends before its handshake is done; there is no second try. A worker whose answer says `Connection: close` opens
+a new connection.
 Out (JSON at the end): ok, closes (answers with `Connection: close`), failed (list of texts).
 """
 
@@ -45,7 +45,9 @@ def worker(ask, context):
         try:
             plain = socket.create_connection((ask["address"], ask["port"]), timeout=10)
             tls = context.wrap_socket(plain)
-        except OSError:
+        except OSError as error:
+            with LOCK:
+                TOTAL["failed"].append(f"no connection: {error}")
             return
         try:
             while not STOP.is_set():

@@ -1,8 +1,7 @@
 //! Steady load that is strict about every request: a request sent in full that brings no complete answer is a failure,
 //! and so is any status but 200. There is no second try.
 //!
-//! A worker whose answer says `Connection: close` opens a new connection. A refused connection ends the worker without a
-//! failure: nothing was asked yet.
+//! A worker whose answer says `Connection: close` opens a new connection; a connection that is refused is a failure too.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -44,7 +43,7 @@ impl Total {
     }
 }
 
-/// Plain HTTP/1.1 load from threads. Stops when told, or when its entry refuses connections.
+/// Plain HTTP/1.1 load from threads, until told to stop.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
