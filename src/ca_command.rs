@@ -12,6 +12,9 @@ use std::{
     time::SystemTime,
 };
 
+/// Lifetime of the intermediate that signs.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
+
 /// Runs one of the CA's commands.
 pub(crate) fn run(command: &cli::Ca) -> ExitCode {
     let done = match command {
@@ -21,7 +24,7 @@ pub(crate) fn run(command: &cli::Ca) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sekisho: {error}");
+            err!("sekisho: {error}");
             ExitCode::from(EXIT_FAILURE)
         }
     }
@@ -33,9 +36,9 @@ fn init(arguments: &cli::CaInit) -> Result<(), String> {
     let authority = Authority::init(&trust_domain, SystemTime::now()).map_err(|error| error.to_string())?;
     authority.save(&arguments.dir, passphrase.as_deref()).map_err(|error| error.to_string())?;
     let dir = arguments.dir.display();
-    println!("root of {trust_domain} in {dir}");
+    out!("root of {trust_domain} in {dir}");
     if passphrase.is_none() {
-        println!("the key {dir}/root.key is not encrypted (mode 0600); use --passphrase-file to encrypt it");
+        out!("the key {dir}/root.key is not encrypted (mode 0600); use --passphrase-file to encrypt it");
     }
     Ok(())
 }
@@ -44,6 +47,9 @@ fn issue(arguments: &cli::CaIssue) -> Result<(), String> {
     let id = SpiffeId::parse(&arguments.id).map_err(|error| error.to_string())?;
     if arguments.name.is_empty() || arguments.name.contains('/') || arguments.name.starts_with('.') {
         return Err(format!("--name: `{}` is not a file name", arguments.name));
+    }
+    if arguments.ttl > LONGEST {
+        return Err("--ttl: at most 7d: the intermediate that signs the certificate lives no longer".to_owned());
     }
     let passphrase = arguments.passphrase_file.as_deref().map(passphrase).transpose()?;
     let now = SystemTime::now();
@@ -68,7 +74,8 @@ fn issue(arguments: &cli::CaIssue) -> Result<(), String> {
     }
     write(&path("pem"), &issued.chain_pem, 0o644)?;
     write(&arguments.out.join("roots.pem"), &authority.root_pem(), 0o644)?;
-    println!("{id}: {} serial {}", path("pem").display(), issued.serial);
+    let until = proxy::rfc3339(issued.not_after);
+    out!("{id}: {} serial {} until {until}", path("pem").display(), issued.serial);
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn run(command: &cli::Capture) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sekisho: {error}");
+            err!("sekisho: {error}");
             ExitCode::from(EXIT_FAILURE)
         }
     }
@@ -38,29 +38,57 @@ fn settings(options: &cli::CaptureOptions) -> Options {
 
 fn install(options: &Options) -> Result<(), String> {
     options.check()?;
-    // Installing twice leaves one set of rules.
-    remove()?;
-    // IPv6 first: if it cannot be closed, nothing is opened.
-    restore("ip6tables-restore", &options.ipv6())?;
-    if let Err(error) = restore("iptables-restore", &options.ipv4()) {
-        let _ = remove();
-        return Err(error);
-    }
-    println!(
+    // Each restore replaces our chains in one step, so that installing again leaves no moment without rules; the jumps into
+    // them are added only where they are missing. IPv6 first: if it cannot be closed, nothing is opened.
+    restore("ip6tables-restore", &with_missing_jumps("ip6tables", &options.ipv6())?)?;
+    restore("iptables-restore", &with_missing_jumps("iptables", &options.ipv4())?)?;
+    out!(
         "IPv4 TCP is redirected: inbound to port {}, outbound to port {}; user {} is exempt",
-        options.inbound_port, options.outbound_port, options.uid
+        options.inbound_port,
+        options.outbound_port,
+        options.uid
     );
-    println!("IPv6 TCP and UDP are dropped, except loopback: IPv6 is not redirected yet");
+    out!("IPv6 TCP and UDP are dropped, except loopback: IPv6 is not redirected yet");
     Ok(())
 }
 
 fn render(options: &Options) -> Result<(), String> {
     options.check()?;
-    print!("# iptables-restore --noflush\n{}\n# ip6tables-restore --noflush\n{}", options.ipv4(), options.ipv6());
+    out_text!("# iptables-restore --noflush\n{}\n# ip6tables-restore --noflush\n{}", options.ipv4(), options.ipv6());
     Ok(())
 }
 
+/// Leaves out the rules of the built-in chains that are there already.
+fn with_missing_jumps(program: &str, rules: &str) -> Result<String, String> {
+    let mut table = "filter";
+    let mut out = String::new();
+    for line in rules.lines() {
+        table = line.strip_prefix('*').unwrap_or(table);
+        if let Some(jump) = line.strip_prefix("-A ").filter(|jump| !jump.starts_with("SEKISHO_")) {
+            let check = Command::new(program)
+                .args(["-w", "-t", table, "-C"])
+                .args(jump.split(' '))
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .map_err(|error| missing(program, &error))?;
+            if check.success() {
+                continue;
+            }
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    Ok(out)
+}
+
 fn remove() -> Result<(), String> {
+    for (program, table) in [("iptables", "nat"), ("ip6tables", "filter")] {
+        let listed = output(Command::new(program).args(["-w", "-t", table, "-S"]).stdin(Stdio::null()), program)?;
+        if !listed.status.success() {
+            return Err(format!("{program}: {}", String::from_utf8_lossy(&listed.stderr).trim()));
+        }
+    }
     for (program, arguments) in rules::removal() {
         // A part that is not there cannot be removed; that is no error. A missing program is.
         output(Command::new(program).args(&arguments).stdin(Stdio::null()), program)?;
@@ -80,11 +108,11 @@ fn show() -> Result<(), String> {
         let text = String::from_utf8_lossy(&listed.stdout);
         for line in text.lines().filter(|line| ours.iter().any(|chain| line.contains(chain))) {
             found = true;
-            println!("{program} -t {table} {line}");
+            out!("{program} -t {table} {line}");
         }
     }
     if !found {
-        println!("no rules are installed");
+        out!("no rules are installed");
     }
     Ok(())
 }

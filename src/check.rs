@@ -11,7 +11,7 @@ pub(crate) fn run(arguments: &cli::Check) -> ExitCode {
         Ok(snapshot) => {
             if arguments.format == Format::Human {
                 let count = |direction| snapshot.rules.rules(direction).len();
-                println!(
+                out!(
                     "{}: valid; {} ({}), {} inbound and {} outbound rules, {} services, {} taps",
                     arguments.config.display(),
                     snapshot.workload,
@@ -27,9 +27,9 @@ pub(crate) fn run(arguments: &cli::Check) -> ExitCode {
         Err(report) => report,
     };
     match arguments.format {
-        Format::Json => println!("{}", report.to_json()),
+        Format::Json => out!("{}", report.to_json()),
         Format::Human if report.problems.is_empty() => {}
-        Format::Human => eprint!("{}", report.render(std::io::stderr().is_terminal())),
+        Format::Human => err_text!("{}", report.render(std::io::stderr().is_terminal())),
     }
     code
 }

@@ -1,7 +1,7 @@
 //! Reading the workload's certificate, key and bundle from where the file says they are.
 
-use config::{IdentitySource, Snapshot};
-use identity::Credentials;
+use config::IdentitySource;
+use identity::{Credentials, SpiffeId};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,17 +15,17 @@ const LIMIT: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// A sentence for the operator: which file, what is wrong with it.
-pub(crate) fn load(snapshot: &Snapshot, now: SystemTime) -> Result<Arc<Credentials>, String> {
-    let IdentitySource::Files { cert, key, bundle } = &snapshot.identity;
+pub(crate) fn load(source: &IdentitySource, workload: &SpiffeId, now: SystemTime) -> Result<Arc<Credentials>, String> {
+    let IdentitySource::Files { cert, key, bundle } = source;
     let (cert_pem, key_pem, bundle_pem) = (read(cert)?, read(key)?, read(bundle)?);
-    Credentials::from_pem(&cert_pem, &key_pem, &bundle_pem, &snapshot.workload, now).map_err(|error| {
+    Credentials::from_pem(&cert_pem, &key_pem, &bundle_pem, workload, now).map_err(|error| {
         format!("{error} (cert {}, key {}, bundle {})", cert.display(), key.display(), bundle.display())
     })
 }
 
 /// The files that credentials are read from.
-pub(crate) fn paths(snapshot: &Snapshot) -> Vec<PathBuf> {
-    let IdentitySource::Files { cert, key, bundle } = &snapshot.identity;
+pub(crate) fn paths(source: &IdentitySource) -> Vec<PathBuf> {
+    let IdentitySource::Files { cert, key, bundle } = source;
     vec![cert.clone(), key.clone(), bundle.clone()]
 }
 

@@ -1,5 +1,8 @@
 //! The `sekisho` binary: reads the command line and hands over to the command.
 
+#[macro_use]
+mod say;
+
 mod ca_command;
 mod capture_command;
 mod check;

@@ -4,7 +4,8 @@ use crate::{
     cli::{self, EXIT_CONFIG, EXIT_DRAIN, EXIT_FAILURE},
     cpus, credentials, files,
 };
-use config::{Report, Snapshot};
+use config::{IdentitySource, Report, Snapshot};
+use identity::SpiffeId;
 use proxy::Proxy;
 use serde_json::json;
 use std::{
@@ -24,14 +25,14 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
     let snapshot = match config::load(&arguments.config) {
         Ok(snapshot) => snapshot,
         Err(report) => {
-            eprint!("{}", report.render(std::io::stderr().is_terminal()));
+            err_text!("{}", report.render(std::io::stderr().is_terminal()));
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let credentials = match credentials::load(&snapshot, SystemTime::now()) {
+    let credentials = match credentials::load(&snapshot.identity, &snapshot.workload, SystemTime::now()) {
         Ok(credentials) => credentials,
         Err(error) => {
-            eprintln!("sekisho: {error}");
+            err!("sekisho: {error}");
             return ExitCode::from(EXIT_FAILURE);
         }
     };
@@ -47,7 +48,7 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
     let proxy = match Proxy::start(snapshot, credentials, cpus::workers()) {
         Ok(proxy) => Arc::new(proxy),
         Err(error) => {
-            eprintln!("sekisho: {error}");
+            err!("sekisho: {error}");
             return ExitCode::from(EXIT_FAILURE);
         }
     };
@@ -55,14 +56,14 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("sekisho: {error}");
+            err!("sekisho: {error}");
             return ExitCode::from(EXIT_FAILURE);
         }
     };
     runtime.block_on(async {
         let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-            eprintln!("sekisho: signals cannot be received");
+            err!("sekisho: signals cannot be received");
             return ExitCode::from(EXIT_FAILURE);
         };
         let mut look = tokio::time::interval(LOOK);
@@ -98,17 +99,21 @@ async fn drain(proxy: &Arc<Proxy>, terminate: &mut Signal, interrupt: &mut Signa
 /// The files, as they were last looked at.
 struct Watched {
     config: PathBuf,
-    snapshot_seen: files::Seen,
+    config_seen: files::Seen,
+    source: IdentitySource,
+    workload: SpiffeId,
     credential_paths: Vec<PathBuf>,
     credentials_seen: files::Seen,
 }
 
 impl Watched {
     fn new(config: &Path, snapshot: &Snapshot) -> Self {
-        let credential_paths = credentials::paths(snapshot);
+        let credential_paths = credentials::paths(&snapshot.identity);
         Self {
+            source: snapshot.identity.clone(),
+            workload: snapshot.workload.clone(),
             config: config.to_owned(),
-            snapshot_seen: files::look(&[config.to_owned()]),
+            config_seen: files::look(&[config.to_owned()]),
             credentials_seen: files::look(&credential_paths),
             credential_paths,
         }
@@ -118,29 +123,20 @@ impl Watched {
     fn look(&mut self, proxy: &Proxy) {
         let seen = files::look(std::slice::from_ref(&self.config));
         let credentials = files::look(&self.credential_paths);
-        if seen != self.snapshot_seen || credentials != self.credentials_seen {
+        if seen != self.config_seen || credentials != self.credentials_seen {
             self.reload(proxy);
         }
     }
 
-    /// Reads both again. What is not valid leaves the old in force.
+    /// Reads both again. What is not valid leaves the old in force; neither waits for the other.
     fn reload(&mut self, proxy: &Proxy) {
         // Looked at before reading: a change in between is seen next time.
-        self.snapshot_seen = files::look(std::slice::from_ref(&self.config));
+        self.config_seen = files::look(std::slice::from_ref(&self.config));
         self.credentials_seen = files::look(&self.credential_paths);
         match config::load(&self.config) {
             Err(report) => rejected(proxy, &report),
+            Ok(snapshot) if snapshot.digest == proxy.digest() && !proxy.is_stale() => {}
             Ok(snapshot) => {
-                match credentials::load(&snapshot, SystemTime::now()) {
-                    Ok(credentials) => match proxy.publish_credentials(credentials) {
-                        Ok(()) => {}
-                        Err(why) => credentials_failed(proxy, why),
-                    },
-                    Err(why) => credentials_failed(proxy, why),
-                }
-                if snapshot.digest == proxy.digest() && !proxy.is_stale() {
-                    return;
-                }
                 let digest = snapshot.digest.clone();
                 match proxy.publish(snapshot) {
                     Ok(generation) => event("reloaded", json!({ "generation": generation, "digest": digest })),
@@ -151,6 +147,12 @@ impl Watched {
                 }
             }
         }
+        // From where, and as whom, cannot change without a restart.
+        let loaded = credentials::load(&self.source, &self.workload, SystemTime::now());
+        if let Err(why) = loaded.and_then(|credentials| proxy.publish_credentials(credentials)) {
+            event("credentials_rejected", json!({ "detail": why }));
+            proxy.credentials_failed(why);
+        }
     }
 }
 
@@ -159,19 +161,15 @@ fn rejected(proxy: &Proxy, report: &Report) {
         "reload_rejected",
         json!({ "detail": "the file is not valid; the old one stays in force", "problems": report.problems.len() }),
     );
-    eprint!("{}", report.render(false));
+    err_text!("{}", report.render(false));
     proxy.reload_failed(report);
-}
-
-fn credentials_failed(proxy: &Proxy, why: String) {
-    event("credentials_rejected", json!({ "detail": why }));
-    proxy.credentials_failed(why);
 }
 
 /// One JSON line on stderr.
 fn event(name: &str, mut fields: serde_json::Value) {
     if let Some(object) = fields.as_object_mut() {
         object.insert("event".to_owned(), name.into());
+        object.insert("time".to_owned(), proxy::rfc3339(SystemTime::now()).into());
     }
-    eprintln!("{fields}");
+    err!("{fields}");
 }

@@ -11,9 +11,12 @@ use serde_json::{Value, json};
 /// USER_HZ, which Linux fixes for programs whatever its own tick is.
 const TICKS: f64 = 100.0;
 
+/// The processes whose cost is noted: both sidecars, the origin, and the load generator itself.
+pub(crate) const PROCESSES: [&str; 4] = ["caller", "callee", "origin", "load"];
+
 /// An open window of measurement.
 pub(crate) struct Window {
-    pids: [u32; 2],
+    pids: [u32; PROCESSES.len()],
     start: Instant,
     before: Counters,
 }
@@ -21,13 +24,12 @@ pub(crate) struct Window {
 /// What a closed window holds.
 pub(crate) struct Costs {
     seconds: f64,
-    caller: Value,
-    callee: Value,
+    processes: [Value; PROCESSES.len()],
     cores: Vec<Value>,
 }
 
 struct Counters {
-    processes: [Cpu; 2],
+    processes: [Cpu; PROCESSES.len()],
     /// Per core: ticks of each kind, in the order of /proc/stat.
     cores: Vec<Vec<f64>>,
 }
@@ -40,8 +42,9 @@ struct Cpu {
 }
 
 impl Window {
-    /// Notes the counters now. `pids` are caller and callee.
-    pub(crate) fn open(pids: [u32; 2]) -> Self {
+    /// Notes the counters now. To be called by the load generator, with the first three of [`PROCESSES`].
+    pub(crate) fn open([caller, callee, origin]: [u32; 3]) -> Self {
+        let pids = [caller, callee, origin, std::process::id()];
         Self { pids, start: Instant::now(), before: Counters::read(pids) }
     }
 
@@ -60,8 +63,7 @@ impl Window {
         let cores = self.before.cores.iter().zip(&after.cores);
         Costs {
             seconds,
-            caller: process(0),
-            callee: process(1),
+            processes: std::array::from_fn(process),
             cores: cores.map(|(before, after)| shares(before, after)).collect(),
         }
     }
@@ -72,11 +74,9 @@ impl Costs {
     pub(crate) fn report(&self, latencies: &mut [u64]) -> Value {
         latencies.sort_unstable();
         let microseconds = |quantile: f64| nearest_rank(latencies, quantile) as f64 / 1000.0;
-        json!({
+        let mut report = json!({
             "requests": latencies.len(),
             "seconds": self.seconds,
-            "caller": self.caller,
-            "callee": self.callee,
             "cores": self.cores,
             "latency_us": {
                 "p50": microseconds(0.5),
@@ -85,8 +85,22 @@ impl Costs {
                 "p999": microseconds(0.999),
                 "max": microseconds(1.0),
             },
-        })
+        });
+        for (name, process) in PROCESSES.into_iter().zip(&self.processes) {
+            report[name] = process.clone();
+        }
+        report
     }
+}
+
+/// CPU seconds of two processes per second of the window of a report.
+pub(crate) fn share(report: &Value, processes: [&str; 2]) -> f64 {
+    let seconds = processes.map(|name| number(&report[name]["user_s"]) + number(&report[name]["system_s"]));
+    (seconds[0] + seconds[1]) / number(&report["seconds"])
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
 }
 
 /// Resident memory of a process in KiB: all of it, and the part that is no file.
@@ -100,7 +114,7 @@ pub(crate) fn memory(pid: u32) -> Value {
 }
 
 impl Counters {
-    fn read(pids: [u32; 2]) -> Self {
+    fn read(pids: [u32; PROCESSES.len()]) -> Self {
         let text = std::fs::read_to_string("/proc/stat").unwrap();
         let cores = text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu "));
         Self {

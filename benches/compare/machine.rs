@@ -8,7 +8,7 @@ use crate::options::Options;
 use crate::pairs::{Make, World};
 
 /// Everything a reader needs to judge or repeat the run.
-pub(crate) fn describe(world: &World, options: &Options) -> Value {
+pub(crate) fn describe(options: &Options) -> Value {
     let cpuinfo = read("/proc/cpuinfo");
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.starts_with(name));
@@ -21,8 +21,9 @@ pub(crate) fn describe(world: &World, options: &Options) -> Value {
         "cores": cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
         "virtual": field("flags").split(' ').any(|flag| flag == "hypervisor"),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "congestion_control": read("/proc/sys/net/ipv4/tcp_congestion_control").trim(),
         "memory_mib": memory_mib(),
-        "sidecar_core": world.sidecar_core(),
+        "sidecar_core": options.cores.sidecars,
         "load_core": options.cores.load,
         "rounds": options.rounds,
         "window_s": options.window.as_secs_f64(),
@@ -35,9 +36,10 @@ pub(crate) fn describe(world: &World, options: &Options) -> Value {
 /// The commit that is checked out, with a mark when the files differ from it.
 fn commit() -> String {
     let id = output("git", &["rev-parse", "--short=12", "HEAD"]);
-    let changed = output("git", &["status", "--porcelain", "--untracked-files=no"]);
-    // What earlier runs left behind is no change to what is measured.
-    let changed = changed.lines().any(|line| !line.contains("benches/"));
+    // Pages and what earlier runs left behind are no change to what is measured.
+    let elsewhere = [".", ":!benches", ":!docs", ":!*.md"];
+    let status = [&["status", "--porcelain", "--untracked-files=no", "--"], elsewhere.as_slice()].concat();
+    let changed = !output("git", &status).is_empty();
     if changed { format!("{id}-changed") } else { id }
 }
 

@@ -62,7 +62,7 @@ fn end_at_the_first_panic() {
 
 fn compare(options: &Options) {
     let world = World::new(options);
-    let machine = machine::describe(&world, options);
+    let machine = machine::describe(options);
     let mut runs = runs::Runs::create(options, &machine);
     for round in 1..=options.rounds {
         for make in &options.makes {
@@ -70,7 +70,7 @@ fn compare(options: &Options) {
             runs.extend(round::measure(&world, *make, round, options));
         }
     }
-    let summary = Summary::of(runs.all(), &options.makes, options.cores.load);
+    let summary = Summary::of(runs.all(), &options.makes);
     println!("{}", table::terminal(&summary));
     println!("raw runs: {}", runs.path().display());
     if options.is_complete() {

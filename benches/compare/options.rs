@@ -58,8 +58,8 @@ pub(crate) struct Load {
     pub(crate) to: SocketAddr,
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
-    /// The caller's and the callee's process.
-    pub(crate) pids: [u32; 2],
+    /// The processes of caller, callee and origin.
+    pub(crate) pids: [u32; 3],
 }
 
 impl Role {
@@ -93,14 +93,10 @@ impl Role {
 
 impl Load {
     /// The arguments of a load generator, as [`Load::parse`] reads them.
-    pub(crate) fn arguments(&self) -> [String; 5] {
-        [
-            self.to.to_string(),
-            self.warm_up.as_millis().to_string(),
-            self.window.as_millis().to_string(),
-            self.pids[0].to_string(),
-            self.pids[1].to_string(),
-        ]
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let milliseconds = [self.warm_up, self.window].map(|time| time.as_millis().to_string());
+        let pids = self.pids.map(|pid| pid.to_string());
+        [self.to.to_string()].into_iter().chain(milliseconds).chain(pids).collect()
     }
 
     fn parse(args: &[String]) -> Self {
@@ -109,7 +105,7 @@ impl Load {
             to: args[0].parse().unwrap(),
             warm_up: milliseconds(&args[1]),
             window: milliseconds(&args[2]),
-            pids: [args[3].parse().unwrap(), args[4].parse().unwrap()],
+            pids: [3, 4, 5].map(|index| args[index].parse().unwrap()),
         }
     }
 }

@@ -60,7 +60,7 @@ pub(crate) struct World {
     dir: Scratch,
     cores: Cores,
     origin: SocketAddr,
-    _origin: Child,
+    origin_process: Child,
 }
 
 impl World {
@@ -79,7 +79,7 @@ impl World {
         command.args(["--role", "origin", &origin.to_string()]);
         let child = Child::start(dir.path(), "origin", &mut command);
         wait::until("the origin", wait::SOON, || wire::get(origin, "origin", "/").ok());
-        Self { dir, cores: options.cores, origin, _origin: child }
+        Self { dir, cores: options.cores, origin, origin_process: child }
     }
 
     /// A load generator of this bench, pinned to its core; its arguments are still to come.
@@ -98,9 +98,9 @@ impl World {
         }
     }
 
-    /// The core of the sidecars.
-    pub(crate) fn sidecar_core(&self) -> usize {
-        self.cores.sidecars
+    /// The origin's process.
+    pub(crate) fn origin_pid(&self) -> u32 {
+        self.origin_process.id()
     }
 }
 

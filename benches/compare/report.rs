@@ -28,10 +28,10 @@ pub(crate) fn write(summary: &Summary, machine: &Value, options: &Options, runs:
 fn section(summary: &Summary, machine: &Value, options: &Options, runs: &Path) -> String {
     let word = |key: &str| machine[key].as_str().unwrap_or("–").to_owned();
     let runs = runs.file_name().unwrap_or_default().to_string_lossy();
-    let place = if machine["virtual"] == true { "virtual machine" } else { "machine" };
+    let place = if machine["virtual"] == true { "Virtual machine" } else { "Machine" };
     let mut text = format!(
         "\n{} at commit `{}`, {} rounds of {} s per workload. Raw runs: [`runs/{runs}`](runs/{runs}).\n\n\
-         {place}: {}, {} cores, {} MiB, Linux {}. {} · {} · {}.\n\n",
+         {place}: {}, {} cores, {} MiB, Linux {} ({}). {} · {} · {}.\n\n",
         word("time"),
         word("commit"),
         options.rounds,
@@ -40,21 +40,27 @@ fn section(summary: &Summary, machine: &Value, options: &Options, runs: &Path) -
         machine["cores"],
         machine["memory_mib"],
         word("kernel"),
+        word("congestion_control"),
         word("sekisho"),
         word("envoy"),
         word("haproxy"),
     );
     text.push_str(&table::markdown(summary));
     text.push_str("\n![latency at a fixed rate](latency.svg)\n\n");
+    text.push_str("In the closed loop:\n\n| pair | p50 µs | p99 µs | sidecars on their core | load and origin on theirs | others on the sidecars' core |\n");
+    text.push_str("| --- | ---: | ---: | ---: | ---: | ---: |\n");
     for line in &summary.lines {
         let closed = &line.closed;
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
         writeln!(
             text,
-            "- {}: latency in the closed loop p50 {:.0} µs, p99 {:.0} µs; core of load and origin {:.0} % busy.",
+            "| {} | {:.0} | {:.0} | {} | {} | up to {} |",
             line.make.title(),
             closed.p50.median,
             closed.p99.median,
-            closed.load_core.median * 100.0
+            percent(closed.sidecar_share.median),
+            percent(closed.load_share.median),
+            percent(closed.other.high),
         )
         .unwrap();
     }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::cost;
 use crate::pairs::Make;
 
 /// The figures of every make that took part, in the order of a round.
@@ -32,8 +33,12 @@ pub(crate) struct Workload {
     pub(crate) p50: Figure,
     pub(crate) p90: Figure,
     pub(crate) p99: Figure,
-    /// How busy the core of load and origin was, 0 to 1. At 1 the load may have been the bottleneck, not the pair.
-    pub(crate) load_core: Figure,
+    /// Share of their core that the sidecars used, and of theirs that load and origin used, 0 to 1. In the closed loop
+    /// the first should be near 1: what is missing went to others, or the load was the bottleneck.
+    pub(crate) sidecar_share: Figure,
+    pub(crate) load_share: Figure,
+    /// Share of the sidecars' core that others used.
+    pub(crate) other: Figure,
 }
 
 /// Over the rounds.
@@ -45,7 +50,7 @@ pub(crate) struct Figure {
 }
 
 impl Summary {
-    pub(crate) fn of(records: &[Value], makes: &[Make], load_core: usize) -> Self {
+    pub(crate) fn of(records: &[Value], makes: &[Make]) -> Self {
         let lines = makes.iter().map(|make| {
             let of = |workload: &str| -> Vec<&Value> {
                 let wanted = |record: &&Value| record["make"] == make.name() && record["workload"] == workload;
@@ -57,8 +62,8 @@ impl Summary {
                 make: *make,
                 idle: sides.map(|side| Figure::of(&closed, |run| mib(&run["idle_memory_kib"][side]))),
                 loaded: sides.map(|side| Figure::of(&closed, |run| mib(&run[side]["memory_kib"]))),
-                closed: Workload::of(&closed, load_core),
-                open: Workload::of(&open, load_core),
+                closed: Workload::of(&closed),
+                open: Workload::of(&open),
             }
         });
         Self { lines: lines.collect() }
@@ -76,7 +81,7 @@ impl Summary {
 }
 
 impl Workload {
-    fn of(runs: &[&Value], load_core: usize) -> Self {
+    fn of(runs: &[&Value]) -> Self {
         let spent = |run: &Value, kind: &str| -> f64 {
             let seconds: f64 = ["caller", "callee"].iter().map(|side| number(&run[side][kind])).sum();
             seconds * 1e6 / number(&run["requests"])
@@ -90,7 +95,9 @@ impl Workload {
             p50: latency("p50"),
             p90: latency("p90"),
             p99: latency("p99"),
-            load_core: Figure::of(runs, |run| number(&run["cores"][load_core]["busy"])),
+            sidecar_share: Figure::of(runs, |run| cost::share(run, ["caller", "callee"])),
+            load_share: Figure::of(runs, |run| cost::share(run, ["origin", "load"])),
+            other: Figure::of(runs, |run| number(&run["other_work"]["sidecar_core"])),
         }
     }
 }

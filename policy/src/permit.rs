@@ -6,7 +6,7 @@ use crate::rule::Mode;
 use std::sync::Arc;
 
 /// Leave to forward one request, or one opaque connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Permit {
     rule: Option<Arc<str>>,

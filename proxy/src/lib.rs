@@ -41,4 +41,5 @@ mod upstream;
 mod watch;
 mod worker;
 
+pub use observe::clock::text as rfc3339;
 pub use proxy::{Proxy, StartError};

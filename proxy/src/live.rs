@@ -85,11 +85,6 @@ impl Published {
                         config::Endpoint::Socket(address) => Target::Socket(*address),
                         config::Endpoint::Name { host, port } => Target::Name(host.as_str().into(), *port),
                     })
-                    .chain(if service.endpoints.is_empty() {
-                        service.addresses.iter().map(|address| Target::Socket(*address)).collect()
-                    } else {
-                        Vec::new()
-                    })
                     .collect();
                 Arc::new(Route {
                     name_id: names.id(&service.name),

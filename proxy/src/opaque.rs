@@ -12,6 +12,7 @@ use crate::{
     upstream::{Expect, Route, Security, addresses, dial},
 };
 use config::Protocol;
+use policy::Mode;
 use std::{rc::Rc, sync::Arc};
 
 /// What the log line of an opaque connection says.
@@ -44,15 +45,21 @@ pub(crate) async fn carry(
     let live = worker.live();
     // Who answers is known only after the handshake: connect, then judge by what was proved.
     let mut early = None;
-    if let Some(route) = &route
-        && let Security::Mtls(Expect::NamedByRules(_)) = route.security
+    let mut route = route;
+    if let Some(named) = route.clone()
+        && let Security::Mtls(Expect::NamedByRules(_)) = named.security
     {
-        match connect(&connection, route, &mut outcome).await {
+        match connect(&connection, &named, &mut outcome).await {
             Some(dialled) => {
                 question.peer = dialled.peer.as_ref().map(|peer| peer.id().clone());
                 early = Some(dialled);
             }
-            None => return access_log::opaque(&connection, &outcome),
+            // `observe` refuses nothing: who does not prove an identity is reached as without the proxy, and noted.
+            None if live.snapshot.mode == Mode::Observe => route = None,
+            None => {
+                stream.reset();
+                return access_log::opaque(&connection, &outcome);
+            }
         }
     }
     let (judged, permit) = guard::judge(&live, question, None);
@@ -94,7 +101,6 @@ pub(crate) async fn carry(
     };
     let idle = live.snapshot.proxy.timeouts.downstream_idle;
     let (end, passed) = tunnel::run(&worker, &mut stream, &mut dialled.stream, &judged, &connection, idle).await;
-    worker.metrics.upstream(route.name_id, |upstream| upstream.connections_closed += 1);
     outcome.passed = passed;
     (outcome.flag, outcome.details) = match end {
         tunnel::End::Closed => ("-", "-".to_owned()),
@@ -140,7 +146,7 @@ async fn connect(connection: &Connection, route: &Route, outcome: &mut Outcome) 
     // Envoy's TCP proxy prints both: the failure, and that its attempts are spent.
     outcome.flag = if reply.flag == "UF" { "UF,URX" } else { reply.flag };
     outcome.details = reply.details.into_owned();
-    if last.is_refusal() {
+    if last.is_refusal() && live.snapshot.mode == Mode::Enforce {
         refusal::opaque(connection, outcome);
     }
     None

@@ -66,7 +66,7 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream) {
         Detected::Opaque => {
             let (route, question) = match by_connection {
                 Destination::Service(index) => {
-                    (live.services.get(index).cloned(), question(&connection, expected(&live, index)))
+                    (service(&connection, &live, index), question(&connection, expected(&live, index)))
                 }
                 Destination::Address(address) => {
                     (Some(original_dst_route(&live, address)), question(&connection, None))
@@ -108,14 +108,20 @@ async fn answer(
     let received = read(&parts, connection.fragment.take())?;
     let target = received.target()?;
     let (route, expected, mut lease) = match destination(connection, live, Some(target.host())) {
-        Destination::Service(index) => (live.services.get(index).cloned(), expected(live, index), None),
+        Destination::Service(index) => (service(connection, live, index), expected(live, index), None),
         Destination::Passthrough(address) => (Some(passthrough_route(live, address)), None, None),
         Destination::Address(address) => {
             let route = original_dst_route(live, address);
             exchange.routed(&route);
-            let lease = acquire(exchange, &route, upstream_http(&route, exchange.version), false).await?;
-            let proved = lease.made.peer.as_ref().map(|peer| peer.id().clone());
-            (Some(route), proved, Some(lease))
+            match acquire(exchange, &route, upstream_http(&route, exchange.version), false).await {
+                Ok(lease) => {
+                    let proved = lease.made.peer.as_ref().map(|peer| peer.id().clone());
+                    (Some(route), proved, Some(lease))
+                }
+                // `observe` refuses nothing: who does not prove an identity is reached as without the proxy, and noted.
+                Err(_) if live.snapshot.mode == Mode::Observe => (Some(passthrough_route(live, address)), None, None),
+                Err(failure) => return Err(failure),
+            }
         }
         Destination::Unknown => (None, None, None),
     };
@@ -172,10 +178,19 @@ fn destination(connection: &Connection, live: &Live, host: Option<&str>) -> Dest
     let rules = &live.snapshot.rules;
     if rules.names_cidr(address.ip(), address.port()) {
         Destination::Passthrough(address)
-    } else if rules.has_outbound_to(address.port()) && live.snapshot.mode == Mode::Enforce {
+    } else if rules.has_outbound_to(address.port()) {
         Destination::Address(address)
     } else {
         Destination::Unknown
+    }
+}
+
+/// The route of a service: to its endpoints, or, where the file lists none, to the address the application dialled.
+fn service(connection: &Connection, live: &Live, index: usize) -> Option<Arc<Route>> {
+    let route = live.services.get(index)?;
+    match connection.original_dst {
+        Some(address) if route.targets.is_empty() => Some(Arc::new(route.at(address))),
+        _ => Some(Arc::clone(route)),
     }
 }
 

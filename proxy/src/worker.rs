@@ -85,7 +85,8 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let live = (shared.live.version(), Rc::new(Live::new(shared.live.load())));
-        let identity = (shared.identity.version(), Rc::new(IdentityCache::new(shared.identity.load())));
+        let version = shared.identity.version();
+        let identity = (version, Rc::new(IdentityCache::new(shared.identity.load(), version)));
         let mut seed = [0; 8];
         // Request ids need to be unlikely to meet, not unguessable; a failing generator leaves the clock.
         if aws_lc_rs::rand::fill(&mut seed).is_err() {
@@ -128,7 +129,7 @@ impl Worker {
         let version = self.shared.identity.version();
         let mut identity = self.identity.borrow_mut();
         if identity.0 != version {
-            *identity = (version, Rc::new(IdentityCache::new(self.shared.identity.load())));
+            *identity = (version, Rc::new(IdentityCache::new(self.shared.identity.load(), version)));
         }
         Rc::clone(&identity.1)
     }

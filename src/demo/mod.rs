@@ -20,30 +20,30 @@ pub(crate) fn run(arguments: &cli::Demo) -> ExitCode {
     let mut world = match world::World::build(arguments.keep) {
         Ok(world) => world,
         Err(error) => {
-            eprintln!("sekisho: {error}");
+            err!("sekisho: {error}");
             return ExitCode::from(EXIT_FAILURE);
         }
     };
     world.introduce(&style);
     let mut results = Vec::new();
     for (number, scene) in scenes::ALL.iter().enumerate() {
-        println!("\n{}", style.bold(&format!("Scene {}: {}", number + 1, scene.title)));
-        println!("  {}", style.dim(scene.told));
+        out!("\n{}", style.bold(&format!("Scene {}: {}", number + 1, scene.title)));
+        out!("  {}", style.dim(scene.told));
         let result = (scene.play)(&mut world);
         match &result {
             Ok(outcome) => {
                 for line in &outcome.lines {
-                    println!("  {line}");
+                    out!("  {line}");
                 }
-                println!("  {}", style.green(&format!("as told: {}", outcome.summary)));
+                out!("  {}", style.green(&format!("as told: {}", outcome.summary)));
             }
-            Err(wrong) => println!("  {}", style.red(&format!("NOT as told: {wrong}"))),
+            Err(wrong) => out!("  {}", style.red(&format!("NOT as told: {wrong}"))),
         }
         results.push((scene, result));
     }
-    println!("\n{}", style.bold("What the IDS saw on the mirror port"));
+    out!("\n{}", style.bold("What the IDS saw on the mirror port"));
     for line in world.sensor.exchanges() {
-        println!("  {line}");
+        out!("  {line}");
     }
     let as_told = summary(&style, &results);
     if arguments.once {
@@ -51,15 +51,15 @@ pub(crate) fn run(arguments: &cli::Demo) -> ExitCode {
     }
     world.invite(&style);
     wait_for_interrupt();
-    println!();
+    out!();
     if as_told { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
 }
 
 fn summary(style: &Style, results: &[(&scenes::Scene, Result<scenes::Outcome, String>)]) -> bool {
-    println!("\n{}", style.bold("Summary"));
+    out!("\n{}", style.bold("Summary"));
     let width = results.iter().map(|(scene, _)| scene.title.chars().count()).max().unwrap_or(0);
-    println!("  {:<width$}  {:<10}  why", "scene", "result");
-    println!("  {}  {}  {}", "─".repeat(width), "─".repeat(10), "─".repeat(40));
+    out!("  {:<width$}  {:<10}  why", "scene", "result");
+    out!("  {}  {}  {}", "─".repeat(width), "─".repeat(10), "─".repeat(40));
     let mut good = 0;
     for (scene, result) in results {
         let (mark, why) = match result {
@@ -69,9 +69,9 @@ fn summary(style: &Style, results: &[(&scenes::Scene, Result<scenes::Outcome, St
             }
             Err(wrong) => (style.red(&format!("{:<10}", "WRONG")), wrong.clone()),
         };
-        println!("  {:<width$}  {mark}  {why}", scene.title);
+        out!("  {:<width$}  {mark}  {why}", scene.title);
     }
-    println!("\n{good} of {} scenes went as told", results.len());
+    out!("\n{good} of {} scenes went as told", results.len());
     good == results.len()
 }
 

@@ -46,7 +46,7 @@ impl World {
         fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         certificates(&dir)?;
         let sensor = Sensor::start()?;
-        let mut ports = Ports;
+        let mut ports = Ports::new();
         let (orders_app, orders_app_at) = ports.listener()?;
         let (db_app, db_app_at) = ports.listener()?;
         let (impostor_app, impostor_app_at) = ports.listener()?;
@@ -148,23 +148,20 @@ impl World {
     }
 
     pub(crate) fn introduce(&self, style: &Style) {
-        println!(
-            "{}",
-            style.bold("Three workloads, each behind its own sidecar; the wire between sidecars is mutual TLS")
-        );
-        println!("  web ──▶ orders ──▶ orders-db          every certificate comes from a CA made a moment ago");
-        println!("           ▲   ╲");
-        println!("     attacker    ──▶ IDS (VXLAN, {})", self.sensor.address);
-        println!("  folder: {}", self.dir.display());
+        out!("{}", style.bold("Three workloads, each behind its own sidecar; the wire between sidecars is mutual TLS"));
+        out!("  web ──▶ orders ──▶ orders-db          every certificate comes from a CA made a moment ago");
+        out!("           ▲   ╲");
+        out!("     attacker    ──▶ IDS (VXLAN, {})", self.sensor.address);
+        out!("  folder: {}", self.dir.display());
     }
 
     pub(crate) fn invite(&self, style: &Style) {
-        println!("\n{}", style.bold("Everything stays up until ^C. Try:"));
-        println!("  curl -i http://{}/api/orders/7", self.at.web_orders);
-        println!("  curl -i -X DELETE http://{}/api/orders/7", self.at.web_orders);
-        println!("  curl -i http://{}/api/orders/7      # the attacker", self.at.attacker_orders);
-        println!("  curl http://{}/policy/status", self.at.orders_admin);
-        println!("  tail -f {}/*.log", self.dir.display());
+        out!("\n{}", style.bold("Everything stays up until ^C. Try:"));
+        out!("  curl -i http://{}/api/orders/7", self.at.web_orders);
+        out!("  curl -i -X DELETE http://{}/api/orders/7", self.at.web_orders);
+        out!("  curl -i http://{}/api/orders/7      # the attacker", self.at.attacker_orders);
+        out!("  curl http://{}/policy/status", self.at.orders_admin);
+        out!("  tail -f {}/*.log", self.dir.display());
     }
 }
 
@@ -194,29 +191,41 @@ impl Drop for World {
             let _ = child.wait();
         }
         if self.keep {
-            println!("kept: {}", self.dir.display());
+            out!("kept: {}", self.dir.display());
         } else {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
 }
 
-/// Free ports. Each is bound once to be sure of it; all are held until all are chosen, so that none comes twice.
-struct Ports;
+/// Free ports below the range the kernel hands out by itself, so that no connection takes one between choice and use.
+struct Ports {
+    next: u16,
+}
 
 impl Ports {
+    fn new() -> Self {
+        // Demos that run side by side begin in different places.
+        let spread = u16::try_from(std::process::id() % 100).unwrap_or(0);
+        Self { next: 20_000 + spread * 100 }
+    }
+
     fn listener(&mut self) -> Result<(TcpListener, SocketAddr), String> {
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
-        Ok((listener, address))
+        for _ in 0..1000 {
+            self.next = if self.next >= 32_000 { 20_000 } else { self.next + 1 };
+            let address = SocketAddr::from(([127, 0, 0, 1], self.next));
+            if let Ok(listener) = TcpListener::bind(address) {
+                return Ok((listener, address));
+            }
+        }
+        Err("no free port between 20000 and 32000".to_owned())
     }
 
     fn free<const N: usize>(&mut self) -> Result<[SocketAddr; N], String> {
-        let mut held = Vec::with_capacity(N);
+        let mut addresses = Vec::with_capacity(N);
         for _ in 0..N {
-            held.push(self.listener()?);
+            addresses.push(self.listener()?.1);
         }
-        let addresses: Vec<SocketAddr> = held.iter().map(|(_, address)| *address).collect();
         addresses.try_into().map_err(|_| "ports".to_owned())
     }
 }

@@ -51,8 +51,8 @@ impl Body {
     }
 
     /// The response's body, on its way down. The lease is given back to the pool when the body has ended well.
-    pub(crate) fn response(inner: Incoming, exchange: Rc<Exchange>, lease: Option<Lease>) -> Self {
-        Self::Passing(Box::new(Passing { inner, side: Side::Response, exchange, lease, ended: false }))
+    pub(crate) fn response(inner: Incoming, exchange: Rc<Exchange>, lease: Lease) -> Self {
+        Self::Passing(Box::new(Passing { inner, side: Side::Response, exchange, lease: Some(lease), ended: false }))
     }
 }
 
@@ -126,7 +126,8 @@ impl Passing {
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.exchange.trailers(self.side, trailers);
                 }
-                if self.inner.is_end_stream() {
+                // Nothing follows trailers, and the engine does not ask whether anything does.
+                if frame.is_trailers() || self.inner.is_end_stream() {
                     self.end(cx);
                 }
                 Poll::Ready(Some(Ok(frame)))

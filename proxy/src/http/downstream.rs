@@ -39,13 +39,14 @@ impl Downstream {
     }
 
     fn told(&self, count: usize) {
-        if count > 0 {
-            match self.connection.phase.get() {
-                Phase::Idle => self.connection.enter(Phase::Head),
-                Phase::Busy => self.connection.moved(),
-                // The whole head has one deadline, however its bytes come.
-                Phase::Head => {}
-            }
+        match self.connection.phase.get() {
+            _ if count == 0 => {}
+            // HTTP/2 has frames that are no request; a connection that sends only those is idle.
+            Phase::Idle if self.gate.is_some() => self.connection.enter(Phase::Head),
+            Phase::Idle => {}
+            Phase::Busy => self.connection.moved(),
+            // The whole head has one deadline, however its bytes come.
+            Phase::Head => {}
         }
     }
 

@@ -318,12 +318,10 @@ impl Drop for Exchange {
                 match facts.failed {
                     // The upstream broke off in the middle of its response.
                     Some(Side::Response) => {
-                        if facts.flag == "-" {
+                        if facts.details == "-" {
                             facts.flag = "UC";
-                            if facts.details == "-" {
-                                facts.details =
-                                    Cow::Borrowed("upstream_reset_after_response_started{connection_termination}");
-                            }
+                            facts.details =
+                                Cow::Borrowed("upstream_reset_after_response_started{connection_termination}");
                         }
                     }
                     _ => {

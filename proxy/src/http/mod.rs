@@ -13,7 +13,7 @@ mod target;
 
 pub(crate) use body::Body;
 pub(crate) use engine::{Chosen, Engine, Http, Incoming, SendError, Upstream, UpstreamConnection};
-pub(crate) use exchange::{End, Exchange};
+pub(crate) use exchange::{End, Exchange, Side};
 pub(crate) use gate::Refused;
 pub(crate) use headers::{
     downstream as response_headers, inbound as inbound_headers, outbound as outbound_headers, xfcc,

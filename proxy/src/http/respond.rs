@@ -24,6 +24,8 @@ pub(crate) enum Failure {
     NotForwardable,
     /// The rules do not allow it. Holds the name of the deny rule, if one matched.
     Denied(Option<String>),
+    /// The rules that came into force while the request was under way forbid it.
+    Revoked,
     /// The bundle in force no longer trusts the peer of this connection.
     Distrusted,
     /// Nothing in the file says where this request goes.
@@ -76,6 +78,7 @@ impl Failure {
             Self::ConflictingHost => "conflicting_host",
             Self::NotForwardable => "not_forwardable",
             Self::Denied(_) => "rbac_access_denied",
+            Self::Revoked => "revoked_by_policy",
             Self::Distrusted => "peer_no_longer_trusted",
             Self::NoRoute => "route_not_found",
             Self::Upgrade => "upgrade_failed",
@@ -102,6 +105,7 @@ impl Failure {
                 | Self::ConflictingHost
                 | Self::NotForwardable
                 | Self::Denied(_)
+                | Self::Revoked
                 | Self::Distrusted
                 | Self::NoRoute
                 | Self::Upgrade
@@ -145,6 +149,7 @@ impl Failure {
                 let details = format!("rbac_access_denied_matched_policy[{rule}]");
                 reply(403, "RBAC: access denied".into(), "-", details.into())
             }
+            Self::Revoked => reply(403, "RBAC: access denied".into(), "-", "revoked_by_policy".into()),
             Self::Distrusted => {
                 Reply { close: true, ..reply(403, "RBAC: access denied".into(), "-", "peer_no_longer_trusted".into()) }
             }

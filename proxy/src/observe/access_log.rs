@@ -4,7 +4,7 @@
 //! SPIFFE IDs, the rule, the verdict, and what `enforce` would have said. Values a peer chose are escaped: a line is a line.
 
 use super::clock;
-use crate::{connection::Connection, http::Exchange, observe::metrics::Verdict, opaque::Outcome};
+use crate::{connection::Connection, http::Exchange, live::Live, observe::metrics::Verdict, opaque::Outcome};
 use config::{AccessSink, LogFormat};
 use http::{HeaderValue, Version};
 use serde_json::{Map, Value, json};
@@ -67,7 +67,7 @@ pub(crate) fn request(exchange: &Exchange) {
             object.insert("upstream_host".into(), facts.upstream_address.map(|address| address.to_string()).into());
             object
                 .insert("upstream_cluster".into(), facts.upstream.as_ref().map(|route| route.name.to_string()).into());
-            verdict(&mut object, &exchange.connection, judged, exchange.live.generation);
+            verdict(&mut object, &exchange.connection, judged, &exchange.live);
             let _ = serde_json::to_writer(&mut line, &Value::Object(object));
         }
     }
@@ -110,7 +110,7 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
                 "upstream_cluster".into(),
                 outcome.upstream.as_ref().map(|route| route.name.to_string()).into(),
             );
-            verdict(&mut object, connection, outcome.judged.as_ref(), live.generation);
+            verdict(&mut object, connection, outcome.judged.as_ref(), &live);
             let _ = serde_json::to_writer(&mut line, &Value::Object(object));
         }
     }
@@ -120,6 +120,9 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
 
 /// The line of a request whose head could not be read: there is no exchange yet.
 pub(crate) fn unread(connection: &Connection, status: u16, flag: &'static str, details: &'static str) {
+    if status != 0 {
+        super::refusal::unread(connection, status, details);
+    }
     let live = connection.worker.live();
     let log = &live.snapshot.log;
     if log.access == AccessSink::Off {
@@ -134,7 +137,7 @@ pub(crate) fn unread(connection: &Connection, status: u16, flag: &'static str, d
             object.insert("response_code".into(), status.into());
             object.insert("response_flags".into(), flag.into());
             object.insert("response_code_details".into(), details.into());
-            verdict(&mut object, connection, None, live.generation);
+            verdict(&mut object, connection, None, &live);
             let _ = serde_json::to_writer(&mut line, &Value::Object(object));
         }
     }
@@ -168,9 +171,8 @@ fn verdict(
     object: &mut Map<String, Value>,
     connection: &Connection,
     judged: Option<&crate::guard::Judged>,
-    generation: u64,
+    live: &Live,
 ) {
-    let live = connection.worker.live();
     let own = live.snapshot.workload.as_str();
     let other = match judged {
         Some(judged) => judged.question.peer.as_ref().map(|id| id.as_str().to_owned()),
@@ -183,7 +185,7 @@ fn verdict(
     object.insert("rule".into(), judged.and_then(|judged| judged.rule.as_deref()).map(str::to_owned).into());
     object.insert("verdict".into(), judged.map_or(Verdict::None, |judged| judged.verdict).as_str().into());
     object.insert("would_be_verdict".into(), judged.map_or(Verdict::None, |judged| judged.would).as_str().into());
-    object.insert("policy_generation".into(), generation.into());
+    object.insert("policy_generation".into(), live.generation.into());
     object.insert("policy_digest".into(), json!(live.snapshot.digest));
 }
 

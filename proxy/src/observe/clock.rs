@@ -22,8 +22,9 @@ pub(crate) fn write(out: &mut Vec<u8>, time: SystemTime) {
     );
 }
 
-/// As [`write`], into a new string.
-pub(crate) fn text(time: SystemTime) -> String {
+/// `time` as RFC 3339 with milliseconds, in UTC.
+#[must_use]
+pub fn text(time: SystemTime) -> String {
     let mut out = Vec::with_capacity(24);
     write(&mut out, time);
     String::from_utf8(out).unwrap_or_default()

@@ -32,7 +32,11 @@ pub(crate) fn request(exchange: &Exchange, failure: &Failure) {
         "time": clock::text(SystemTime::now()),
         "direction": exchange.connection.direction().as_str(),
         "reason": failure.reason(),
-        "rule": judged.and_then(|judged| judged.rule.as_deref()).unwrap_or(NO_RULE),
+        // The rule that allowed it when it began is not the one that refuses it now.
+        "rule": match failure {
+            Failure::Revoked => NO_RULE,
+            _ => judged.and_then(|judged| judged.rule.as_deref()).unwrap_or(NO_RULE),
+        },
         // Where the callee did not prove who it is, the expected identity must not stand for it.
         "peer": if matches!(failure, Failure::Tls(_)) { None } else { peer(&exchange.connection, judged) },
         "detail": detail,
@@ -105,6 +109,23 @@ pub(crate) fn connection(
         "original_dst": original_dst.map(|address| address.to_string()),
     });
     emit(worker, inbound, reason, &line);
+}
+
+/// A request could not even be read.
+pub(crate) fn unread(connection: &Connection, status: u16, details: &'static str) {
+    let line = json!({
+        "event": "request_refused",
+        "time": clock::text(SystemTime::now()),
+        "direction": connection.direction().as_str(),
+        "reason": "unreadable",
+        "rule": NO_RULE,
+        "peer": peer(connection, None),
+        "detail": format!("the request head could not be read: {status} {details}"),
+        "code": details,
+        "remote": connection.remote.to_string(),
+        "original_dst": connection.original_dst.map(|address| address.to_string()),
+    });
+    emit(&connection.worker, connection.is_inbound(), "unreadable", &line);
 }
 
 /// An opaque connection was refused.

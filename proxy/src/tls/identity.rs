@@ -27,6 +27,7 @@ pub(crate) enum Alpn {
 /// One worker's view of the identity.
 pub(crate) struct IdentityCache {
     identity: Arc<Identity>,
+    version: u64,
     clients: RefCell<HashMap<(SpiffeId, Alpn), Arc<ClientConfig>>>,
 }
 
@@ -39,8 +40,8 @@ impl Identity {
 }
 
 impl IdentityCache {
-    pub(crate) fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, clients: RefCell::default() }
+    pub(crate) fn new(identity: Arc<Identity>, version: u64) -> Self {
+        Self { identity, version, clients: RefCell::default() }
     }
 
     pub(crate) fn id(&self) -> &SpiffeId {
@@ -57,8 +58,8 @@ impl IdentityCache {
     }
 
     /// Which credentials these are, for telling pooled connections of older ones apart.
-    pub(crate) fn stamp(&self) -> *const Identity {
-        Arc::as_ptr(&self.identity)
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// The configuration for dialling a callee that must be exactly `expected`.

@@ -4,6 +4,7 @@ use super::route::{Expect, Route, Security};
 use crate::{
     http::Failure,
     live::Live,
+    observe::metrics::WorkerMetrics,
     stream::Stream,
     tls::{self, Alpn, NamedByRules, Peer},
     worker::Worker,
@@ -13,6 +14,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 use tokio::net::{TcpSocket, TcpStream};
@@ -21,6 +23,26 @@ use tokio::net::{TcpSocket, TcpStream};
 pub(crate) struct Dialled {
     pub(crate) stream: Stream,
     pub(crate) peer: Option<Peer>,
+    pub(crate) opened: Opened,
+}
+
+/// Counts a connection as open until it is dropped.
+pub(crate) struct Opened {
+    metrics: Arc<WorkerMetrics>,
+    route: u32,
+}
+
+impl Opened {
+    fn count(worker: &Worker, route: &Route) -> Self {
+        worker.metrics.upstream(route.name_id, |upstream| upstream.connections += 1);
+        Self { metrics: Arc::clone(&worker.metrics), route: route.name_id }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.metrics.upstream(self.route, |upstream| upstream.connections_closed += 1);
+    }
 }
 
 /// Connects to `address` as `route` says.
@@ -36,16 +58,14 @@ pub(crate) async fn dial(
     {
         return Err(Failure::Connect("the address is one of the proxy's own listeners".to_owned()));
     }
-    let upstream = |change: fn(&mut crate::observe::metrics::Upstream)| worker.metrics.upstream(route.name_id, change);
-    upstream(|upstream| upstream.connections += 1);
-    let dialled = dial_inner(worker, live, route, address, alpn).await;
-    if dialled.is_err() {
-        upstream(|upstream| {
-            upstream.connect_failures += 1;
-            upstream.connections_closed += 1;
-        });
+    let opened = Opened::count(worker, route);
+    match dial_inner(worker, live, route, address, alpn).await {
+        Ok((stream, peer)) => Ok(Dialled { stream, peer, opened }),
+        Err(failure) => {
+            worker.metrics.upstream(route.name_id, |upstream| upstream.connect_failures += 1);
+            Err(failure)
+        }
     }
-    dialled
 }
 
 async fn dial_inner(
@@ -54,7 +74,7 @@ async fn dial_inner(
     route: &Route,
     address: SocketAddr,
     alpn: Alpn,
-) -> Result<Dialled, Failure> {
+) -> Result<(Stream, Option<Peer>), Failure> {
     let tcp = match tokio::time::timeout(route.connect_timeout, connect(address, route.source)).await {
         Err(_elapsed) => return Err(Failure::Connect("connection timeout".to_owned())),
         Ok(Err(error)) => return Err(Failure::Connect(words(&error))),
@@ -63,7 +83,7 @@ async fn dial_inner(
     let identity = worker.identity();
     let config = match &route.security {
         Security::Plain => {
-            return Ok(Dialled { stream: Stream::plain(tcp), peer: None });
+            return Ok((Stream::plain(tcp), None));
         }
         Security::Mtls(Expect::Identity(expected)) => identity.client(expected, alpn),
         Security::Mtls(Expect::NamedByRules(port)) => {
@@ -73,7 +93,7 @@ async fn dial_inner(
     .map_err(|error| Failure::Tls(format!("TLS error: {error}")))?;
     let handshake = live.snapshot.proxy.timeouts.handshake;
     let (stream, peer) = tls::connect(tcp, address, config, handshake, &worker.peers).await?;
-    Ok(Dialled { stream: Stream::tls(stream), peer: Some(peer) })
+    Ok((Stream::tls(stream), Some(peer)))
 }
 
 async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     http::{
-        Body, Chosen, End, Engine, Exchange, Failure, Http, Incoming, SendError, UpstreamConnection, response_headers,
+        Body, Chosen, End, Engine, Exchange, Failure, Http, Incoming, SendError, Side, UpstreamConnection,
+        response_headers,
     },
     limits,
     tls::Alpn,
@@ -65,7 +66,7 @@ async fn attempt(
         let sent = Instant::now();
         let copy = if fresh_only { None } else { copy_for_race(&used, &request) };
         match or_end(exchange, used.upstream.send(request)).await? {
-            Ok(response) => return received(exchange, response, used, sent.elapsed()),
+            Ok(response) => return received(exchange, response, used, sent.elapsed()).await,
             Err(SendError::Unsent(back)) if used.idle.is_some() && !fresh_only => request = *back,
             Err(SendError::Unsent(_)) => return Err(Failure::UpstreamClosed),
             Err(SendError::Failed(Failure::UpstreamClosed)) if copy.is_some() => {
@@ -105,13 +106,13 @@ async fn or_end<F: Future>(exchange: &Rc<Exchange>, future: F) -> Result<F::Outp
                 let complete = exchange.facts.borrow().request_complete;
                 Poll::Ready(Err(Failure::IdleTimeout(complete)))
             }
-            Some(End::Revoked) => Poll::Ready(Err(Failure::Denied(None))),
+            Some(End::Revoked) => Poll::Ready(Err(Failure::Revoked)),
         },
     })
     .await
 }
 
-fn received(
+async fn received(
     exchange: &Rc<Exchange>,
     response: Response<Incoming>,
     lease: Lease,
@@ -126,7 +127,20 @@ fn received(
     response_headers(&mut parts.headers, time.as_millis());
     parts.version = Version::HTTP_11;
     exchange.facts.borrow_mut().upstream_time = Some(time);
-    Ok(Response::from_parts(parts, Body::response(incoming, Rc::clone(exchange), Some(lease))))
+    if http_body::Body::is_end_stream(&incoming) {
+        // No body, and no empty one either: gRPC tells a trailers-only response by the end on its head.
+        exchange.ended(Side::Response);
+        let mut lease = Some(lease);
+        poll_fn(|cx| {
+            if let Some(lease) = lease.take() {
+                lease.give_back(cx);
+            }
+            Poll::Ready(())
+        })
+        .await;
+        return Ok(Response::from_parts(parts, Body::empty()));
+    }
+    Ok(Response::from_parts(parts, Body::response(incoming, Rc::clone(exchange), lease)))
 }
 
 /// H1 to H1 and H2 to H2, unless the file says what the other side speaks.
@@ -172,7 +186,7 @@ pub(crate) async fn acquire(
 ) -> Result<Lease, Failure> {
     let worker = &exchange.connection.worker;
     let identity = worker.identity();
-    let stamp = identity.stamp().addr();
+    let stamp = identity.version();
     let (expected, alpn) = match (&route.security, http) {
         (Security::Plain, _) => (None, Alpn::None),
         (Security::Mtls(expect), http) => (
@@ -202,7 +216,7 @@ pub(crate) async fn acquire(
         }
         match dial(worker, &exchange.live, route, address, alpn).await {
             Ok(dialled) => {
-                let made = Made::new(worker, key, dialled.peer, stamp, expected.cloned());
+                let made = Made::new(worker, key, (dialled.peer, dialled.opened), stamp, expected.cloned());
                 let upstream = Chosen::start(dialled.stream, http).await?;
                 let lease = Lease { upstream, made, idle: None };
                 worker.pool.keep_shared(&lease);

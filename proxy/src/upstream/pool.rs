@@ -4,6 +4,7 @@
 //! connection stays in the pool and is shared. A connection is only used again under the credentials, the expected identity
 //! and the route it was made for.
 
+use super::dial::Opened;
 use crate::{
     http::{Http, Upstream, UpstreamConnection},
     limits,
@@ -45,8 +46,9 @@ pub(crate) struct Made {
     pub(crate) worker: Rc<Worker>,
     pub(crate) key: Key,
     pub(crate) peer: Option<Peer>,
+    _opened: Opened,
     /// The credentials it was made with, and who the callee had to be.
-    pub(crate) stamp: usize,
+    pub(crate) stamp: u64,
     pub(crate) expected: Option<identity::SpiffeId>,
 }
 
@@ -54,12 +56,12 @@ impl Made {
     pub(crate) fn new(
         worker: &Rc<Worker>,
         key: Key,
-        peer: Option<Peer>,
-        stamp: usize,
+        (peer, opened): (Option<Peer>, Opened),
+        stamp: u64,
         expected: Option<identity::SpiffeId>,
     ) -> Rc<Self> {
         *worker.pool.open.borrow_mut().entry(key.route).or_default() += 1;
-        Rc::new(Self { worker: Rc::clone(worker), key, peer, stamp, expected })
+        Rc::new(Self { worker: Rc::clone(worker), key, peer, _opened: opened, stamp, expected })
     }
 }
 
@@ -68,7 +70,6 @@ impl Drop for Made {
         if let Some(open) = self.worker.pool.open.borrow_mut().get_mut(&self.key.route) {
             *open = open.saturating_sub(1);
         }
-        self.worker.metrics.upstream(self.key.route, |upstream| upstream.connections_closed += 1);
     }
 }
 
@@ -85,7 +86,7 @@ impl Pool {
     pub(crate) fn take(
         &self,
         key: &Key,
-        stamp: usize,
+        stamp: u64,
         expected: Option<&identity::SpiffeId>,
         cx: &mut Context<'_>,
     ) -> Option<Lease> {

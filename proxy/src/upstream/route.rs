@@ -24,6 +24,22 @@ pub(crate) struct Route {
     pub(crate) source: Option<IpAddr>,
 }
 
+impl Route {
+    /// The same destination at the address the application dialled; for a service whose endpoints the file does not list.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self {
+            name: Arc::clone(&self.name),
+            name_id: self.name_id,
+            targets: vec![Target::Socket(address)],
+            security: self.security.clone(),
+            protocol: self.protocol,
+            timeout: self.timeout,
+            connect_timeout: self.connect_timeout,
+            source: self.source,
+        }
+    }
+}
+
 /// One endpoint.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {

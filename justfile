@@ -1,0 +1,63 @@
+# The steps of scripts/test, one by one, and what else is done often. `scripts/test` is what CI runs and installs the tools.
+
+export PATH := justfile_directory() + "/target/tools/bin:" + env("PATH") + ":/usr/sbin:/sbin"
+
+root_tests := "test(/(^|::)root::/)"
+
+# the recipes
+default:
+    @just --list
+
+# format, as it should be
+fmt:
+    cargo fmt --all --check
+
+# lints
+lint:
+    cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+# docs of the crates
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+# licences, sources, and which crate may use which
+deny:
+    cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+
+# unit tests, the house plan, doc tests
+unit:
+    cargo nextest run --workspace --all-targets --locked -E 'not (package(sekisho) & kind(test)) | binary(architecture)'
+    cargo test --doc --workspace --locked --quiet
+
+# the black-box tests that need no root, against the release binary
+blackbox: release
+    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test '*' --locked -E 'not binary(architecture) & not {{ root_tests }}'
+
+# the black-box tests that need root
+blackbox-root: release
+    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test '*' --locked -E '{{ root_tests }}'
+
+# everything that has to hold before a change goes in
+test:
+    scripts/test
+
+# every example file is accepted
+examples:
+    cargo build --locked --quiet
+    for file in examples/*.toml examples/*/*.toml; do target/debug/sekisho check -c "$file"; done
+
+# the whole story on one machine, without root
+demo:
+    cargo run --release --locked -- demo
+
+# CPU, latency and memory of a pair, beside Envoy and HAProxy; `just bench --quick` for a short look
+bench *arguments:
+    cargo bench --bench compare -- {{ arguments }}
+
+# the release binary
+release:
+    cargo build --release --locked --quiet
+
+# the static binary of the images
+static:
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target x86_64-unknown-linux-gnu
