@@ -8,7 +8,7 @@ use crate::options::Options;
 use crate::pairs::{Make, World};
 
 /// Everything a reader needs to judge or repeat the run.
-pub(crate) fn describe(options: &Options) -> Value {
+pub(crate) fn describe(world: &World, options: &Options) -> Value {
     let cpuinfo = read("/proc/cpuinfo");
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.starts_with(name));
@@ -16,7 +16,7 @@ pub(crate) fn describe(options: &Options) -> Value {
     };
     json!({
         "time": output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
-        "commit": commit(),
+        "commit": commit(world),
         "processor": field("model name"),
         "cores": cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
         "virtual": field("flags").split(' ').any(|flag| flag == "hypervisor"),
@@ -27,28 +27,31 @@ pub(crate) fn describe(options: &Options) -> Value {
         "load_core": options.cores.load,
         "rounds": options.rounds,
         "window_s": options.window.as_secs_f64(),
-        "sekisho": version(options, &[Make::Sekisho], "--version"),
-        "envoy": version(options, &[Make::Envoy, Make::EnvoyH2], "--version"),
-        "haproxy": version(options, &[Make::Haproxy], "-v"),
+        "sekisho": version(world, options, &[Make::Sekisho], "--version"),
+        "envoy": version(world, options, &[Make::Envoy, Make::EnvoyH2], "--version"),
+        "haproxy": version(world, options, &[Make::Haproxy], "-v"),
     })
 }
 
-/// The commit that is checked out, with a mark when the files differ from it.
-fn commit() -> String {
-    let id = output("git", &["rev-parse", "--short=12", "HEAD"]);
+/// The commit that the measured binary says it was built from; marked when that is not all there is to say about it:
+/// the files differ from it, or another commit is checked out by now.
+fn commit(world: &World) -> String {
+    let version = output(world.program(Make::Sekisho).to_str().unwrap(), &["--version"]);
+    let built = version.split(['(', ')']).nth(1).unwrap_or("unknown").to_owned();
     // Pages and what earlier runs left behind are no change to what is measured.
     let elsewhere = [".", ":!benches", ":!docs", ":!*.md"];
     let status = [&["status", "--porcelain", "--untracked-files=no", "--"], elsewhere.as_slice()].concat();
-    let changed = !output("git", &status).is_empty();
-    if changed { format!("{id}-changed") } else { id }
+    let head = output("git", &["rev-parse", "--short=12", "HEAD"]);
+    let exact = output("git", &status).is_empty() && head == built;
+    if exact { built } else { format!("{built}-changed") }
 }
 
 /// The first line that a make's program says about its version; null when no such make takes part.
-fn version(options: &Options, makes: &[Make], flag: &str) -> Value {
+fn version(world: &World, options: &Options, makes: &[Make], flag: &str) -> Value {
     let Some(make) = options.makes.iter().find(|make| makes.contains(make)) else {
         return Value::Null;
     };
-    let text = output(World::program(*make).to_str().unwrap(), &[flag]);
+    let text = output(world.program(*make).to_str().unwrap(), &[flag]);
     // `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL` after the name of the program's file.
     let line = text.lines().find(|line| line.chars().any(|letter| letter.is_ascii_digit())).unwrap_or_default();
     match line.split_once("version: ") {

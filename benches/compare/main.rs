@@ -62,7 +62,7 @@ fn end_at_the_first_panic() {
 
 fn compare(options: &Options) {
     let world = World::new(options);
-    let machine = machine::describe(options);
+    let machine = machine::describe(&world, options);
     let mut runs = runs::Runs::create(options, &machine);
     for round in 1..=options.rounds {
         for make in &options.makes {

@@ -67,6 +67,8 @@ impl World {
     /// Issues the certificates with `sekisho ca` (ECDSA P-256) and starts the origin.
     pub(crate) fn new(options: &Options) -> Self {
         let dir = Scratch::new();
+        // A copy: a build that ends during the run must not change what is measured half way through it.
+        std::fs::copy(tools::sekisho(), dir.join(OURS)).unwrap();
         let ca = Ca::init(dir.path());
         for (name, account) in [("web", "web"), ("orders", "orders")] {
             let cert = ca.issue(name, "shop", account);
@@ -90,9 +92,9 @@ impl World {
     }
 
     /// The program of a make.
-    pub(crate) fn program(make: Make) -> PathBuf {
+    pub(crate) fn program(&self, make: Make) -> PathBuf {
         match make {
-            Make::Sekisho => tools::sekisho(),
+            Make::Sekisho => self.dir.join(OURS),
             Make::Envoy | Make::EnvoyH2 => envoy(),
             Make::Haproxy => tools::system("haproxy", "haproxy").get_program().into(),
         }
@@ -103,6 +105,8 @@ impl World {
         self.origin_process.id()
     }
 }
+
+const OURS: &str = "sekisho";
 
 /// Two running sidecars. Killed when dropped.
 pub(crate) struct Pair {
@@ -176,7 +180,7 @@ fn sidecar(world: &World, make: Make, side: &str, listen: SocketAddr, peer: (&st
     let name = format!("{}-{side}", make.name());
     let file = format!("{name}.{ending}");
     world.dir.write(&file, text);
-    let mut command = pinned(world.cores.sidecars, &World::program(make));
+    let mut command = pinned(world.cores.sidecars, &world.program(make));
     match make {
         Make::Sekisho => command.args(["proxy", "-c", &file]),
         Make::Haproxy => command.args(["-db", "-f", &file]),

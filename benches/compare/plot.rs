@@ -106,7 +106,7 @@ const BAR: f64 = 20.0;
 const GROUP: f64 = 76.0;
 const INK: &str = "#1f2933";
 const FAINT: &str = "fill=\"#52606d\"";
-const COLOURS: [&str; 3] = ["#9fb3c8", "#627d98", "#334e68"];
+const COLOURS: [&str; 3] = ["#bcccdc", "#829ab1", "#486581"];
 
 /// 1, 2 or 5 times a power of ten, so that there are at most eight lines.
 fn grid_step(longest: f64) -> f64 {

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use support::origin::{Origin, Reply};
 use support::pair::{HOST, Pair, Setting};
 use support::scratch::Scratch;
 use support::sidecar::sekisho;
@@ -61,6 +62,29 @@ fn the_access_log_can_be_json_in_a_file_or_off() {
     assert!(pair.client.access_log().is_empty() && pair.server.access_log().is_empty());
     // The refusal is said on stderr whatever the access log does.
     pair.server.refused("rbac_access_denied_matched_policy[none]");
+}
+
+#[test]
+fn a_response_without_a_body_is_complete_and_its_connection_is_kept() {
+    let one_worker = |text: String| text.replace("capture = \"none\"", "capture = \"none\"\nworkers = 1");
+    let setting = Setting::new().server(one_worker).client(one_worker);
+    let origin = Origin::with(setting.at.app, |request| match request.target() {
+        "/api/orders/204" => Reply { status: 204, ..Reply::text("") },
+        "/api/orders/7" => Reply::text("seven").with_trailer("x-sum", "5"),
+        _ => Reply::text(""),
+    });
+    let pair = setting.start_with(origin);
+    for path in ["/api/orders/1", "/api/orders/204", "/api/orders/7", "/api/orders/2", "/api/orders/3"] {
+        assert!(matches!(wire::get(pair.entry(), HOST, path).unwrap().status(), 200 | 204), "{path}");
+    }
+    for sidecar in [&pair.client, &pair.server] {
+        wait::until("five lines", wait::SOON, || (sidecar.access_log().len() >= 5).then_some(()));
+        for line in sidecar.access_log() {
+            // Envoy's format: status, then the response flags, which are `-` for a response that was sent in full.
+            assert!(line.contains(" 200 - ") || line.contains(" 204 - "), "{line}");
+        }
+    }
+    assert_eq!(pair.origin.connections(), 1, "the connection to the application was not used again");
 }
 
 #[test]
