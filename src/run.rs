@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs until a signal ends it.
 pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
+    // The allocator's arenas are sparse here: with huge pages an idle sidecar held 10 MiB more. A kernel without the call
+    // is only larger.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let snapshot = match config::load(&arguments.config) {
         Ok(snapshot) => snapshot,
         Err(report) => {

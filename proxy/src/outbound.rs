@@ -76,7 +76,7 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream) {
                 }
                 Destination::Unknown => (None, question(&connection, None)),
             };
-            opaque::carry(connection, stream, route, question).await;
+            Box::pin(opaque::carry(connection, stream, route, question)).await;
         }
     }
 }

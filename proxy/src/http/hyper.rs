@@ -168,27 +168,39 @@ impl UpstreamConnection for Connected {
         }
     }
 
-    async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let sent = match self {
-            Self::One(one) => {
-                let sending = one.sender.try_send_request(request);
-                let mut sending = std::pin::pin!(sending);
-                poll_fn(|cx| {
-                    if let Some(connection) = &mut one.connection
-                        && Pin::new(connection).poll(cx).is_ready()
-                    {
-                        one.connection = None;
-                    }
-                    sending.as_mut().poll(cx)
-                })
-                .await
-            }
-            Self::Two { sender, .. } => sender.try_send_request(request).await,
+    fn send(&mut self, request: Request<Body>) -> impl Future<Output = Result<Response<Incoming>, SendError>> {
+        enum Sending<A, B> {
+            One(A),
+            Two(B),
+        }
+        // Handed over at once, so that the future to wait on does not hold the request.
+        let (connection, sending) = match self {
+            Self::One(one) => (Some(&mut one.connection), Sending::One(one.sender.try_send_request(request))),
+            Self::Two { sender, .. } => (None, Sending::Two(sender.try_send_request(request))),
         };
-        sent.map_err(|mut error| match error.take_message() {
-            Some(request) => SendError::Unsent(Box::new(request)),
-            None => SendError::Failed(failure(error.error())),
-        })
+        async move {
+            let sent = match sending {
+                Sending::Two(sending) => sending.await,
+                Sending::One(sending) => {
+                    let mut sending = std::pin::pin!(sending);
+                    let mut connection = connection;
+                    poll_fn(|cx| {
+                        if let Some(connection) = &mut connection
+                            && let Some(open) = connection
+                            && Pin::new(open).poll(cx).is_ready()
+                        {
+                            **connection = None;
+                        }
+                        sending.as_mut().poll(cx)
+                    })
+                    .await
+                }
+            };
+            sent.map_err(|mut error| match error.take_message() {
+                Some(request) => SendError::Unsent(Box::new(request)),
+                None => SendError::Failed(failure(error.error())),
+            })
+        }
     }
 
     fn share(&self) -> Option<Self> {

@@ -15,7 +15,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -126,13 +125,5 @@ fn words(error: &io::Error) -> String {
     match text.split_once(" (os error") {
         Some((words, _)) => words.to_owned(),
         None => text,
-    }
-}
-
-/// A deadline that can be absent.
-pub(super) async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
-    match limit {
-        Some(limit) => tokio::time::timeout(limit, future).await.ok(),
-        None => Some(future.await),
     }
 }

@@ -4,9 +4,9 @@
 //! written the first time, or if it is safe to repeat and its connection was closed as it was taken from the pool.
 
 use super::{
-    dial::{dial, within},
+    dial::dial,
     pool::{Key, Lease, Made},
-    route::{Expect, Route, Security, Target},
+    route::{Route, Security, Target},
 };
 use crate::{
     http::{
@@ -39,9 +39,11 @@ pub(crate) async fn forward(
 ) -> Result<Response<Body>, Failure> {
     // The proof has done its work: the request it stands for is the one in hand.
     let _spent = permit;
-    match within(route.timeout, attempt(exchange, route, request, lease)).await {
-        Some(result) => result,
-        None => Err(Failure::RequestTimeout),
+    // Boxed: the caller's future is copied when a request begins, and this would be most of it.
+    let mut attempt = Box::pin(attempt(exchange, route, request, lease));
+    match route.timeout {
+        None => attempt.await,
+        Some(limit) => tokio::time::timeout(limit, &mut attempt).await.unwrap_or(Err(Failure::RequestTimeout)),
     }
 }
 
@@ -185,49 +187,62 @@ pub(crate) async fn acquire(
     fresh_only: bool,
 ) -> Result<Lease, Failure> {
     let worker = &exchange.connection.worker;
-    let identity = worker.identity();
-    let stamp = identity.version();
-    let (expected, alpn) = match (&route.security, http) {
-        (Security::Plain, _) => (None, Alpn::None),
-        (Security::Mtls(expect), http) => (
-            match expect {
-                Expect::Identity(id) => Some(id),
-                Expect::NamedByRules(_) => None,
-            },
-            if http == Http::Two { Alpn::Http2 } else { Alpn::Http1 },
-        ),
-    };
+    // The usual case, without looking further: one endpoint, and a connection to it that waits.
+    if let ([Target::Socket(address)], false) = (route.targets.as_slice(), fresh_only) {
+        let key = Key { route: route.name_id, address: *address, http };
+        if let Some(lease) = idle(worker, route, &key).await {
+            return Ok(lease);
+        }
+    }
+    // Boxed: the futures of resolving, dialling and handshakes are large, and every request's future would hold them.
+    Box::pin(find(exchange, route, http, fresh_only)).await
+}
+
+/// Tries the endpoints in turn.
+async fn find(exchange: &Exchange, route: &Route, http: Http, fresh_only: bool) -> Result<Lease, Failure> {
+    let worker = &exchange.connection.worker;
     let addresses = addresses(worker, route).await?;
     let first = worker.turn(addresses.len());
     let mut last = Failure::NoEndpoint;
     for attempt in 0..addresses.len().min(limits::CONNECT_ATTEMPTS) {
-        let Some(address) = addresses.get((first + attempt) % addresses.len()).copied() else {
-            break;
-        };
+        let Some(address) = addresses.get((first + attempt) % addresses.len()).copied() else { break };
         let key = Key { route: route.name_id, address, http };
-        if !fresh_only {
-            let taken = poll_fn(|cx| Poll::Ready(worker.pool.take(&key, stamp, expected, cx))).await;
-            if let Some(lease) = taken {
-                return Ok(lease);
-            }
+        if !fresh_only && let Some(lease) = idle(worker, route, &key).await {
+            return Ok(lease);
         }
         if worker.pool.open(route.name_id) >= limits::UPSTREAM_CONNECTIONS {
             return Err(Failure::Overflow);
         }
-        match dial(worker, &exchange.live, route, address, alpn).await {
-            Ok(dialled) => {
-                let made = Made::new(worker, key, (dialled.peer, dialled.opened), stamp, expected.cloned());
-                let upstream = Chosen::start(dialled.stream, http).await?;
-                let lease = Lease { upstream, made, idle: None };
-                worker.pool.keep_shared(&lease);
-                return Ok(lease);
-            }
+        match open(exchange, route, key).await {
+            Ok(lease) => return Ok(lease),
             // Not who we expect: asking another endpoint would hide it.
             Err(failure @ Failure::Tls(_)) => return Err(failure),
             Err(failure) => last = failure,
         }
     }
     Err(last)
+}
+
+async fn idle(worker: &Worker, route: &Route, key: &Key) -> Option<Lease> {
+    let stamp = worker.identity_version();
+    poll_fn(|cx| Poll::Ready(worker.pool.take(key, stamp, route.expected(), cx))).await
+}
+
+async fn open(exchange: &Exchange, route: &Route, key: Key) -> Result<Lease, Failure> {
+    let worker = &exchange.connection.worker;
+    let alpn = match (&route.security, key.http) {
+        (Security::Plain, _) => Alpn::None,
+        (Security::Mtls(_), Http::One) => Alpn::Http1,
+        (Security::Mtls(_), Http::Two) => Alpn::Http2,
+    };
+    let stamp = worker.identity().version();
+    let dialled = dial(worker, &exchange.live, route, key.address, alpn).await?;
+    let http = key.http;
+    let made = Made::new(worker, key, (dialled.peer, dialled.opened), stamp, route.expected().cloned());
+    let upstream = Chosen::start(dialled.stream, http).await?;
+    let lease = Lease { upstream, made, idle: None };
+    worker.pool.keep_shared(&lease);
+    Ok(lease)
 }
 
 /// The route's endpoints as addresses, names resolved.

@@ -25,6 +25,14 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    /// The one identity the callee must prove, if it is one.
+    pub(crate) fn expected(&self) -> Option<&SpiffeId> {
+        match &self.security {
+            Security::Mtls(Expect::Identity(id)) => Some(id),
+            Security::Mtls(Expect::NamedByRules(_)) | Security::Plain => None,
+        }
+    }
+
     /// The same destination at the address the application dialled; for a service whose endpoints the file does not list.
     pub(crate) fn at(&self, address: SocketAddr) -> Self {
         Self {

@@ -79,8 +79,12 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        let ended = self.process.try_wait().ok().flatten();
         self.kill();
         if std::thread::panicking() {
+            if let Some(status) = ended {
+                eprintln!("--- {} had ended by itself: {status}", self.name);
+            }
             for (stream, log) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
                 eprintln!("--- {} {stream}, the end of it:\n{}", self.name, log.tail(40));
             }
