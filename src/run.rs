@@ -55,7 +55,7 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
             return ExitCode::from(EXIT_FAILURE);
         }
     };
-    event("started", json!({ "detail": started }));
+    event(&proxy, "started", json!({ "detail": started }));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -84,7 +84,7 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
 }
 
 async fn drain(proxy: &Arc<Proxy>, terminate: &mut Signal, interrupt: &mut Signal) -> ExitCode {
-    event("draining", json!({}));
+    event(proxy, "draining", json!({}));
     let draining = Arc::clone(proxy);
     let drained = tokio::task::spawn_blocking(move || draining.drain());
     let in_time = tokio::select! {
@@ -93,7 +93,7 @@ async fn drain(proxy: &Arc<Proxy>, terminate: &mut Signal, interrupt: &mut Signa
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
     };
-    event("stopped", json!({ "in_time": in_time }));
+    event(proxy, "stopped", json!({ "in_time": in_time }));
     proxy.finish();
     // Not by returning: the blocking drain may still be waiting.
     std::process::exit(if in_time { 0 } else { i32::from(EXIT_DRAIN) });
@@ -142,9 +142,9 @@ impl Watched {
             Ok(snapshot) => {
                 let digest = snapshot.digest.clone();
                 match proxy.publish(snapshot) {
-                    Ok(generation) => event("reloaded", json!({ "generation": generation, "digest": digest })),
+                    Ok(generation) => event(proxy, "reloaded", json!({ "generation": generation, "digest": digest })),
                     Err(why) => {
-                        event("reload_rejected", json!({ "detail": why }));
+                        event(proxy, "reload_rejected", json!({ "detail": why }));
                         proxy.reload_refused(&why);
                     }
                 }
@@ -153,7 +153,7 @@ impl Watched {
         // From where, and as whom, cannot change without a restart.
         let loaded = credentials::load(&self.source, &self.workload, SystemTime::now());
         if let Err(why) = loaded.and_then(|credentials| proxy.publish_credentials(credentials)) {
-            event("credentials_rejected", json!({ "detail": why }));
+            event(proxy, "credentials_rejected", json!({ "detail": why }));
             proxy.credentials_failed(why);
         }
     }
@@ -161,18 +161,19 @@ impl Watched {
 
 fn rejected(proxy: &Proxy, report: &Report) {
     event(
+        proxy,
         "reload_rejected",
         json!({ "detail": "the file is not valid; the old one stays in force", "problems": report.problems.len() }),
     );
-    err_text!("{}", report.render(false));
+    proxy.event(&report.render(false));
     proxy.reload_failed(report);
 }
 
-/// One JSON line on stderr.
-fn event(name: &str, mut fields: serde_json::Value) {
+/// One JSON line on stderr. It never waits: a full pipe must not stop signals and reloads.
+fn event(proxy: &Proxy, name: &str, mut fields: serde_json::Value) {
     if let Some(object) = fields.as_object_mut() {
         object.insert("event".to_owned(), name.into());
         object.insert("time".to_owned(), proxy::rfc3339(SystemTime::now()).into());
     }
-    err!("{fields}");
+    proxy.event(&format!("{fields}\n"));
 }

@@ -139,7 +139,10 @@ impl Connection {
         if checked == version {
             return trusted;
         }
-        let trusted = self.peer.as_ref().is_none_or(|peer| peer.is_trusted_by(self.worker.identity().bundle()));
+        let trusted = self
+            .peer
+            .as_ref()
+            .is_none_or(|peer| peer.is_trusted_by(self.worker.identity().bundle(), identity::Usage::Client));
         self.trusted.set((version, trusted));
         trusted
     }

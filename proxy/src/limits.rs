@@ -60,8 +60,8 @@ pub(crate) const CONNECT_ATTEMPTS: usize = 3;
 /// How much longer than the stream idle timeout a connection may stand still in the middle of an exchange.
 pub(crate) const STALL_MARGIN: Duration = Duration::from_secs(1);
 
-/// Time for an answer to somebody whose request could not be read.
-pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a connection that was told to go, and has nothing under way, may take to go.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How often a worker drops idle upstream connections that outlived their time.
 pub(crate) const SWEEP: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ pub(crate) const LOG_BUFFER: usize = 1024 * 1024;
 /// How long the log thread lets lines gather before it writes them: one write for many lines.
 pub(crate) const LOG_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Connections the admin, health and metrics listeners serve at once, together.
+/// Connections each of the admin, health and metrics listeners serves at once.
 pub(crate) const ADMIN_CONNECTIONS: usize = 64;
 
 /// A whole admin request, reading and answering.

@@ -100,7 +100,8 @@ pub(crate) async fn carry(
         return access_log::opaque(&connection, &outcome);
     };
     let idle = live.snapshot.proxy.timeouts.downstream_idle;
-    let (end, passed) = tunnel::run(&worker, &mut stream, &mut dialled.stream, &judged, &connection, idle).await;
+    let (end, passed) =
+        tunnel::run(&worker, &mut stream, &mut dialled.stream, &judged, &connection, dialled.peer.as_ref(), idle).await;
     outcome.passed = passed;
     (outcome.flag, outcome.details) = match end {
         tunnel::End::Closed => ("-", "-".to_owned()),

@@ -83,6 +83,9 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream) {
 
 /// Serves one request.
 pub(crate) async fn exchange(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
+    if let Some(refusal) = crate::http::unreadable(&connection) {
+        return refusal;
+    }
     let live = connection.worker.live();
     let (parts, body) = request.into_parts();
     let exchange = Exchange::begin(&connection, live, &parts);

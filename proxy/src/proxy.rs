@@ -37,6 +37,7 @@ pub struct Proxy {
     shared: Arc<Shared>,
     taps: Arc<Mutex<Taps>>,
     generation: AtomicU64,
+    events: crate::observe::sink::Lines,
 }
 
 /// Why the proxy did not start.
@@ -138,7 +139,8 @@ impl Proxy {
         spawn_workers(&shared, data)?;
         spawn_control(&shared, &taps, control)?;
         shared.serving.store(true, Ordering::Release);
-        Ok(Self { shared, taps, generation: AtomicU64::new(1) })
+        let events = shared.sink.events();
+        Ok(Self { shared, taps, generation: AtomicU64::new(1), events })
     }
 
     /// Puts a newer snapshot in force, whole, and returns its generation. Open connections stay.
@@ -165,6 +167,11 @@ impl Proxy {
         self.shared.live.publish(Arc::new(published));
         self.shared.failures.policy_accepted();
         Ok(generation)
+    }
+
+    /// Writes text to stderr without ever waiting for its reader.
+    pub fn event(&self, text: &str) {
+        self.events.write(text.as_bytes());
     }
 
     /// A newer file was not accepted. It is shown in `/policy/status` until one is.
@@ -301,10 +308,11 @@ fn spawn_control(
 ) -> Result<(), StartError> {
     let (shared, taps) = (Arc::clone(shared), Arc::clone(taps));
     run_thread("control", move || async move {
-        let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
         for (listener, role) in listeners {
+            // Each listener has places of its own: who fills the metrics port must not keep a health probe out.
+            let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::task::spawn_local(admin::serve(listener, role, Arc::clone(&shared), Arc::clone(&places)));
+            tokio::task::spawn_local(admin::serve(listener, role, Arc::clone(&shared), places));
         }
         Ok(resolve_sensors(taps))
     })

@@ -4,7 +4,7 @@
 //! instead of ending, a TLS stream without close_notify included (RFC 8446 §6.1), is passed on as a reset, so that nobody
 //! takes a cut message for a whole one.
 
-use crate::{connection::Connection, guard::Judged, limits, stream::Stream, watch::Place, worker::Worker};
+use crate::{connection::Connection, guard::Judged, limits, stream::Stream, tls::Peer, watch::Place, worker::Worker};
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -39,6 +39,7 @@ pub(crate) async fn run(
     upstream: &mut Stream,
     judged: &Judged,
     connection: &Connection,
+    callee: Option<&Peer>,
     idle: Duration,
 ) -> (End, Passed) {
     let place = Place::default();
@@ -63,7 +64,9 @@ pub(crate) async fn run(
         }
         if worker.watches.epoch() != epoch {
             epoch = worker.watches.epoch();
-            if !connection.is_trusted() || judged.still_allowed(&worker.live(), None, false) == Some(false) {
+            let trusted = connection.is_trusted()
+                && callee.is_none_or(|peer| peer.is_trusted_by(worker.identity().bundle(), identity::Usage::Server));
+            if !trusted || judged.still_allowed(&worker.live(), None, false) == Some(false) {
                 return Poll::Ready(End::Revoked);
             }
         }

@@ -76,6 +76,14 @@ impl Watches {
         }
     }
 
+    /// Wakes one stream.
+    pub(crate) fn wake(&self, place: &Place) {
+        let waker = place.0.get().and_then(|index| self.slots.borrow().get(index)?.waker.clone());
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// The stream is over.
     pub(crate) fn leave(&self, place: &Place) {
         if let Some(index) = place.0.take() {
@@ -90,21 +98,21 @@ impl Watches {
     pub(crate) fn sweep(&self) {
         self.tick.set(self.tick.get() + 1);
         let tick = self.tick.get();
-        self.wake(|slot| slot.waker.is_some() && tick.saturating_sub(slot.moved) >= slot.idle_ticks);
+        self.wake_those(|slot| slot.waker.is_some() && tick.saturating_sub(slot.moved) >= slot.idle_ticks);
     }
 
     /// Rules or credentials changed: every stream must be judged again, now.
     pub(crate) fn raise(&self) {
         self.epoch.set(self.epoch.get() + 1);
-        self.wake(|_| true);
+        self.wake_those(|_| true);
     }
 
     /// Wakes every stream, so that it looks around.
     pub(crate) fn wake_all(&self) {
-        self.wake(|_| true);
+        self.wake_those(|_| true);
     }
 
-    fn wake(&self, which: impl Fn(&Slot) -> bool) {
+    fn wake_those(&self, which: impl Fn(&Slot) -> bool) {
         // Collected first: waking may run code that comes back here.
         let wakers: Vec<Waker> =
             self.slots.borrow().iter().filter(|slot| which(slot)).filter_map(|slot| slot.waker.clone()).collect();

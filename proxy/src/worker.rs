@@ -96,7 +96,7 @@ impl Worker {
         }
         Rc::new(Self {
             access: shared.sink.access(),
-            refusals: shared.sink.refusals(),
+            refusals: shared.sink.events(),
             shared,
             index,
             metrics,

@@ -54,11 +54,13 @@ fn bodies_of_every_size_are_copied_without_fault() {
     let (pair, sensor) = start();
     // Around the segment size of a 1500-byte path (MSS 1410), and past the default body limit of 128 KiB.
     let sizes = [0, 1, 1409, 1410, 1411, 16_384, 131_072, 131_073, 1 << 20];
-    for size in sizes {
+    for (done, size) in sizes.into_iter().enumerate() {
         let head = format!("POST /open/{size} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n");
         let bytes = [head.as_bytes(), &vec![b'a'; size]].concat();
         assert_eq!(wire::request(pair.entry(), &bytes).unwrap().status(), 200);
+        sensor.catch_up(&pair.server, 2 * done + 1);
         get(&pair, &format!("/open/answer/{size}"));
+        sensor.catch_up(&pair.server, 2 * done + 2);
     }
     let copy = sensor.settle(pair.setting.dir.path());
     copy.assert_faultless();

@@ -31,9 +31,10 @@ fn tshark_takes_the_captured_tunnel_apart_without_fault() {
 
     let options = ["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"];
     let decode = format!("udp.port=={port},vxlan");
+    let http = format!("tcp.port=={},http", pair.setting.at.app.port());
     let tshark = |filter: &str| {
         let mut command = tools::system("tshark", "tshark");
-        command.arg("-r").arg(&pcap).args(options).args(["-d", &decode, "-Y", filter]);
+        command.arg("-r").arg(&pcap).args(options).args(["-d", &decode, "-d", &http, "-Y", filter]);
         support::child::run(&mut command).lines().map(str::to_owned).collect::<Vec<_>>()
     };
     // The outer sum is zero on purpose (RFC 7348 section 5): a loopback capture would show an unfinished one.

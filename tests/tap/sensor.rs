@@ -1,13 +1,14 @@
 //! A sensor: takes VXLAN datagrams, checks their eight bytes of header, and keeps the frames for tshark and tcpflow.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use support::child::run;
-use support::{tools, wait};
+use support::sidecar::Sidecar;
+use support::{tools, wait, wire};
 
 /// The VNI of the contract's tap.
 const VNI: u32 = 42;
@@ -22,7 +23,7 @@ pub(crate) struct Sensor {
 
 impl Sensor {
     pub(crate) fn start(addr: SocketAddr) -> Self {
-        let socket = UdpSocket::bind(addr).unwrap();
+        let socket = wire::roomy_udp(addr);
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let frames = Frames::default();
         let stop = Arc::new(AtomicBool::new(false));
@@ -44,6 +45,17 @@ impl Sensor {
         self.frames.lock().unwrap().len()
     }
 
+    /// Waits until so many transactions have been copied and every packet of them has come, so that a burst never meets
+    /// a full socket.
+    pub(crate) fn catch_up(&self, sidecar: &Sidecar, transactions: usize) {
+        wait::until("the sensor to catch up", wait::SOON, || {
+            let metrics = sidecar.metrics();
+            let sum = |name: &str| metrics.sum(&format!("sekisho_tap_{name}_total"), &[]) as usize;
+            let copied = sum("mirrored") == transactions && sum("packets_built") == sum("packets_sent");
+            (copied && self.count() == sum("packets_sent")).then_some(())
+        });
+    }
+
     /// Waits until nothing more has come for a while, and writes all frames as a capture file.
     pub(crate) fn settle(&self, dir: &Path) -> Copy {
         let mut last = (self.count(), SystemTime::now());
@@ -62,7 +74,7 @@ impl Sensor {
         }
         let path = dir.join("tap.pcap");
         std::fs::write(&path, pcap(frames.iter().map(|(at, datagram)| (*at, &datagram[8..])))).unwrap();
-        Copy { path, dir: dir.to_owned(), packets: frames.len() }
+        Copy::of_file(path, dir)
     }
 }
 
@@ -93,15 +105,20 @@ fn pcap<'a>(frames: impl Iterator<Item = (SystemTime, &'a [u8])>) -> Vec<u8> {
 pub(crate) struct Copy {
     path: PathBuf,
     dir: PathBuf,
+    /// Ports that connections were opened to.
+    servers: Vec<String>,
     /// How many datagrams it holds.
     pub(crate) packets: usize,
 }
 
 impl Copy {
-    /// From a file that somebody else captured.
+    /// From a capture file.
     pub(crate) fn of_file(path: PathBuf, dir: &Path) -> Self {
-        let mut copy = Self { path, dir: dir.to_owned(), packets: 0 };
+        let mut copy = Self { path, dir: dir.to_owned(), servers: Vec::new(), packets: 0 };
         copy.packets = copy.fields("frame", &["frame.number"]).len();
+        copy.servers = copy.fields("tcp.flags.syn == 1 && tcp.flags.ack == 0", &["tcp.dstport"]);
+        copy.servers.sort();
+        copy.servers.dedup();
         copy
     }
 
@@ -163,6 +180,10 @@ impl Copy {
         let mut command = tools::system("tshark", "tshark");
         command.arg("-r").arg(&self.path);
         command.args(["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"]);
+        // tshark goes by port numbers, and an application's or a caller's may by chance be that of another protocol.
+        for port in &self.servers {
+            command.args(["-d", &format!("tcp.port=={port},http")]);
+        }
         // The messages of the tests' gRPC application are plain words, not protobuf, and would be called malformed.
         command.args(["--disable-protocol", "protobuf"]);
         command

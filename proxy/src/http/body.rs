@@ -2,7 +2,10 @@
 //!
 //! An enum rather than a trait object: polling a frame is a match, and a body costs at most one allocation.
 
-use super::exchange::{Exchange, Side};
+use super::{
+    exchange::{End, Exchange, Side},
+    headers,
+};
 use crate::upstream::Lease;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -13,7 +16,9 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Instant,
 };
+use tokio::time::Sleep;
 
 /// Why a body ended before its end.
 pub(crate) type BodyError = Box<dyn StdError + Send + Sync>;
@@ -33,6 +38,8 @@ pub(crate) struct Passing {
     exchange: Rc<Exchange>,
     /// The upstream connection the body comes from, while it must be driven by whoever reads the body.
     lease: Option<Lease>,
+    /// When the time for the whole request is over; few routes have one.
+    deadline: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
 
@@ -47,12 +54,21 @@ impl Body {
             exchange.ended(Side::Request);
             return Self::empty();
         }
-        Self::Passing(Box::new(Passing { inner, side: Side::Request, exchange, lease: None, ended: false }))
+        Self::Passing(Box::new(Passing {
+            inner,
+            side: Side::Request,
+            exchange,
+            lease: None,
+            deadline: None,
+            ended: false,
+        }))
     }
 
     /// The response's body, on its way down. The lease is given back to the pool when the body has ended well.
-    pub(crate) fn response(inner: Incoming, exchange: Rc<Exchange>, lease: Lease) -> Self {
-        Self::Passing(Box::new(Passing { inner, side: Side::Response, exchange, lease: Some(lease), ended: false }))
+    pub(crate) fn response(inner: Incoming, exchange: Rc<Exchange>, lease: Lease, until: Option<Instant>) -> Self {
+        let deadline = until.map(|until| Box::pin(tokio::time::sleep_until(until.into())));
+        let lease = Some(lease);
+        Self::Passing(Box::new(Passing { inner, side: Side::Response, exchange, lease, deadline, ended: false }))
     }
 }
 
@@ -112,15 +128,20 @@ impl Passing {
             polled = Pin::new(&mut self.inner).poll_frame(cx);
         }
         match polled {
-            Poll::Pending => match (self.side, self.exchange.waits(cx)) {
-                (Side::Response, Some(end)) => {
-                    self.ended = true;
+            Poll::Pending => {
+                let late = self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
+                let end = if late { Some(End::Deadline) } else { self.exchange.waits(self.side, cx) };
+                let Some(end) = end else { return Poll::Pending };
+                self.ended = true;
+                if self.side == Side::Response {
                     self.exchange.cut(end);
-                    Poll::Ready(Some(Err("the stream was ended by the proxy".into())))
                 }
-                _ => Poll::Pending,
-            },
-            Poll::Ready(Some(Ok(frame))) => {
+                Poll::Ready(Some(Err("the stream was ended by the proxy".into())))
+            }
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::trailers(trailers);
+                }
                 if let Some(data) = frame.data_ref() {
                     self.exchange.data(self.side, data);
                 } else if let Some(trailers) = frame.trailers_ref() {

@@ -27,15 +27,28 @@ pub(super) struct Downstream {
     /// How many of the waiting bytes may go through.
     cleared: usize,
     refused: Option<Refused>,
+    /// The engine has been given the last request of this connection.
+    spoken: bool,
 }
+
+/// Stands for a request that cannot be read. It never leaves this process.
+const LAST_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 
 impl Downstream {
     pub(super) fn http1(stream: Stream, connection: Rc<Connection>) -> Self {
-        Self { stream, connection, gate: Some(Gate::default()), waiting: BytesMut::new(), cleared: 0, refused: None }
+        Self {
+            stream,
+            connection,
+            gate: Some(Gate::default()),
+            waiting: BytesMut::new(),
+            cleared: 0,
+            refused: None,
+            spoken: false,
+        }
     }
 
     pub(super) fn http2(stream: Stream, connection: Rc<Connection>) -> Self {
-        Self { stream, connection, gate: None, waiting: BytesMut::new(), cleared: 0, refused: None }
+        Self { stream, connection, gate: None, waiting: BytesMut::new(), cleared: 0, refused: None, spoken: false }
     }
 
     fn told(&self, count: usize) {
@@ -43,8 +56,9 @@ impl Downstream {
             _ if count == 0 => {}
             // HTTP/2 has frames that are no request; a connection that sends only those is idle.
             Phase::Idle if self.gate.is_some() => self.connection.enter(Phase::Head),
-            Phase::Idle => {}
-            Phase::Busy => self.connection.moved(),
+            // Nor do they keep a stream alive on which nothing moves.
+            Phase::Busy if self.gate.is_some() => self.connection.moved(),
+            Phase::Idle | Phase::Busy => {}
             // The whole head has one deadline, however its bytes come.
             Phase::Head => {}
         }
@@ -95,18 +109,27 @@ impl AsyncRead for Downstream {
                 this.cleared -= count;
                 return Poll::Ready(Ok(()));
             }
-            if let Some(refused) = this.refused {
-                // In the middle of a body this ends the request; before a head it waits for the answers still on their way.
+            if let Some(refused) = this.refused.or(this.connection.refused.get()) {
                 let in_body = this.gate.as_ref().is_some_and(|gate| !gate.is_at_head());
-                if this.connection.active.get() > 0 && !in_body {
+                if in_body {
+                    this.connection.refused.set(Some(refused));
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refused)));
+                }
+                if this.connection.active.get() > 0 || this.spoken || buf.remaining() < LAST_REQUEST.len() {
                     this.connection.hold(cx.waker());
                     return Poll::Pending;
                 }
+                // The engine knows when the answers before are written: it gets a request in the place of the one that
+                // cannot be read, and the story answers that with the refusal.
+                this.spoken = true;
                 this.connection.refused.set(Some(refused));
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refused)));
+                buf.put_slice(LAST_REQUEST);
+                return Poll::Ready(Ok(()));
             }
             if !this.waiting.is_empty() && this.connection.active.get() > 0 {
+                // A request before its turn. No more is read until then: the sender waits, not our memory.
                 this.connection.hold(cx.waker());
+                return Poll::Pending;
             }
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
@@ -126,12 +149,6 @@ impl AsyncRead for Downstream {
                 this.waiting.extend_from_slice(buf.filled().get(before..).unwrap_or_default());
                 buf.set_filled(before);
             }
-            // Nothing passed: a request before its turn is only looked at again when its turn has come.
-            let early = this.gate.as_ref().is_some_and(Gate::is_at_head) && this.connection.active.get() > 0;
-            if early && this.refused.is_none() {
-                this.connection.hold(cx.waker());
-                return Poll::Pending;
-            }
         }
     }
 }
@@ -139,7 +156,9 @@ impl AsyncRead for Downstream {
 impl AsyncWrite for Downstream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        self.connection.moved();
+        if self.gate.is_some() {
+            self.connection.moved();
+        }
         Poll::Ready(written)
     }
 
@@ -148,10 +167,6 @@ impl AsyncWrite for Downstream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.refused.is_some() && self.connection.refused.get().is_some() {
-            // The engine has given up; the refusal has still to be written.
-            return Poll::Ready(Ok(()));
-        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
@@ -161,7 +176,9 @@ impl AsyncWrite for Downstream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
-        self.connection.moved();
+        if self.gate.is_some() {
+            self.connection.moved();
+        }
         Poll::Ready(written)
     }
 

@@ -17,12 +17,13 @@ use crate::{
         metrics::{Series, Verdict},
         refusal,
     },
-    upstream::Route,
+    upstream::{Made, Route},
     watch::Place,
     worker::Worker,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use identity::Usage;
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
@@ -53,9 +54,13 @@ pub(crate) struct Exchange {
     pub(crate) grpc: bool,
     pub(crate) started: Instant,
     pub(crate) facts: RefCell<Facts>,
-    place: Place,
+    /// Of the request and of the response.
+    places: [Place; 2],
     /// When it was last judged.
     epoch: Cell<u64>,
+    /// Set once: an exchange that has to end cannot go on again.
+    end: Cell<Option<End>>,
+    expects: bool,
 }
 
 /// Why an exchange that has to wait must end instead.
@@ -63,8 +68,10 @@ pub(crate) struct Exchange {
 pub(crate) enum End {
     /// Nothing moved for the stream idle timeout.
     Idle,
-    /// Rules that came later forbid it.
+    /// Rules or credentials that came later forbid it.
     Revoked,
+    /// The time for the whole request is over.
+    Deadline,
 }
 
 /// What is known so far.
@@ -80,6 +87,8 @@ pub(crate) struct Facts {
     pub(crate) upstream_id: u32,
     pub(crate) upstream_address: Option<SocketAddr>,
     pub(crate) upstream_time: Option<Duration>,
+    /// The connection the request was sent on.
+    pub(crate) callee: Option<Rc<Made>>,
     pub(crate) request_complete: bool,
     response_complete: bool,
     failed: Option<Side>,
@@ -129,12 +138,15 @@ impl Exchange {
                 upstream_id: 0,
                 upstream_address: None,
                 upstream_time: None,
+                callee: None,
                 request_complete: false,
                 response_complete: false,
                 failed: None,
                 copy,
             }),
-            place: Place::default(),
+            places: Default::default(),
+            end: Cell::new(None),
+            expects: request.headers.contains_key(header::EXPECT),
             epoch: Cell::new(connection.worker.watches.epoch()),
         })
     }
@@ -163,7 +175,10 @@ impl Exchange {
 
     /// Body bytes passed.
     pub(crate) fn data(&self, side: Side, data: &Bytes) {
-        self.connection.worker.watches.moved(&self.place);
+        let watches = &self.connection.worker.watches;
+        watches.moved(self.place(Side::Request));
+        watches.moved(self.place(Side::Response));
+        self.connection.moved();
         let mut facts = self.facts.borrow_mut();
         let count = u64::try_from(data.len()).unwrap_or(u64::MAX);
         match side {
@@ -218,7 +233,8 @@ impl Exchange {
         let unreadable = self.connection.refused.take().map(Failure::Unreadable);
         let failure = unreadable.as_ref().unwrap_or(failure);
         let mut reply: Reply = failure.reply();
-        reply.close |= self.connection.worker.is_draining();
+        // Who waits for "100 Continue" may send the body after this answer or not: the connection ends the doubt.
+        reply.close |= self.expects || self.connection.worker.is_draining();
         let cells = self.connection.cells();
         match failure {
             Failure::Malformed(_) | Failure::MissingHost | Failure::ConflictingHost => cells.path_refused.inc(),
@@ -232,6 +248,12 @@ impl Exchange {
             let mut facts = self.facts.borrow_mut();
             facts.flag = reply.flag;
             facts.details = reply.details.clone();
+            // The client left in the middle of its request: whatever the upstream made of that is not the upstream's fault.
+            let left = facts.failed == Some(Side::Request) && !matches!(failure, Failure::Unreadable(_));
+            if left {
+                facts.flag = "DC";
+                facts.details = Cow::Borrowed("downstream_remote_disconnect");
+            }
             facts.bytes_sent = u64::try_from(body_len).unwrap_or(0);
             facts.response_complete = true;
         }
@@ -244,6 +266,9 @@ impl Exchange {
         reply.close = close;
         let response = reply.into_response(self.grpc, self.connection.worker.date());
         self.responding(&response);
+        if self.facts.borrow().flag == "DC" {
+            self.facts.borrow_mut().status = 0;
+        }
         if !self.grpc
             && let Some(copy) = &mut self.facts.borrow_mut().copy
         {
@@ -252,29 +277,49 @@ impl Exchange {
         response
     }
 
-    /// The exchange has to wait. Says whether it must end instead, and why; arranges to be polled when that changes.
-    pub(crate) fn waits(&self, cx: &Context<'_>) -> Option<End> {
+    /// One side of the exchange has to wait. Says whether the exchange must end instead, and why; arranges for this side to
+    /// be polled when that changes. Each side may be polled by a task of its own, so each has its own place.
+    pub(crate) fn waits(&self, side: Side, cx: &Context<'_>) -> Option<End> {
         let worker = &self.connection.worker;
-        let idle = self.live.snapshot.proxy.timeouts.idle_stream;
-        if worker.watches.wait(&self.place, cx, idle) {
-            return Some(End::Idle);
+        let idle = worker.watches.wait(self.place(side), cx, self.live.snapshot.proxy.timeouts.idle_stream);
+        if self.end.get().is_none() {
+            let epoch = worker.watches.epoch();
+            if idle {
+                self.end.set(Some(End::Idle));
+            } else if epoch != self.epoch.get() {
+                self.epoch.set(epoch);
+                if self.is_revoked(worker) {
+                    self.end.set(Some(End::Revoked));
+                }
+            }
+            if self.end.get().is_some() {
+                // Both sides end: whichever is not being polled now must hear of it.
+                worker.watches.wake(self.place(Side::Request));
+                worker.watches.wake(self.place(Side::Response));
+            }
         }
-        let epoch = worker.watches.epoch();
-        if epoch == self.epoch.get() {
-            return None;
-        }
-        self.epoch.set(epoch);
-        self.is_revoked(worker).then_some(End::Revoked)
+        self.end.get()
+    }
+
+    /// Why the exchange had to end, if it had to.
+    pub(crate) fn end(&self) -> Option<End> {
+        self.end.get()
+    }
+
+    fn place(&self, side: Side) -> &Place {
+        let [request, response] = &self.places;
+        if side == Side::Request { request } else { response }
     }
 
     fn is_revoked(&self, worker: &Worker) -> bool {
-        if !self.connection.is_trusted() {
+        let facts = self.facts.borrow();
+        let callee = facts.callee.as_ref().and_then(|made| made.peer.as_ref());
+        if !self.connection.is_trusted()
+            || callee.is_some_and(|peer| !peer.is_trusted_by(worker.identity().bundle(), Usage::Server))
+        {
             return true;
         }
-        let facts = self.facts.borrow();
-        let Some(judged) = &facts.judged else {
-            return false;
-        };
+        let Some(judged) = &facts.judged else { return false };
         let target = target::raw(&self.method, &self.uri, self.authority.as_ref());
         judged.still_allowed(&worker.live(), target.as_ref(), self.grpc) == Some(false)
     }
@@ -288,12 +333,17 @@ impl Exchange {
                 facts.details = Cow::Borrowed("stream_idle_timeout");
             }
             End::Revoked => facts.details = Cow::Borrowed("revoked_by_policy"),
+            End::Deadline => {
+                facts.flag = "UT";
+                facts.details = Cow::Borrowed("response_timeout");
+            }
         }
         facts.failed.get_or_insert(Side::Response);
         drop(facts);
         match end {
             End::Idle => self.connection.cells().idle_timeouts.inc(),
             End::Revoked => refusal::revoked(self),
+            End::Deadline => {}
         }
     }
 
@@ -311,7 +361,8 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let worker = Rc::clone(&self.connection.worker);
-        worker.watches.leave(&self.place);
+        worker.watches.leave(self.place(Side::Request));
+        worker.watches.leave(self.place(Side::Response));
         {
             let mut facts = self.facts.borrow_mut();
             if !facts.response_complete {

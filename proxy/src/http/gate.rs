@@ -21,6 +21,8 @@ pub(crate) enum Refused {
     Length,
     /// A transfer coding other than exactly `chunked` (RFC 9112 §6.1).
     Coding,
+    /// The head did not come to its end in its time.
+    Timeout,
     /// Chunk framing that is not exactly RFC 9112 §7.1.
     Chunk,
 }
@@ -29,15 +31,25 @@ impl Refused {
     pub(crate) fn status(self) -> (u16, &'static str) {
         match self {
             Self::Syntax | Self::Length | Self::Chunk => (400, "Bad Request"),
+            Self::Timeout => (408, "Request Timeout"),
             Self::Version => (426, "Upgrade Required"),
             Self::TooLarge => (431, "Request Header Fields Too Large"),
             Self::Coding => (501, "Not Implemented"),
         }
     }
 
+    /// Envoy's response flag.
+    pub(crate) fn flag(self) -> &'static str {
+        match self {
+            Self::Timeout => "SI",
+            _ => "DPE",
+        }
+    }
+
     pub(crate) fn details(self) -> &'static str {
         match self {
             Self::Syntax | Self::Chunk => "http1.codec_error",
+            Self::Timeout => "stream_idle_timeout",
             Self::Version => "low_version",
             Self::TooLarge => "http1.headers_too_large",
             Self::Length => "http1.content_length_and_chunked_not_allowed",

@@ -17,12 +17,13 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Fields by which a caller could make the application see another request than the one that was judged.
-const OVERRIDES: [HeaderName; 5] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
+const OVERRIDES: [&str; 6] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
 ];
 
 /// Fields a `Connection` field may name without effect: dropping one would change what the request says.
@@ -111,17 +112,40 @@ fn hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes what only a proxy may say. An underscore counts as a hyphen: many servers cannot tell them apart.
 fn strip_claims(headers: &mut HeaderMap) {
-    for name in &OVERRIDES {
-        headers.remove(name);
-    }
     // The usual request has none: look before building a list.
-    if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
-        let names: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with("x-envoy-")).cloned().collect();
+    if headers.keys().any(is_claim) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
         for name in names {
             headers.remove(name);
         }
+    }
+}
+
+fn is_claim(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    if !text.starts_with(['x', 'l']) {
+        return false;
+    }
+    if text.contains('_') {
+        let hyphens = text.replace('_', "-");
+        // With hyphens it is ours to replace; with underscores it can only be an imitation.
+        return hyphens == XFCC.as_str() || names_claim(&hyphens);
+    }
+    names_claim(text)
+}
+
+fn names_claim(text: &str) -> bool {
+    text.starts_with("x-envoy-") || text.starts_with("l5d-") || OVERRIDES.contains(&text)
+}
+
+/// Trailers may not change how the message is read (RFC 9110 §6.5.1), nor claim what headers may not.
+pub(crate) fn trailers(trailers: &mut HeaderMap) {
+    strip_claims(trailers);
+    for name in [XFCC, header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::TE]
+    {
+        trailers.remove(name);
     }
 }
 
@@ -187,6 +211,9 @@ mod tests {
             ("x-envoy-internal", "true"),
             ("x-http-method-override", "DELETE"),
             ("x-original-url", "/admin"),
+            ("x_forwarded_client_cert", "By=x"),
+            ("x_envoy_internal", "true"),
+            ("l5d-client-id", "web"),
             ("accept", "*/*"),
         ]);
         strip_claims(&mut map);

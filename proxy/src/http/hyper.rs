@@ -16,7 +16,7 @@ use super::{
 use crate::{
     connection::{Connection, Phase},
     limits,
-    observe::{access_log, clock::http_date},
+    observe::access_log,
     stream::Stream,
 };
 use http::{Request, Response};
@@ -28,9 +28,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::SystemTime,
 };
-use tokio::io::AsyncWriteExt;
 
 /// The engine.
 pub(crate) struct Hyper;
@@ -63,21 +61,10 @@ impl Engine for Hyper {
                     .serve_connection(io, service);
                 let mut serve = Serve { serving, connection: Rc::clone(&connection), drained: false };
                 match poll_fn(|cx| serve.poll(cx)).await {
-                    // An error between two requests looks to hyper like the end of the connection.
-                    Ended::Closed(_) if connection.refused.get().is_some() => {
-                        let refused = connection.refused.take().unwrap_or(Refused::Syntax);
-                        connection.cells().protocol_errors.inc();
-                        let (status, reason) = refused.status();
-                        access_log::unread(&connection, status, "DPE", refused.details());
-                        last_words(serve.serving.into_parts().io.into_inner(), status, reason, reason).await;
-                    }
                     Ended::Closed(Ok(())) | Ended::Stalled => {}
+                    // What broke off in a body has been told by its exchange.
+                    Ended::Closed(Err(_)) if connection.refused.get().is_some() => {}
                     Ended::Closed(Err(error)) => failed(&connection, &error),
-                    Ended::HeadTimeout => {
-                        access_log::unread(&connection, 408, "SI", "stream_idle_timeout");
-                        let io = serve.serving.into_parts().io.into_inner();
-                        last_words(io, 408, "Request Timeout", "stream timeout").await;
-                    }
                 }
             }
             Http::Two => {
@@ -251,21 +238,6 @@ fn failed(connection: &Connection, error: &hyper::Error) {
     }
 }
 
-/// Answers where the engine cannot, and closes. The other end is broken or slow by definition: one second, then silence.
-async fn last_words(mut io: Downstream, status: u16, reason: &str, body: &str) {
-    let date = http_date(SystemTime::now());
-    let reply = format!(
-        "HTTP/1.1 {status} {reason}\r\ncontent-length: {}\r\ncontent-type: text/plain\r\ndate: {date}\r\nserver: envoy\r\n\
-         connection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let _ = tokio::time::timeout(limits::LAST_WORDS, async {
-        io.write_all(reply.as_bytes()).await?;
-        io.shutdown().await
-    })
-    .await;
-}
-
 /// Serves one downstream connection, and ends it when its timers or the drain say so.
 struct Serve<C> {
     serving: C,
@@ -275,7 +247,6 @@ struct Serve<C> {
 
 enum Ended {
     Closed(Result<(), hyper::Error>),
-    HeadTimeout,
     /// Nothing moved for too long in the middle of an exchange: there is nobody to finish it with.
     Stalled,
 }
@@ -293,6 +264,7 @@ impl<C: Serving> Serve<C> {
         let worker = Rc::clone(&self.connection.worker);
         if C::FINISH_AT_ONCE && !self.drained && worker.is_draining() {
             self.drained = true;
+            self.connection.moved();
             self.serving.finish();
         }
         if let Poll::Ready(ended) = Pin::new(&mut self.serving).poll(cx) {
@@ -306,26 +278,32 @@ impl<C: Serving> Serve<C> {
             return Pin::new(&mut self.serving).poll(cx).map(Ended::Closed);
         }
         let patience = match phase {
+            // Told to go, and nothing under way: a moment for the other end to see it.
+            Phase::Idle | Phase::Head if self.drained => limits::FAREWELL,
             // The stream's own idle timer comes first; this one ends a connection whose reader has stopped reading.
             Phase::Busy => timeouts.idle_stream + limits::STALL_MARGIN,
             Phase::Head => timeouts.head,
             Phase::Idle if worker.is_draining() => limits::DRAIN_IDLE,
             Phase::Idle => timeouts.downstream_idle,
         };
-        if !worker.connections.wait(&self.connection.place, cx, patience) || self.drained {
+        if !worker.connections.wait(&self.connection.place, cx, patience) {
             return Poll::Pending;
-        }
-        if phase == Phase::Head && !C::FINISH_AT_ONCE {
-            return Poll::Ready(Ended::HeadTimeout);
         }
         if !worker.is_draining() || phase == Phase::Busy {
             self.connection.cells().idle_timeouts.inc();
         }
-        if phase == Phase::Busy {
+        if phase == Phase::Busy || self.drained {
             return Poll::Ready(Ended::Stalled);
         }
-        self.drained = true;
-        self.serving.finish();
+        self.connection.moved();
+        if phase == Phase::Head && !C::FINISH_AT_ONCE {
+            // The engine answers in its turn; then the connection closes.
+            self.drained = true;
+            self.connection.refused.set(Some(Refused::Timeout));
+        } else {
+            self.drained = true;
+            self.serving.finish();
+        }
         Pin::new(&mut self.serving).poll(cx).map(Ended::Closed)
     }
 }

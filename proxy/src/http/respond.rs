@@ -134,7 +134,8 @@ impl Failure {
             }
             Self::Unreadable(refused) => {
                 let (status, reason) = refused.status();
-                Reply { close: true, ..reply(status, reason.into(), "DPE", refused.details().into()) }
+                let body = if *refused == Refused::Timeout { "stream timeout" } else { reason };
+                Reply { close: true, ..reply(status, body.into(), refused.flag(), refused.details().into()) }
             }
             Self::MissingHost => reply(400, "".into(), "-", "missing_host_header".into()),
             Self::ConflictingHost => reply(

@@ -1,7 +1,7 @@
 //! Making the forwarded head from the reading that was judged: what was judged is what is sent.
 
-use super::{Exchange, Failure};
-use crate::upstream::Route;
+use super::{Body, Exchange, Failure, Refused};
+use crate::{connection::Connection, observe::access_log, upstream::Route};
 use http::{HeaderValue, Method, Response, Uri, Version, header, request::Parts, uri::PathAndQuery};
 use policy::Target;
 use std::borrow::Cow;
@@ -37,6 +37,21 @@ pub(crate) fn refuse_tunnels(parts: &Parts) -> Result<(), Failure> {
             value.to_str().is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")))
         });
     if asks { Err(Failure::Upgrade) } else { Ok(()) }
+}
+
+/// Answers in the place of a request that could not be read, if the one at hand stands for such a one.
+pub(crate) fn unreadable(connection: &Connection) -> Option<Response<Body>> {
+    let refused = connection.refused.take()?;
+    connection.end();
+    let cells = connection.cells();
+    if refused == Refused::Timeout {
+        cells.idle_timeouts.inc()
+    } else {
+        cells.protocol_errors.inc()
+    }
+    let reply = Failure::Unreadable(refused).reply();
+    access_log::unread(connection, reply.status.as_u16(), refused.flag(), refused.details());
+    Some(reply.into_response(false, connection.worker.date()))
 }
 
 /// The value of `x-envoy-expected-rq-timeout-ms`, when the route has a timeout.

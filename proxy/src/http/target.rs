@@ -4,7 +4,7 @@
 //! reading, or the refusal. Absolute-form is read as origin-form with the target's authority (RFC 9112 §3.2.2); for HTTP/2,
 //! `:authority` and `host` must agree (RFC 9113 §8.3.1).
 
-use super::Failure;
+use super::{Failure, Refused};
 use http::{HeaderValue, Method, Uri, header, request::Parts};
 use policy::{Malformed, PathOptions, RawTarget, Scheme, Target, canonicalise};
 
@@ -19,6 +19,11 @@ pub(crate) struct Received {
 pub(crate) fn read(request: &Parts, has_fragment: bool) -> Result<Received, Failure> {
     if has_fragment {
         return Err(Failure::Malformed(Malformed::Fragment));
+    }
+    let mut lengths = request.headers.get_all(header::CONTENT_LENGTH).iter();
+    if lengths.next().is_some_and(|length| lengths.next().is_some() || !is_number(length)) {
+        // The gate has refused this in HTTP/1.1; HTTP/2 must not bring it in (RFC 9113 §8.1.1).
+        return Err(Failure::Unreadable(Refused::Syntax));
     }
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -39,6 +44,11 @@ pub(crate) fn read(request: &Parts, has_fragment: bool) -> Result<Received, Fail
         (None, _) => return Err(Failure::MissingHost),
     };
     Ok(Received { method: request.method.clone(), uri: request.uri.clone(), authority })
+}
+
+/// Digits only (RFC 9110 §8.6).
+pub(crate) fn is_number(value: &HeaderValue) -> bool {
+    !value.is_empty() && value.len() <= 18 && value.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
 impl Received {

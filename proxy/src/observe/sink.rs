@@ -1,7 +1,7 @@
 //! Lines on their way to stdout, stderr or a file, without ever holding a worker up.
 //!
-//! Each worker appends to a buffer of its own; one thread empties all of them every few milliseconds. A worker takes a
-//! lock that only that thread contends for, for the time of a swap. When the reader of our output stalls, buffers fill to
+//! Each worker appends to buffers of its own; one thread a destination empties them every few milliseconds. A worker takes
+//! a lock that only that thread contends for, for the time of a swap. When the reader of our output stalls, buffers fill to
 //! their bound and further lines are dropped and counted: watching never costs the watched.
 
 use crate::limits;
@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Where access-log lines go.
@@ -25,7 +25,7 @@ pub(crate) enum Destination {
     File(PathBuf),
 }
 
-/// One writer's buffer for one destination.
+/// One writer's buffer.
 #[derive(Clone)]
 pub(crate) struct Lines {
     buffer: Arc<Buffer>,
@@ -47,44 +47,62 @@ struct Signal {
 #[derive(Default)]
 struct State {
     stop: bool,
-    access: Vec<Arc<Buffer>>,
-    refusals: Vec<Arc<Buffer>>,
-    destination: Option<Destination>,
+    buffers: Vec<Arc<Buffer>>,
 }
 
-/// The log thread and the list of buffers it empties.
+/// Two threads, each with the buffers it empties: a reader of stderr that stalls must not hold the access log up.
 pub(crate) struct Sink {
+    destination: Arc<Mutex<Destination>>,
+    access: Pump,
+    events: Pump,
+}
+
+struct Pump {
     signal: Arc<Signal>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Sink {
-    /// Starts the log thread.
+    /// Starts the log threads.
     pub(crate) fn start(destination: Destination) -> io::Result<Self> {
         if let Destination::File(path) = &destination {
             open(path)?;
         }
-        let signal = Arc::new(Signal::default());
-        lock(&signal.state).destination = Some(destination);
-        let for_thread = Arc::clone(&signal);
-        let thread = std::thread::Builder::new().name("log".into()).spawn(move || run(&for_thread))?;
-        Ok(Self { signal, thread: Mutex::new(Some(thread)) })
+        let destination = Arc::new(Mutex::new(destination));
+        let current = Arc::clone(&destination);
+        let mut file: Option<(PathBuf, File)> = None;
+        let access = Pump::start("log", move |bytes| {
+            let destination = lock(&current).clone();
+            match destination {
+                Destination::Off => Ok(()),
+                Destination::Stdout => {
+                    let mut out = io::stdout().lock();
+                    out.write_all(bytes)?;
+                    out.flush()
+                }
+                Destination::File(path) => {
+                    if file.as_ref().is_none_or(|(open, _)| *open != path) {
+                        file = Some((path.clone(), open(&path)?));
+                    }
+                    match &mut file {
+                        Some((_, file)) => file.write_all(bytes),
+                        None => Ok(()),
+                    }
+                }
+            }
+        })?;
+        let events = Pump::start("events", |bytes| io::stderr().write_all(bytes))?;
+        Ok(Self { destination, access, events })
     }
 
-    /// A buffer for access-log lines of one worker.
+    /// A buffer for access-log lines.
     pub(crate) fn access(&self) -> Lines {
-        self.lines(|state| &mut state.access)
+        self.access.lines()
     }
 
-    /// A buffer for the refusal lines (stderr) of one worker.
-    pub(crate) fn refusals(&self) -> Lines {
-        self.lines(|state| &mut state.refusals)
-    }
-
-    fn lines(&self, list: impl Fn(&mut State) -> &mut Vec<Arc<Buffer>>) -> Lines {
-        let buffer = Arc::new(Buffer { bytes: Mutex::new(Vec::new()), dropped: AtomicU64::new(0) });
-        list(&mut lock(&self.signal.state)).push(Arc::clone(&buffer));
-        Lines { buffer, signal: Arc::clone(&self.signal) }
+    /// A buffer for lines on stderr: refusals and events.
+    pub(crate) fn events(&self) -> Lines {
+        self.events.lines()
     }
 
     /// Changes where access-log lines go from now on. A file that cannot be opened leaves things as they are.
@@ -92,25 +110,47 @@ impl Sink {
         if let Destination::File(path) = &destination {
             open(path)?;
         }
-        lock(&self.signal.state).destination = Some(destination);
+        *lock(&self.destination) = destination;
         Ok(())
     }
 
     /// Lines dropped because a buffer was full.
     pub(crate) fn dropped(&self) -> u64 {
-        let state = lock(&self.signal.state);
-        state.access.iter().chain(&state.refusals).map(|buffer| buffer.dropped.load(Ordering::Relaxed)).sum()
+        self.access.dropped() + self.events.dropped()
     }
 
-    /// Writes what is waiting and ends the thread; waits for it at most `patience`.
+    /// Writes what is waiting and ends the threads; waits for each at most `patience`.
     pub(crate) fn stop(&self, patience: Duration) {
+        for pump in [&self.access, &self.events] {
+            pump.stop(patience);
+        }
+    }
+}
+
+impl Pump {
+    fn start(name: &str, write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+        let signal = Arc::new(Signal::default());
+        let for_thread = Arc::clone(&signal);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&for_thread, write))?;
+        Ok(Self { signal, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn lines(&self) -> Lines {
+        let buffer = Arc::new(Buffer { bytes: Mutex::new(Vec::new()), dropped: AtomicU64::new(0) });
+        lock(&self.signal.state).buffers.push(Arc::clone(&buffer));
+        Lines { buffer, signal: Arc::clone(&self.signal) }
+    }
+
+    fn dropped(&self) -> u64 {
+        lock(&self.signal.state).buffers.iter().map(|buffer| buffer.dropped.load(Ordering::Relaxed)).sum()
+    }
+
+    fn stop(&self, patience: Duration) {
         lock(&self.signal.state).stop = true;
         self.signal.wake.notify_one();
-        let Some(thread) = lock(&self.thread).take() else {
-            return;
-        };
-        let until = std::time::Instant::now() + patience;
-        while !thread.is_finished() && std::time::Instant::now() < until {
+        let Some(thread) = lock(&self.thread).take() else { return };
+        let until = Instant::now() + patience;
+        while !thread.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -135,42 +175,22 @@ impl Lines {
     }
 }
 
-fn run(signal: &Signal) {
-    let mut open_file: Option<(PathBuf, File)> = None;
+fn run(signal: &Signal, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
     let mut taken = Vec::new();
     loop {
-        let (stop, access, refusals, destination) = {
+        let (stop, buffers) = {
             let mut state = lock(&signal.state);
             while !state.stop && !signal.dirty.load(Ordering::Acquire) {
                 state = signal.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            (state.stop, state.access.clone(), state.refusals.clone(), state.destination.clone())
+            (state.stop, state.buffers.clone())
         };
         if !stop {
             std::thread::sleep(limits::LOG_INTERVAL);
         }
         signal.dirty.store(false, Ordering::Release);
-        for buffer in &refusals {
-            drain(buffer, &mut taken, &mut |bytes| io::stderr().write_all(bytes));
-        }
-        for buffer in &access {
-            drain(buffer, &mut taken, &mut |bytes| match &destination {
-                Some(Destination::Stdout) => {
-                    let mut out = io::stdout().lock();
-                    out.write_all(bytes)?;
-                    out.flush()
-                }
-                Some(Destination::File(path)) => {
-                    if open_file.as_ref().is_none_or(|(open, _)| open != path) {
-                        open_file = Some((path.clone(), open(path)?));
-                    }
-                    match &mut open_file {
-                        Some((_, file)) => file.write_all(bytes),
-                        None => Ok(()),
-                    }
-                }
-                Some(Destination::Off) | None => Ok(()),
-            });
+        for buffer in &buffers {
+            drain(buffer, &mut taken, &mut write);
         }
         if stop {
             return;

@@ -62,11 +62,11 @@ impl Peer {
         &self.0.svid
     }
 
-    /// Whether `bundle`, which may be newer than the handshake, trusts this peer as a caller. A certificate that has expired
+    /// Whether `bundle`, which may be newer than the handshake, trusts this peer as what it is to us. A certificate that has expired
     /// since is not held against an open connection.
-    pub(crate) fn is_trusted_by(&self, bundle: &Bundle) -> bool {
+    pub(crate) fn is_trusted_by(&self, bundle: &Bundle, usage: Usage) -> bool {
         let at = SystemTime::now().min(self.0.svid.not_after()).max(self.0.svid.not_before());
-        identity::verify(&self.0.chain, bundle, Usage::Client, at).is_ok()
+        identity::verify(&self.0.chain, bundle, usage, at).is_ok()
     }
 }
 

@@ -5,12 +5,12 @@
 
 use super::{
     dial::dial,
-    pool::{Key, Lease, Made},
+    pool::{Key, Lease, Made, Open},
     route::{Route, Security, Target},
 };
 use crate::{
     http::{
-        Body, Chosen, End, Engine, Exchange, Failure, Http, Incoming, SendError, Side, UpstreamConnection,
+        Body, Chosen, End, Engine, Exchange, Failure, Http, Incoming, SendError, Side, UpstreamConnection, is_number,
         response_headers,
     },
     limits,
@@ -18,7 +18,7 @@ use crate::{
     worker::Worker,
 };
 use config::Protocol;
-use http::{Request, Response, StatusCode, Uri, Version, uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri};
 use policy::Permit;
 use std::{
     future::{Future, poll_fn},
@@ -41,10 +41,12 @@ pub(crate) async fn forward(
     let _spent = permit;
     // Boxed: the caller's future is copied when a request begins, and this would be most of it.
     let mut attempt = Box::pin(attempt(exchange, route, request, lease));
-    match route.timeout {
+    let result = match route.timeout {
         None => attempt.await,
         Some(limit) => tokio::time::timeout(limit, &mut attempt).await.unwrap_or(Err(Failure::RequestTimeout)),
-    }
+    };
+    // A request body that was cut looks like a broken upstream; why it was cut is known better here.
+    result.map_err(|failure| exchange.end().map_or(failure, |end| ended(exchange, end)))
 }
 
 async fn attempt(
@@ -54,7 +56,7 @@ async fn attempt(
     mut lease: Option<Lease>,
 ) -> Result<Response<Body>, Failure> {
     let http = upstream_http(route, exchange.version);
-    prepare(&mut request, http, route);
+    prepare(&mut request, http, route)?;
     let mut fresh_only = false;
     loop {
         let mut used = match lease.take() {
@@ -64,11 +66,12 @@ async fn attempt(
         {
             let mut facts = exchange.facts.borrow_mut();
             facts.upstream_address = Some(used.made.key.address);
+            facts.callee = Some(Rc::clone(&used.made));
         }
         let sent = Instant::now();
         let copy = if fresh_only { None } else { copy_for_race(&used, &request) };
         match or_end(exchange, used.upstream.send(request)).await? {
-            Ok(response) => return received(exchange, response, used, sent.elapsed()).await,
+            Ok(response) => return received(exchange, route, response, used, sent.elapsed()).await,
             Err(SendError::Unsent(back)) if used.idle.is_some() && !fresh_only => request = *back,
             Err(SendError::Unsent(_)) => return Err(Failure::UpstreamClosed),
             Err(SendError::Failed(Failure::UpstreamClosed)) if copy.is_some() => {
@@ -102,20 +105,25 @@ async fn or_end<F: Future>(exchange: &Rc<Exchange>, future: F) -> Result<F::Outp
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Ok(output)),
-        Poll::Pending => match exchange.waits(cx) {
+        Poll::Pending => match exchange.waits(Side::Response, cx) {
             None => Poll::Pending,
-            Some(End::Idle) => {
-                let complete = exchange.facts.borrow().request_complete;
-                Poll::Ready(Err(Failure::IdleTimeout(complete)))
-            }
-            Some(End::Revoked) => Poll::Ready(Err(Failure::Revoked)),
+            Some(end) => Poll::Ready(Err(ended(exchange, end))),
         },
     })
     .await
 }
 
+fn ended(exchange: &Exchange, end: End) -> Failure {
+    match end {
+        End::Idle => Failure::IdleTimeout(exchange.facts.borrow().request_complete),
+        End::Revoked => Failure::Revoked,
+        End::Deadline => Failure::RequestTimeout,
+    }
+}
+
 async fn received(
     exchange: &Rc<Exchange>,
+    route: &Route,
     response: Response<Incoming>,
     lease: Lease,
     time: Duration,
@@ -125,10 +133,14 @@ async fn received(
     if status == StatusCode::SWITCHING_PROTOCOLS || status.as_u16() > 599 {
         return Err(Failure::UpstreamProtocol);
     }
+    if !framing_is_clear(response.headers()) {
+        return Err(Failure::UpstreamProtocol);
+    }
     let (mut parts, incoming) = response.into_parts();
     response_headers(&mut parts.headers, time.as_millis());
     parts.version = Version::HTTP_11;
     exchange.facts.borrow_mut().upstream_time = Some(time);
+    let until = route.timeout.and_then(|timeout| exchange.started.checked_add(timeout));
     if http_body::Body::is_end_stream(&incoming) {
         // No body, and no empty one either: gRPC tells a trailers-only response by the end on its head.
         exchange.ended(Side::Response);
@@ -142,7 +154,20 @@ async fn received(
         .await;
         return Ok(Response::from_parts(parts, Body::empty()));
     }
-    Ok(Response::from_parts(parts, Body::response(incoming, Rc::clone(exchange), lease)))
+    Ok(Response::from_parts(parts, Body::response(incoming, Rc::clone(exchange), lease, until)))
+}
+
+/// A response whose length can be read in two ways is not passed on (RFC 9112 §6.3): a `Content-Length` that is one number,
+/// or a `Transfer-Encoding` that is exactly `chunked`, or neither.
+fn framing_is_clear(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (lengths.next(), codings.next()) {
+        (Some(_), Some(_)) => false,
+        (Some(length), None) => lengths.next().is_none() && is_number(length),
+        (None, Some(coding)) => codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (None, None) => true,
+    }
 }
 
 /// H1 to H1 and H2 to H2, unless the file says what the other side speaks.
@@ -156,25 +181,48 @@ pub(crate) fn upstream_http(route: &Route, downstream: Version) -> Http {
 }
 
 /// HTTP/1.1 wants origin-form and a `host`; HTTP/2 wants scheme and authority in the target and no `host`.
-fn prepare(request: &mut Request<Body>, http: Http, route: &Route) {
+fn prepare(request: &mut Request<Body>, http: Http, route: &Route) -> Result<(), Failure> {
     match http {
         Http::One => {
+            let from_http2 = request.version() == Version::HTTP_2;
             *request.version_mut() = Version::HTTP_11;
+            let body = !http_body::Body::is_end_stream(request.body());
+            let headers = request.headers_mut();
+            if body && !headers.contains_key(header::CONTENT_LENGTH) {
+                // Said outright: the engine would take a GET without a length for one without a body.
+                headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            if from_http2 {
+                join_cookies(headers);
+            }
         }
         Http::Two => {
             *request.version_mut() = Version::HTTP_2;
-            if let Some(authority) = request.headers_mut().remove(http::header::HOST) {
-                let mut parts = uri::Parts::default();
-                parts.scheme = Some(match route.security {
-                    Security::Plain => uri::Scheme::HTTP,
-                    Security::Mtls(_) => uri::Scheme::HTTPS,
-                });
-                parts.authority = uri::Authority::try_from(authority.as_bytes()).ok();
-                parts.path_and_query = request.uri().path_and_query().cloned();
-                if let Ok(uri) = Uri::from_parts(parts) {
-                    *request.uri_mut() = uri;
-                }
-            }
+            let Some(authority) = request.headers_mut().remove(header::HOST) else { return Ok(()) };
+            let mut parts = uri::Parts::default();
+            parts.scheme = Some(match route.security {
+                Security::Plain => uri::Scheme::HTTP,
+                Security::Mtls(_) => uri::Scheme::HTTPS,
+            });
+            parts.authority = uri::Authority::try_from(authority.as_bytes()).ok();
+            parts.path_and_query = request.uri().path_and_query().cloned();
+            *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Failure::NotForwardable)?;
+        }
+    }
+    Ok(())
+}
+
+/// HTTP/2 may split the cookies; HTTP/1.1 has one field (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(_)) = (cookies.next(), cookies.next()) {
+        let mut joined = first.as_bytes().to_vec();
+        for cookie in headers.get_all(header::COOKIE).iter().skip(1) {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(cookie.as_bytes());
+        }
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(header::COOKIE, joined);
         }
     }
 }
@@ -210,13 +258,10 @@ async fn find(exchange: &Exchange, route: &Route, http: Http, fresh_only: bool) 
         if !fresh_only && let Some(lease) = idle(worker, route, &key).await {
             return Ok(lease);
         }
-        if worker.pool.open(route.name_id) >= limits::UPSTREAM_CONNECTIONS {
-            return Err(Failure::Overflow);
-        }
         match open(exchange, route, key).await {
             Ok(lease) => return Ok(lease),
             // Not who we expect: asking another endpoint would hide it.
-            Err(failure @ Failure::Tls(_)) => return Err(failure),
+            Err(failure @ (Failure::Tls(_) | Failure::Overflow)) => return Err(failure),
             Err(failure) => last = failure,
         }
     }
@@ -235,10 +280,11 @@ async fn open(exchange: &Exchange, route: &Route, key: Key) -> Result<Lease, Fai
         (Security::Mtls(_), Http::One) => Alpn::Http1,
         (Security::Mtls(_), Http::Two) => Alpn::Http2,
     };
+    let counted = Open::take(worker, route.name_id).ok_or(Failure::Overflow)?;
     let stamp = worker.identity().version();
     let dialled = dial(worker, &exchange.live, route, key.address, alpn).await?;
     let http = key.http;
-    let made = Made::new(worker, key, (dialled.peer, dialled.opened), stamp, route.expected().cloned());
+    let made = Made::new(worker, counted, key, (dialled.peer, dialled.opened), stamp, route.expected().cloned());
     let upstream = Chosen::start(dialled.stream, http).await?;
     let lease = Lease { upstream, made, idle: None };
     worker.pool.keep_shared(&lease);

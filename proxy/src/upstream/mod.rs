@@ -7,5 +7,5 @@ mod route;
 
 pub(crate) use dial::{Dialled, dial};
 pub(crate) use forward::{acquire, addresses, forward, upstream_http};
-pub(crate) use pool::{Lease, Pool};
+pub(crate) use pool::{Lease, Made, Pool};
 pub(crate) use route::{Expect, Route, Security, Target};

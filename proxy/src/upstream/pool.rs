@@ -41,35 +41,56 @@ struct Idle {
     since: Instant,
 }
 
-/// How a connection was made. Counts the connection as open for as long as anything holds it.
+/// How a connection was made. It counts as open for as long as anything holds this.
 pub(crate) struct Made {
     pub(crate) worker: Rc<Worker>,
     pub(crate) key: Key,
     pub(crate) peer: Option<Peer>,
     _opened: Opened,
+    _open: Open,
     /// The credentials it was made with, and who the callee had to be.
     pub(crate) stamp: u64,
     pub(crate) expected: Option<identity::SpiffeId>,
 }
 
+/// One of the bounded number of connections of a route, from before it is dialled until it is closed.
+pub(crate) struct Open {
+    worker: Rc<Worker>,
+    route: u32,
+}
+
+impl Open {
+    /// `None` when the bound is reached.
+    pub(crate) fn take(worker: &Rc<Worker>, route: u32) -> Option<Self> {
+        let mut open = worker.pool.open.borrow_mut();
+        let count = open.entry(route).or_default();
+        if *count >= limits::UPSTREAM_CONNECTIONS {
+            return None;
+        }
+        *count += 1;
+        drop(open);
+        Some(Self { worker: Rc::clone(worker), route })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(open) = self.worker.pool.open.borrow_mut().get_mut(&self.route) {
+            *open = open.saturating_sub(1);
+        }
+    }
+}
+
 impl Made {
     pub(crate) fn new(
         worker: &Rc<Worker>,
+        open: Open,
         key: Key,
         (peer, opened): (Option<Peer>, Opened),
         stamp: u64,
         expected: Option<identity::SpiffeId>,
     ) -> Rc<Self> {
-        *worker.pool.open.borrow_mut().entry(key.route).or_default() += 1;
-        Rc::new(Self { worker: Rc::clone(worker), key, peer, _opened: opened, stamp, expected })
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        if let Some(open) = self.worker.pool.open.borrow_mut().get_mut(&self.key.route) {
-            *open = open.saturating_sub(1);
-        }
+        Rc::new(Self { worker: Rc::clone(worker), _open: open, key, peer, _opened: opened, stamp, expected })
     }
 }
 
@@ -139,11 +160,6 @@ impl Pool {
             drop(places);
             drop(idle);
         }
-    }
-
-    /// Connections of a route that are open, idle ones included.
-    pub(crate) fn open(&self, route: u32) -> usize {
-        self.open.borrow().get(&route).copied().unwrap_or(0)
     }
 
     /// Drops connections that were idle for longer than `patience`, and those the other end has closed.

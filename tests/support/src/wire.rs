@@ -1,7 +1,7 @@
 //! Exact bytes over plain TCP: what goes out is what the test wrote, what comes back is all that came.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::message::{self, Kind, Message};
@@ -42,6 +42,15 @@ pub fn exchange(to: SocketAddr, bytes: &[u8], quiet: Duration) -> (Vec<u8>, End)
             Err(_) => return (received, End::Reset),
         }
     }
+}
+
+/// A UDP socket with as much room as the kernel gives: its default holds some ninety full packets, and one body at the
+/// tap's limit is more than that.
+#[must_use]
+pub fn roomy_udp(addr: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(addr).unwrap();
+    socket2::SockRef::from(&socket).set_recv_buffer_size(8 << 20).unwrap();
+    socket
 }
 
 /// Sends one request as raw bytes and reads one whole response.
