@@ -71,11 +71,12 @@ impl Flow {
             if length(&payload) == 0 {
                 return;
             }
-            let flags = if length(&rest) == 0 { PSH | ACK } else { ACK };
-            self.emit(side, flags, payload, out);
-            if length(&rest) > 0 && self.half(side).owes(mss) {
+            // Before the segment, not after the one before it: the part before this one may have ended at the bound.
+            if self.half(side).owes(mss) {
                 self.emit(side.other(), ACK, [&[]; 3], out);
             }
+            let flags = if length(&rest) == 0 { PSH | ACK } else { ACK };
+            self.emit(side, flags, payload, out);
         }
     }
 

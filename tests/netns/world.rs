@@ -124,7 +124,8 @@ impl World {
     pub(crate) fn record_link(&self) -> (Child, PathBuf) {
         let file = self.dir.join("link.pcap");
         let mut command = self.command(Place::Node, "tcpdump");
-        command.args(["-i", "orders", "--immediate-mode", "-U", "-n", "-s", "0", "-Z", "root", "-w"]).arg(&file);
+        // 64 MiB of buffer: a recording with holes would fail the test for the recorder's sake.
+        command.args(["-i", "orders", "--immediate-mode", "-B", "65536", "-U", "-n", "-s", "0", "-Z", "root", "-w"]).arg(&file);
         let child = Child::start(self.dir.path(), "tcpdump", &mut command);
         child.stderr.wait_for_line("listening on", |line| line.contains("listening on"));
         (child, file)
