@@ -125,7 +125,9 @@ impl World {
         let file = self.dir.join("link.pcap");
         let mut command = self.command(Place::Node, "tcpdump");
         // 64 MiB of buffer: a recording with holes would fail the test for the recorder's sake.
-        command.args(["-i", "orders", "--immediate-mode", "-B", "65536", "-U", "-n", "-s", "0", "-Z", "root", "-w"]).arg(&file);
+        command
+            .args(["-i", "orders", "--immediate-mode", "-B", "65536", "-U", "-n", "-s", "0", "-Z", "root", "-w"])
+            .arg(&file);
         let child = Child::start(self.dir.path(), "tcpdump", &mut command);
         child.stderr.wait_for_line("listening on", |line| line.contains("listening on"));
         (child, file)
