@@ -102,14 +102,8 @@ pub(crate) async fn exchange(connection: Rc<Connection>, request: Request<Incomi
     let live = connection.worker.live();
     let (parts, body) = request.into_parts();
     let exchange = Exchange::begin(&connection, live, &parts);
-    match answer(&exchange, parts, body).await {
-        Ok(mut response) => {
-            crate::http::close_when_draining(&exchange, &mut response);
-            exchange.responding(&response);
-            response
-        }
-        Err(failure) => exchange.refuse(&failure),
-    }
+    let answer = answer(&exchange, parts, body).await;
+    exchange.conclude(answer)
 }
 
 async fn answer(

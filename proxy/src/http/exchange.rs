@@ -5,6 +5,7 @@
 //! hands the copy to the taps. So there is exactly one line per request, also for one that died.
 
 use super::{
+    Body,
     respond::{Failure, Reply},
     target,
 };
@@ -217,8 +218,20 @@ impl Exchange {
         // What the tap got of it stays true: it ends with a reset there too.
     }
 
+    /// The end of a story: the upstream's response, or our refusal, as it goes down.
+    pub(crate) fn conclude(&self, answer: Result<http::Response<Body>, Failure>) -> http::Response<Body> {
+        match answer {
+            Ok(mut response) => {
+                super::close_when_draining(self, &mut response);
+                self.responding(&response);
+                response
+            }
+            Err(failure) => self.refuse(&failure),
+        }
+    }
+
     /// The response head that goes down, from the upstream or our own.
-    pub(crate) fn responding<B>(&self, response: &http::Response<B>) {
+    fn responding<B>(&self, response: &http::Response<B>) {
         let mut facts = self.facts.borrow_mut();
         facts.status = response.status().as_u16();
         if let Some(copy) = &mut facts.copy {
@@ -228,7 +241,7 @@ impl Exchange {
     }
 
     /// We answer ourselves. Writes the refusal line when it is one.
-    pub(crate) fn refuse<B: From<Cow<'static, str>>>(&self, failure: &Failure) -> http::Response<B> {
+    fn refuse<B: From<Cow<'static, str>>>(&self, failure: &Failure) -> http::Response<B> {
         // When the request's own bytes broke off, what the upstream made of it is not the reason.
         let unreadable = self.connection.refused.take().map(Failure::Unreadable);
         let failure = unreadable.as_ref().unwrap_or(failure);

@@ -19,5 +19,6 @@ pub(crate) use headers::{
     downstream as response_headers, inbound as inbound_headers, outbound as outbound_headers, xfcc,
 };
 pub(crate) use respond::Failure;
-pub(crate) use rewrite::{close_when_draining, refuse_tunnels, timeout_ms, unreadable, write_target};
+use rewrite::close_when_draining;
+pub(crate) use rewrite::{refuse_tunnels, timeout_ms, unreadable, write_target};
 pub(crate) use target::{is_number, read};
