@@ -18,6 +18,7 @@
 //! target under the identity that TLS proved.
 
 mod accept;
+mod buffer;
 pub mod capture;
 mod connection;
 mod detect;

@@ -1,13 +1,15 @@
 //! A byte stream of the data path: TCP or TLS over TCP, with bytes put back that were looked at too early.
 
+use crate::buffer::Buffer;
 use bytes::{Buf, Bytes};
 use std::{
+    future::Future,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::TlsStream;
@@ -35,6 +37,18 @@ impl Stream {
     /// Puts bytes back that were read to tell the protocol.
     pub(crate) fn put_back(&mut self, seen: Bytes) {
         self.seen = seen;
+    }
+
+    /// Appends to `buffer` what can be read now, at most `most` bytes, and says how many. 0 is the end of the stream.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Buffer,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut room = buffer.room(most);
+        let reading = self.read_buf(&mut room);
+        pin!(reading).poll(cx)
     }
 
     /// Closes with a reset, so that the other end cannot take what it got for the whole.
