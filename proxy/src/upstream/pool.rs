@@ -4,9 +4,9 @@
 //! connection stays in the pool and is shared. A connection is only used again under the credentials, the expected identity
 //! and the route it was made for.
 
-use super::dial::Opened;
+use super::{connection::Upstream, dial::Opened};
 use crate::{
-    http::{Http, Upstream, UpstreamConnection},
+    http::{Http, h1},
     limits,
     tls::Peer,
     worker::Worker,
@@ -125,10 +125,9 @@ impl Pool {
                     }
                 }
             };
-            // Reads what the other end may have sent meanwhile: its close, above all.
-            idle.upstream.drive(cx);
             let fits = idle.made.stamp == stamp && idle.made.expected.as_ref() == expected;
-            if !fits || !idle.upstream.is_ready() {
+            // Looks at what the other end may have sent meanwhile: its close, above all.
+            if !fits || !idle.upstream.is_ready(cx) {
                 continue;
             }
             let made = Rc::clone(&idle.made);
@@ -172,10 +171,10 @@ impl Pool {
             for list in places.values_mut() {
                 let mut at = 0;
                 while let Some(idle) = list.get_mut(at) {
-                    idle.upstream.drive(&mut cx);
-                    let busy = idle.upstream.in_flight() > 1;
+                    let ready = idle.upstream.is_ready(&mut cx);
+                    let busy = idle.upstream.in_flight() > 0;
                     let old = !busy && now.duration_since(idle.since) > patience;
-                    if old || !(idle.upstream.is_ready() || busy) {
+                    if old || !(ready || busy) {
                         gone.push(list.swap_remove(at));
                     } else {
                         at += 1;
@@ -188,22 +187,10 @@ impl Pool {
     }
 }
 
-impl Lease {
-    /// Moves the connection's bytes.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.upstream.drive(cx);
-    }
-
-    /// The response is over. The connection goes back if it can carry another request; if the request is still being sent,
-    /// or either side wants to close, it is dropped here.
-    pub(crate) fn give_back(mut self, cx: &mut Context<'_>) {
-        if self.made.key.http == Http::Two {
-            return;
-        }
-        self.upstream.drive(cx);
-        if self.upstream.is_ready() {
-            let worker = Rc::clone(&self.made.worker);
-            worker.pool.put(Idle { upstream: self.upstream, made: self.made, since: Instant::now() });
-        }
+impl Made {
+    /// The response is over, and the connection can carry another request.
+    pub(crate) fn give_back(self: Rc<Self>, client: Box<h1::Client>) {
+        let worker = Rc::clone(&self.worker);
+        worker.pool.put(Idle { upstream: Upstream::One(client), made: self, since: Instant::now() });
     }
 }
