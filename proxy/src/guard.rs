@@ -72,7 +72,7 @@ impl Judged {
             return Some(decide(live, &self.question, None).verdict == policy::Verdict::Allow);
         }
         let target = canonicalise(&PathOptions::default(), target?).ok()?;
-        let request = RequestView { target: &target, grpc };
+        let request = RequestView { target: &target, grpc, upgrade: None };
         Some(decide(live, &self.question, Some(request)).verdict == policy::Verdict::Allow)
     }
 }

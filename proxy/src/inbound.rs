@@ -119,8 +119,11 @@ async fn answer(
     crate::http::refuse_tunnels(&parts)?;
     let received = read(&parts, connection.fragment.take())?;
     let target = received.target()?;
-    let (judged, permit) =
-        guard::judge(&exchange.live, question(connection), Some(RequestView { target: &target, grpc: exchange.grpc }));
+    let (judged, permit) = guard::judge(
+        &exchange.live,
+        question(connection),
+        Some(RequestView { target: &target, grpc: exchange.grpc, upgrade: None }),
+    );
     let denied = judged.rule.as_deref().map(str::to_owned);
     exchange.judged(judged);
     let Some(permit) = permit else {

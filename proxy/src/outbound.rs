@@ -128,8 +128,11 @@ async fn answer(
         // An explicit listener and a host that is no service's: there is nothing to judge.
         return Err(Failure::NoRoute);
     }
-    let (judged, permit) =
-        guard::judge(live, question(connection, expected), Some(RequestView { target: &target, grpc: exchange.grpc }));
+    let (judged, permit) = guard::judge(
+        live,
+        question(connection, expected),
+        Some(RequestView { target: &target, grpc: exchange.grpc, upgrade: None }),
+    );
     let denied = judged.rule.as_deref().map(str::to_owned);
     exchange.judged(judged);
     let Some(permit) = permit else {
