@@ -8,7 +8,7 @@ use crate::{
     connection::{Connection, Entry},
     detect::{self, Detected},
     guard::{self, Question},
-    http::{self, Exchange, Failure, Http, Wants},
+    http::{self, Exchange, Failure, Http},
     observe::{access_log, refusal},
     opaque,
     passage::Passage,
@@ -18,7 +18,7 @@ use crate::{
     worker::Worker,
 };
 use config::{Capture, Protocol};
-use policy::{Direction, PathOptions, RequestView, canonicalise};
+use policy::{Direction, PathOptions, canonicalise};
 use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -101,14 +101,9 @@ pub(crate) fn decide(exchange: &Exchange) -> Result<Passage, Failure> {
     if !connection.is_trusted() {
         return Err(Failure::Distrusted);
     }
-    match asked.wants {
-        Wants::Nothing => {}
-        Wants::Connect => return Err(Failure::NoRoute),
-        Wants::Upgrade(_) | Wants::Several => return Err(Failure::Upgrade),
-    }
+    asked.refuse_unclear()?;
     let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;
-    let request = RequestView { target: &target, grpc: asked.grpc };
-    let (judged, permit) = guard::judge(&exchange.live, question(connection), Some(request));
+    let (judged, permit) = guard::judge(&exchange.live, question(connection), Some(asked.view(&target)));
     let denied = if permit.is_none() { judged.rule.as_deref().map(str::to_owned) } else { None };
     exchange.judged(judged);
     let Some(permit) = permit else {

@@ -9,7 +9,7 @@ use crate::{
     connection::{Connection, Entry},
     detect::{self, Detected},
     guard::{self, Question},
-    http::{self, Exchange, Failure, Wants},
+    http::{self, Exchange, Failure},
     live::Live,
     observe::{access_log, refusal},
     opaque,
@@ -19,7 +19,7 @@ use crate::{
     worker::Worker,
 };
 use config::{Capture, Protocol};
-use policy::{Direction, Mode, PathOptions, RequestView, canonicalise};
+use policy::{Direction, Mode, PathOptions, canonicalise};
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::net::TcpStream;
 
@@ -86,11 +86,7 @@ pub(crate) async fn decide(exchange: &Rc<Exchange>) -> Result<Passage, Failure> 
     let connection = &exchange.connection;
     let asked = &exchange.asked;
     let live = &exchange.live;
-    match asked.wants {
-        Wants::Nothing => {}
-        Wants::Connect => return Err(Failure::NoRoute),
-        Wants::Upgrade(_) | Wants::Several => return Err(Failure::Upgrade),
-    }
+    asked.refuse_unclear()?;
     let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;
     let (route, expected, lease) = match destination(connection, live, Some(target.host())) {
         Destination::Service(index) => (service(connection, live, index), expected(live, index), None),
@@ -118,8 +114,7 @@ pub(crate) async fn decide(exchange: &Rc<Exchange>) -> Result<Passage, Failure> 
         // An explicit listener and a host that is no service's: there is nothing to judge.
         return Err(Failure::NoRoute);
     }
-    let request = RequestView { target: &target, grpc: asked.grpc };
-    let (judged, permit) = guard::judge(live, question(connection, expected), Some(request));
+    let (judged, permit) = guard::judge(live, question(connection, expected), Some(asked.view(&target)));
     let denied = if permit.is_none() { judged.rule.as_deref().map(str::to_owned) } else { None };
     exchange.judged(judged);
     let Some(permit) = permit else {

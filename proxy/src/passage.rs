@@ -38,7 +38,7 @@ impl Passage {
             _permit: permit,
             route,
             lease,
-            target: (!target.is_verbatim()).then(|| target.path_and_query().into()),
+            target: (!target.is_connect() && !target.is_verbatim()).then(|| target.path_and_query().into()),
             authority: (!same).then(|| authority.into()),
         }
     }

@@ -10,7 +10,7 @@ use super::{
     span::Span,
 };
 use http::{HeaderMap, Version, header, request::Parts};
-use policy::{RawTarget, Scheme};
+use policy::{RawTarget, RequestView, Scheme, Target};
 use std::borrow::Cow;
 
 /// A request's head, as far as it matters here.
@@ -89,7 +89,8 @@ impl Asked {
             // Without the `Connection` option it is an ordinary hop-by-hop field, and removed like one.
             _ => Wants::Nothing,
         };
-        let target = if is_connect { Form::Authority } else { Form::of(head.target.of(&text)) };
+        // The canonical reading of CONNECT takes the authority form as it stands (RFC 9112 §3.2.3).
+        let target = if is_connect { Form::Origin } else { Form::of(head.target.of(&text)) };
         let (path, authority, scheme) = match target {
             Form::Origin => (head.target, hosts.authority(&text), Scheme::Http),
             // The target wins over `Host` (RFC 9112 §3.2.2); several `Host` are refused even so.
@@ -108,11 +109,6 @@ impl Asked {
                     Span::new(start, text.len())
                 };
                 (path.unwrap_or_default(), named, scheme)
-            }
-            Form::Authority => {
-                let start = text.len();
-                text.push(b'/');
-                (Span::new(start, text.len()).unwrap_or_default(), hosts.replaced_by(head.target), Scheme::Http)
             }
         };
         Self::from_found(text, found, (head.method, path, authority, scheme), Version::HTTP_11, wants)
@@ -248,6 +244,20 @@ impl Asked {
         Ok(RawTarget { method: self.method(), path_and_query: self.path(), authority, scheme: self.scheme })
     }
 
+    /// The request as rules see it.
+    pub(crate) fn view<'a>(&'a self, target: &'a Target<'a>) -> RequestView<'a> {
+        RequestView { target, grpc: self.grpc, upgrade: self.protocol() }
+    }
+
+    /// Refuses a switch of protocols that cannot be put to the rules: to one of several, or CONNECT over HTTP/2.
+    pub(crate) fn refuse_unclear(&self) -> Result<(), Failure> {
+        match self.wants {
+            Wants::Several => Err(Failure::Upgrade),
+            Wants::Connect if self.version == Version::HTTP_2 => Err(Failure::NoRoute),
+            Wants::Nothing | Wants::Connect | Wants::Upgrade(_) => Ok(()),
+        }
+    }
+
     /// Methods and targets are ASCII, or the head was refused.
     fn str(&self, span: Span) -> &str {
         std::str::from_utf8(span.of(&self.text)).unwrap_or_default()
@@ -299,7 +309,6 @@ enum Form {
         authority: (usize, usize),
         rest: usize,
     },
-    Authority,
 }
 
 impl Form {

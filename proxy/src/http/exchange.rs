@@ -372,8 +372,7 @@ impl Exchange {
             return true;
         }
         let Some(judged) = &facts.judged else { return false };
-        let target = self.asked.raw().ok();
-        judged.still_allowed(&worker.live(), target.as_ref(), self.asked.grpc) == Some(false)
+        judged.still_allowed(&worker.live(), Some(&self.asked)) == Some(false)
     }
 
     /// The response broke off because the exchange may not go on.

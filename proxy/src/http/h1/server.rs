@@ -264,10 +264,10 @@ impl Server {
         let Some(judged) = judged else { return };
         let idle = exchange.live.snapshot.proxy.timeouts.downstream_idle;
         let (end, passed) = tunnel::run(
-            &connection.worker,
             &mut self.stream,
             &mut client.stream,
             &judged,
+            Some(&exchange.asked),
             &connection,
             made.peer.as_ref(),
             idle,
