@@ -158,56 +158,66 @@ impl Inbound {
         let mut bytes = std::mem::take(&mut self.partial);
         bytes.extend_from_slice(content);
         let mut rest = bytes.as_slice();
-        while let Some((kind, body, after)) = message(rest)? {
-            self.message(kind, body, after, source)?;
-            rest = after;
+        while let Some(message) = Message::first(rest)? {
+            rest = message.after;
+            self.message(&message, source)?;
         }
         self.partial = rest.to_vec();
         Ok(())
     }
 
-    fn message(&mut self, kind: u8, body: &[u8], after: &[u8], source: &mut Source) -> Result<(), Misbehaved> {
-        match kind {
+    fn message(&mut self, message: &Message<'_>, source: &mut Source) -> Result<(), Misbehaved> {
+        match message.kind {
             KEY_UPDATE => {
-                let requested = match body {
+                let requested = match message.body {
                     [0] => false,
                     [1] => true,
                     _ => return Err(Misbehaved::KeyUpdateForm),
                 };
-                if !after.is_empty() {
+                if !message.after.is_empty() {
                     return Err(Misbehaved::KeyUpdateNotAligned);
                 }
                 self.key = source.next_inbound().map_err(|_| Misbehaved::KeySchedule)?;
                 self.owes_key_update |= requested;
                 Ok(())
             }
-            NEW_SESSION_TICKET => match source.keep_ticket(body) {
+            NEW_SESSION_TICKET => match source.keep_ticket(message.body) {
                 Some(kept) => kept.map_err(|_| Misbehaved::Ticket),
-                None => Err(Misbehaved::Handshake(kind)),
+                None => Err(Misbehaved::Handshake(message.kind)),
             },
             other => Err(Misbehaved::Handshake(other)),
         }
     }
 }
 
-/// The handshake message at the front of `bytes`: type, body, and what follows. `None` while it is incomplete.
-///
-/// A message nobody may send now is refused by its first octet, so that its body is not gathered.
-fn message(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, Misbehaved> {
-    let Some(kind) = bytes.first().copied() else {
-        return Ok(None);
-    };
-    if kind != KEY_UPDATE && kind != NEW_SESSION_TICKET {
-        return Err(Misbehaved::Handshake(kind));
+/// A handshake message, and what follows it.
+struct Message<'a> {
+    kind: u8,
+    body: &'a [u8],
+    after: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// The message at the front of `bytes`; `None` while it is incomplete.
+    ///
+    /// A message nobody may send now is refused by its first octet, so that its body is not gathered.
+    fn first(bytes: &'a [u8]) -> Result<Option<Self>, Misbehaved> {
+        let Some(kind) = bytes.first().copied() else {
+            return Ok(None);
+        };
+        if kind != KEY_UPDATE && kind != NEW_SESSION_TICKET {
+            return Err(Misbehaved::Handshake(kind));
+        }
+        let Some((&[_, high, middle, low], rest)) = bytes.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let length = usize::from(u16::from_be_bytes([middle, low]));
+        // A ticket may be longer by its grammar (RFC 8446 §4.6.1). rustls stops here too.
+        if high != 0 {
+            return Err(Misbehaved::MessageTooLong);
+        }
+        Ok(rest.split_at_checked(length).map(|(body, after)| Self { kind, body, after }))
     }
-    let Some((&[_, high, middle, low], rest)) = bytes.split_first_chunk::<4>() else {
-        return Ok(None);
-    };
-    let length = usize::from(u16::from_be_bytes([middle, low]));
-    if high != 0 || length > MESSAGE {
-        return Err(Misbehaved::MessageTooLong);
-    }
-    Ok(rest.split_at_checked(length).map(|(body, after)| (kind, body, after)))
 }
 
 enum Said {
@@ -285,9 +295,6 @@ const VERSION: [u8; 2] = [3, 3];
 
 /// The longest protected record (RFC 8446 §5.2).
 const CIPHERTEXT: usize = PLAINTEXT + 256;
-
-/// The longest handshake message read. A ticket may be longer by its grammar (RFC 8446 §4.6.1); rustls stops here too.
-const MESSAGE: usize = 0xffff;
 
 /// Records in a row that may carry no data: tickets, key updates, empty ones. rustls and BoringSSL allow 32 key updates.
 const IDLE_RECORDS: u8 = 32;

@@ -110,8 +110,8 @@ async fn receive(stream: &mut Secured, seed: u64) -> (usize, Vec<u8>) {
     let mut hash = digest::Context::new(&SHA256);
     let (mut total, mut buffer, mut place) = (0, Buffer::default(), vec![0; 70_000]);
     loop {
-        let most = 1 + dice.roll() % if dice.roll() % 3 == 0 { 100 } else { 70_000 };
-        let count = if dice.roll() % 2 == 0 {
+        let most = 1 + dice.roll() % if dice.roll().is_multiple_of(3) { 100 } else { 70_000 };
+        let count = if dice.roll().is_multiple_of(2) {
             let count = fill(stream, &mut buffer, most).await.unwrap();
             assert_eq!(buffer.len(), count);
             hash.update(buffer.filled());
