@@ -1,6 +1,6 @@
 //! A byte stream of the data path: TCP or TLS over TCP, with bytes put back that were looked at too early.
 
-use crate::buffer::Buffer;
+use crate::{buffer::Buffer, tls::Secured};
 use bytes::{Buf, Bytes};
 use std::{
     future::Future,
@@ -13,7 +13,6 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::TlsStream;
 
 /// A byte stream. Reading yields first what was put back.
 pub(crate) struct Stream {
@@ -23,7 +22,7 @@ pub(crate) struct Stream {
 
 enum Transport {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Secured),
 }
 
 impl Stream {
@@ -31,7 +30,7 @@ impl Stream {
         Self { seen: Bytes::new(), transport: Transport::Plain(tcp) }
     }
 
-    pub(crate) fn tls(tls: Box<TlsStream<TcpStream>>) -> Self {
+    pub(crate) fn tls(tls: Secured) -> Self {
         Self { seen: Bytes::new(), transport: Transport::Tls(tls) }
     }
 
@@ -47,6 +46,11 @@ impl Stream {
         buffer: &mut Buffer,
         most: usize,
     ) -> Poll<io::Result<usize>> {
+        if !self.seen.has_remaining()
+            && let Transport::Tls(tls) = &mut self.transport
+        {
+            return tls.poll_fill(cx, buffer, most);
+        }
         let mut room = buffer.room(most);
         let reading = self.read_buf(&mut room);
         pin!(reading).poll(cx)
@@ -70,7 +74,7 @@ impl Stream {
         // Only a hint to the kernel: if it fails, the connection is closed without one.
         let _ = match &self.transport {
             Transport::Plain(tcp) => tcp.set_zero_linger(),
-            Transport::Tls(tls) => tls.get_ref().0.set_zero_linger(),
+            Transport::Tls(tls) => tls.tcp().set_zero_linger(),
         };
     }
 }

@@ -3,7 +3,7 @@
 //! In: an accepted TCP connection. Out: the encrypted stream with its [`Peer`], or why it was [`Refused`]. The alert has been
 //! sent by then; no byte of HTTP is ever answered to a peer without a proof.
 
-use super::{Peer, Peers, TlsFacts};
+use super::{Engine, Peer, Peers, Secured, TlsFacts, records::Handshake};
 use crate::limits;
 use identity::SvidError;
 use rustls::ServerConfig;
@@ -50,19 +50,34 @@ pub(crate) async fn accept(
     config: Arc<ServerConfig>,
     timeout: Duration,
     peers: &Peers,
-) -> Result<(Box<TlsStream<TcpStream>>, Peer, TlsFacts), Refused> {
+) -> Result<(Secured, Peer, TlsFacts), Refused> {
+    // Boxed: a connection's task must not carry room for a handshake for as long as it lives.
+    match tokio::time::timeout(timeout, Box::pin(handshake(tcp, config, peers))).await {
+        Err(_elapsed) => Err(Refused::TimedOut),
+        Ok(done) => done,
+    }
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    config: Arc<ServerConfig>,
+    peers: &Peers,
+) -> Result<(Secured, Peer, TlsFacts), Refused> {
+    if Engine::of_server(&config) == Engine::Records {
+        let handshake = Handshake::accept(tcp, config).await.map_err(|error| refused(&error))?;
+        let facts = TlsFacts::of(handshake.facts());
+        let peer = Peer::of_finished_handshake(handshake.facts(), peers).map_err(Refused::Certificate)?;
+        let stream = handshake.finish().map_err(|error| Refused::Protocol(error.to_string()))?;
+        return Ok((stream.into(), peer, facts));
+    }
     let handshake = TlsAcceptor::from(config).accept_with(tcp, |connection| {
         connection.set_buffer_limit(Some(limits::TLS_QUEUE));
     });
-    let stream = match tokio::time::timeout(timeout, handshake).await {
-        Err(_elapsed) => return Err(Refused::TimedOut),
-        Ok(Err(error)) => return Err(refused(&error)),
-        Ok(Ok(stream)) => stream,
-    };
+    let stream = handshake.await.map_err(|error| refused(&error))?;
     let (_, connection) = stream.get_ref();
     let facts = TlsFacts::of(connection);
     let peer = Peer::of_finished_handshake(connection, peers).map_err(Refused::Certificate)?;
-    Ok((Box::new(TlsStream::Server(stream)), peer, facts))
+    Ok((Secured::Rustls(Box::new(TlsStream::Server(stream))), peer, facts))
 }
 
 fn refused(error: &io::Error) -> Refused {

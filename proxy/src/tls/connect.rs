@@ -2,7 +2,7 @@
 //!
 //! A callee that is not the expected one gets no request: the check is part of the handshake.
 
-use super::{Peer, Peers};
+use super::{Engine, Peer, Peers, Secured, records::Handshake};
 use crate::{http::Failure, limits};
 use identity::SvidError;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -17,20 +17,36 @@ pub(crate) async fn connect(
     config: Arc<ClientConfig>,
     timeout: Duration,
     peers: &Peers,
-) -> Result<(Box<TlsStream<TcpStream>>, Peer), Failure> {
+) -> Result<(Secured, Peer), Failure> {
+    // Boxed: whoever dials must not carry room for a handshake for as long as the connection lives.
+    match tokio::time::timeout(timeout, Box::pin(handshake(tcp, address, config, peers))).await {
+        Err(_elapsed) => Err(Failure::Connect("TLS handshake timeout".to_owned())),
+        Ok(done) => done,
+    }
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+    peers: &Peers,
+) -> Result<(Secured, Peer), Failure> {
     // The name is not used: identity is the SPIFFE ID, and no SNI is sent for an address.
     let name = ServerName::IpAddress(address.ip().into());
+    let unverified = |error: SvidError| Failure::Tls(verify_failed(&error));
+    if Engine::of_client(&config) == Engine::Records {
+        let handshake = Handshake::connect(tcp, config, name).await.map_err(|error| failure(&error))?;
+        let peer = Peer::of_finished_handshake(handshake.facts(), peers).map_err(unverified)?;
+        let stream = handshake.finish().map_err(|error| Failure::Tls(format!("TLS error: {error}")))?;
+        return Ok((stream.into(), peer));
+    }
     let handshake = TlsConnector::from(config).connect_with(name, tcp, |connection| {
         connection.set_buffer_limit(Some(limits::TLS_QUEUE));
     });
-    let stream = match tokio::time::timeout(timeout, handshake).await {
-        Err(_elapsed) => return Err(Failure::Connect("TLS handshake timeout".to_owned())),
-        Ok(Err(error)) => return Err(failure(&error)),
-        Ok(Ok(stream)) => stream,
-    };
+    let stream = handshake.await.map_err(|error| failure(&error))?;
     let (_, connection) = stream.get_ref();
-    let peer = Peer::of_finished_handshake(connection, peers).map_err(|error| Failure::Tls(verify_failed(&error)))?;
-    Ok((Box::new(TlsStream::Client(stream)), peer))
+    let peer = Peer::of_finished_handshake(connection, peers).map_err(unverified)?;
+    Ok((Secured::Rustls(Box::new(TlsStream::Client(stream))), peer))
 }
 
 /// Envoy's words for the failure, so that log queries written for Envoy find it.

@@ -3,6 +3,7 @@
 //! [`Identity`] is published whole; each worker keeps an [`IdentityCache`] beside it, because a client configuration is made
 //! per expected callee and costs more than a lookup.
 
+use super::Engine;
 use crate::live::Live;
 use identity::{Accepts, Credentials, SpiffeId};
 use rustls::{ClientConfig, ServerConfig};
@@ -35,6 +36,7 @@ impl Identity {
     /// Makes the server side. Fails only if the credentials do not fit the provider, which [`Credentials`] has excluded.
     pub(crate) fn new(credentials: Arc<Credentials>) -> Result<Self, rustls::Error> {
         let server = credentials.server_config(&[b"h2", b"http/1.1"])?;
+        let server = Engine::IN_USE.server(server);
         Ok(Self { credentials, server, since: SystemTime::now() })
     }
 }
@@ -69,6 +71,7 @@ impl IdentityCache {
             return Ok(Arc::clone(config));
         }
         let config = self.identity.credentials.client_config(Arc::new(expected.clone()), alpn.offered())?;
+        let config = Engine::IN_USE.client(config);
         // Bounded: expected identities are those of the file's services.
         self.clients.borrow_mut().insert(key, Arc::clone(&config));
         Ok(config)
@@ -80,7 +83,8 @@ impl IdentityCache {
         named: NamedByRules,
         alpn: Alpn,
     ) -> Result<Arc<ClientConfig>, rustls::Error> {
-        self.identity.credentials.client_config(Arc::new(named), alpn.offered())
+        let config = self.identity.credentials.client_config(Arc::new(named), alpn.offered())?;
+        Ok(Engine::IN_USE.client(config))
     }
 }
 

@@ -2,10 +2,15 @@
 
 mod accept;
 mod connect;
+mod engine;
 mod identity;
 mod peer;
+mod records;
+#[cfg(test)]
+mod testing;
 
 pub(crate) use accept::{Refused, accept};
 pub(crate) use connect::connect;
+pub(crate) use engine::{Engine, Secured};
 pub(crate) use identity::{Alpn, Identity, IdentityCache, NamedByRules};
 pub(crate) use peer::{Peer, Peers, TlsFacts};
