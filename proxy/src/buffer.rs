@@ -3,7 +3,6 @@
 //! A connection holds a buffer only while bytes are in it: whoever has to wait with an empty buffer gives it back, so that an
 //! idle connection costs none. Buffers are never zeroed; what lies beyond the filled part is never read.
 
-use crate::http::Field;
 use bytes::{BufMut, Bytes, buf::Limit};
 use std::cell::RefCell;
 
@@ -92,10 +91,7 @@ impl Buffer {
 
 /// Empty buffers of one worker, for whoever needs one next.
 #[derive(Default)]
-pub(crate) struct Buffers {
-    bytes: RefCell<Vec<Buffer>>,
-    fields: RefCell<Vec<Vec<Field>>>,
-}
+pub(crate) struct Buffers(RefCell<Vec<Buffer>>);
 
 /// Buffers kept for the next user, and the largest that is kept.
 const KEPT: usize = 16;
@@ -104,34 +100,18 @@ const KEPT_BYTES: usize = 128 * 1024;
 impl Buffers {
     /// An empty buffer.
     pub(crate) fn take(&self) -> Buffer {
-        self.bytes.borrow_mut().pop().unwrap_or_default()
+        self.0.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes a buffer back, whatever is in it.
     pub(crate) fn put(&self, mut buffer: Buffer) {
-        let mut kept = self.bytes.borrow_mut();
+        let mut kept = self.0.borrow_mut();
         if kept.len() < KEPT && buffer.bytes.capacity() > 0 && buffer.bytes.capacity() <= KEPT_BYTES {
             buffer.clear();
             kept.push(buffer);
         }
     }
-
-    /// An empty list of fields.
-    pub(crate) fn take_fields(&self) -> Vec<Field> {
-        self.fields.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(FIELDS))
-    }
-
-    /// Takes a list of fields back; what is in it no longer matters.
-    pub(crate) fn put_fields(&self, fields: Vec<Field>) {
-        let mut kept = self.fields.borrow_mut();
-        if kept.len() < KEPT && fields.capacity() > 0 {
-            kept.push(fields);
-        }
-    }
 }
-
-/// Fields of a usual head.
-const FIELDS: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -158,7 +138,7 @@ mod tests {
             buffer.extend(b"x");
             buffers.put(buffer);
         }
-        assert_eq!(buffers.bytes.borrow().len(), KEPT);
+        assert_eq!(buffers.0.borrow().len(), KEPT);
         assert!(buffers.take().is_empty());
     }
 }

@@ -60,7 +60,7 @@ impl Stream {
     pub(crate) fn has_unread(&self) -> bool {
         let tcp = match &self.transport {
             Transport::Plain(tcp) => tcp,
-            Transport::Tls(tls) => tls.get_ref().0,
+            Transport::Tls(tls) => tls.tcp(),
         };
         let mut byte = [MaybeUninit::uninit()];
         match socket2::SockRef::from(tcp).peek(&mut byte) {

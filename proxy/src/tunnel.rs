@@ -4,9 +4,7 @@
 //! instead of ending, a TLS stream without close_notify included (RFC 8446 §6.1), is passed on as a reset, so that nobody
 //! takes a cut message for a whole one.
 
-use crate::{
-    connection::Connection, guard::Judged, http::Asked, limits, stream::Stream, tls::Peer, watch::Place, worker::Worker,
-};
+use crate::{connection::Connection, guard::Judged, http::Asked, limits, stream::Stream, tls::Peer, watch::Place};
 use std::{
     future::poll_fn,
     pin::Pin,

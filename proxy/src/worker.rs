@@ -5,6 +5,7 @@
 
 use crate::{
     buffer::Buffers,
+    http::h1::Lists,
     limits,
     live::{Current, Live, Published},
     observe::{
@@ -71,6 +72,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) peers: Peers,
     pub(crate) buffers: Buffers,
+    pub(crate) lists: Lists,
     /// Streams that wait for bytes.
     pub(crate) watches: Watches,
     /// Connections that wait for their next request.
@@ -105,6 +107,7 @@ impl Worker {
             pool: Pool::default(),
             peers: Peers::default(),
             buffers: Buffers::default(),
+            lists: Lists::default(),
             watches: Watches::default(),
             connections: Watches::default(),
             resolver: crate::dns::Resolver::default(),

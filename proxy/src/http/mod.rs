@@ -17,7 +17,6 @@ mod span;
 pub(crate) use asked::{Asked, Wants};
 pub(crate) use body::Body;
 pub(crate) use exchange::{End, Exchange, Side};
-pub(crate) use h1::Field;
 pub(crate) use headers::xfcc;
 pub(crate) use respond::Failure;
 

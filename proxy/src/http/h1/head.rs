@@ -10,6 +10,8 @@ use crate::{
     limits,
 };
 
+use std::cell::RefCell;
+
 /// One header field: where its name and its value lie; the value without the blanks around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
@@ -37,6 +39,28 @@ pub(crate) struct ResponseHead {
     pub(crate) reason: Span,
     pub(crate) length: usize,
 }
+
+/// Lists of fields of one worker, for whoever reads a head next.
+#[derive(Default)]
+pub(crate) struct Lists(RefCell<Vec<Vec<Field>>>);
+
+impl Lists {
+    pub(super) fn take(&self) -> Vec<Field> {
+        self.0.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(USUAL))
+    }
+
+    /// Takes a list back; what is in it no longer matters.
+    pub(super) fn put(&self, list: Vec<Field>) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < KEPT && list.capacity() > 0 {
+            kept.push(list);
+        }
+    }
+}
+
+/// Fields of a usual head, and lists kept.
+const USUAL: usize = 32;
+const KEPT: usize = 16;
 
 /// Reads a request head. `None`: more bytes are needed. `fields` is cleared first.
 pub(crate) fn request(text: &[u8], fields: &mut Vec<Field>) -> Result<Option<RequestHead>, Refused> {

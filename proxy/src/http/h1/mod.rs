@@ -24,6 +24,6 @@ mod write;
 
 pub(crate) use carried::{Carried, carry};
 pub(crate) use client::Client;
-pub(crate) use head::{Field, RequestHead};
+pub(crate) use head::{Field, Lists, RequestHead};
 pub(crate) use refused::Refused;
 pub(crate) use server::serve;

@@ -143,7 +143,7 @@ impl Server {
             return None;
         }
         if self.fields.capacity() == 0 {
-            self.fields = self.connection.worker.buffers.take_fields();
+            self.fields = self.connection.worker.lists.take();
         }
         let head = match head::request(text, &mut self.fields) {
             Ok(None) => return None,
@@ -216,7 +216,7 @@ impl Server {
             Err(failure) => self.reply(&exchange, &failure, framing).await,
         };
         drop(exchange);
-        self.connection.worker.buffers.put_fields(std::mem::take(&mut self.fields));
+        self.connection.worker.lists.put(std::mem::take(&mut self.fields));
         self.rest();
         if after == After::Next && (self.close || self.unread) { After::Close } else { after }
     }
