@@ -33,7 +33,7 @@ impl Passage {
         lease: Option<Lease>,
     ) -> Self {
         let authority = target.authority();
-        let same = asked.authority().is_some_and(|came| came == authority);
+        let same = asked.authority_bytes() == authority.as_bytes();
         Self {
             _permit: permit,
             route,
@@ -44,18 +44,18 @@ impl Passage {
     }
 
     /// The request target to be written: path and query.
-    pub(crate) fn target<'a>(&'a self, asked: &'a Asked) -> &'a str {
-        self.target.as_deref().unwrap_or_else(|| asked.path())
+    pub(crate) fn target<'a>(&'a self, asked: &'a Asked) -> &'a [u8] {
+        self.target.as_deref().map_or_else(|| asked.path_bytes(), str::as_bytes)
     }
 
     /// The same as HTTP/1.1 writes it: CONNECT names the host in its place (RFC 9112 §3.2.3).
-    pub(crate) fn request_target<'a>(&'a self, asked: &'a Asked) -> &'a str {
+    pub(crate) fn request_target<'a>(&'a self, asked: &'a Asked) -> &'a [u8] {
         if asked.wants == Wants::Connect { self.authority(asked) } else { self.target(asked) }
     }
 
     /// The host to be written.
-    pub(crate) fn authority<'a>(&'a self, asked: &'a Asked) -> &'a str {
-        self.authority.as_deref().unwrap_or_else(|| asked.plain_authority())
+    pub(crate) fn authority<'a>(&'a self, asked: &'a Asked) -> &'a [u8] {
+        self.authority.as_deref().map_or_else(|| asked.authority_bytes(), str::as_bytes)
     }
 }
 

@@ -197,11 +197,24 @@ impl Asked {
         }
     }
 
-    /// The authority of a head whose target has been read, hence plain ASCII.
-    pub(crate) fn plain_authority(&self) -> &str {
+    pub(crate) fn method_bytes(&self) -> &[u8] {
+        self.method.of(&self.text)
+    }
+
+    /// Whether the response may have no body.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method_bytes() == b"HEAD"
+    }
+
+    pub(crate) fn path_bytes(&self) -> &[u8] {
+        self.path.of(&self.text)
+    }
+
+    /// The host as it was sent; empty when there is none to trust.
+    pub(crate) fn authority_bytes(&self) -> &[u8] {
         match self.authority {
-            Authority::Is(span) => self.str(span),
-            Authority::Missing | Authority::Conflicting => "",
+            Authority::Is(span) => span.of(&self.text),
+            Authority::Missing | Authority::Conflicting => b"",
         }
     }
 

@@ -105,7 +105,7 @@ async fn open(exchange: &Exchange, route: &Route, key: Key) -> Result<Lease, Fai
     let http = key.http;
     let made = Made::new(worker, counted, key, (dialled.peer, dialled.opened), stamp, route.expected().cloned());
     let upstream = start(dialled.stream, http).await?;
-    let lease = Lease { upstream, made, idle: None };
+    let lease = Lease { upstream, made, reused: false };
     worker.pool.keep_shared(&lease);
     Ok(lease)
 }

@@ -45,10 +45,11 @@ pub(crate) async fn carry(
     if framing == Framing::Chunked {
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    headers.insert(header::HOST, HeaderValue::from_str(passage.authority(asked)).map_err(|_| Failure::NotForwardable)?);
+    headers
+        .insert(header::HOST, HeaderValue::from_bytes(passage.authority(asked)).map_err(|_| Failure::NotForwardable)?);
     join_cookies(headers);
     let mut out = Buffer::default();
-    write::request_from_map(out.tail(), asked.method(), passage.target(asked), headers);
+    write::request_from_map(out.tail(), asked.method_bytes(), passage.target(asked), headers);
     let until = passage.route.timeout.and_then(|timeout| exchange.started.checked_add(timeout));
     let mut carried = Box::new(Carried {
         client: Some(client),
@@ -175,7 +176,7 @@ impl Carried {
                     continue;
                 }
                 let text = client.input.filled();
-                let to_head = self.exchange.asked.method() == "HEAD";
+                let to_head = self.exchange.asked.is_head();
                 let framing =
                     framing::response(&head, &fields, text, to_head, false).map_err(|_| Failure::UpstreamProtocol)?;
                 let old = head.old && !write::connection_lists(&fields, text, b"keep-alive");

@@ -93,7 +93,7 @@ pub(super) async fn relay(
 fn request(server: &Server, exchange: &Rc<Exchange>, passage: &Passage, body: Body) -> Result<Request<Body>, Failure> {
     let asked = &exchange.asked;
     let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = Method::from_bytes(asked.method().as_bytes()).map_err(|_| Failure::NotForwardable)?;
+    parts.method = Method::from_bytes(asked.method_bytes()).map_err(|_| Failure::NotForwardable)?;
     parts.headers = way::map(asked.text(), &server.fields);
     headers::request(&mut parts.headers, exchange, crate::http::timeout_ms(&passage.route));
     h2::prepare(&mut parts, passage.target(asked), passage.authority(asked), &passage.route)?;
@@ -218,7 +218,7 @@ struct Download {
 
 impl Download {
     fn new(server: &mut Server, exchange: &Exchange, mut parts: response::Parts, body: Body) -> Self {
-        let bodiless = exchange.asked.method() == "HEAD" || matches!(parts.status.as_u16(), 204 | 304);
+        let bodiless = exchange.asked.is_head() || matches!(parts.status.as_u16(), 204 | 304);
         let ended = body.is_end_stream();
         if parts.status == 204 {
             parts.headers.remove(header::CONTENT_LENGTH);

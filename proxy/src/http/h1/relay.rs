@@ -93,8 +93,11 @@ impl<'a> Relay<'a> {
         let asked = &exchange.asked;
         let connection = &exchange.connection;
         let id = exchange.added_id();
-        let line =
-            Line { method: asked.method(), target: passage.request_target(asked), authority: passage.authority(asked) };
+        let line = Line {
+            method: asked.method_bytes(),
+            target: passage.request_target(asked),
+            authority: passage.authority(asked),
+        };
         let add = Additions {
             client_cert: connection.xfcc.as_ref().map(http::HeaderValue::as_bytes),
             forwarded_proto: (!asked.has_forwarded_proto()).then_some(if connection.tls.is_some() {
@@ -121,7 +124,8 @@ impl<'a> Relay<'a> {
             sending: true,
             informational: 0,
             keeps: true,
-            sent: Instant::now(),
+            // An idle connection was at hand: hardly any time has passed since.
+            sent: if reused { exchange.started } else { Instant::now() },
             deadline,
         }
     }
@@ -265,7 +269,7 @@ impl<'a> Relay<'a> {
             write::response(self.response.head(buffers), text, head, fields, &answer);
             self.state = State::Switched;
         } else {
-            let to_head = asked.method() == "HEAD";
+            let to_head = asked.is_head();
             let framing =
                 framing::response(head, fields, text, to_head, false).map_err(|_| Failure::UpstreamProtocol)?;
             let says_close = write::connection_lists(fields, text, b"close");
@@ -372,7 +376,7 @@ impl<'a> Relay<'a> {
             return self.cut(None);
         }
         // RFC 9110 §9.2.2: what may have been acted on is repeated only if that does no harm, and only if all of it is here.
-        let repeatable = matches!(self.exchange.asked.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE");
+        let repeatable = matches!(self.exchange.asked.method_bytes(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
         let untouched = self.client.input.is_empty() && self.informational == 0;
         let bodiless = self.exchange.facts.borrow().bytes_received == 0 && self.request.is_received();
         if self.reused && untouched && repeatable && bodiless {

@@ -233,10 +233,10 @@ impl Server {
                 None => upstream::acquire_until(exchange, &passage.route, http, fresh_only, deadline.as_mut()).await?,
             };
             exchange.sending_on(&lease.made);
-            let Lease { upstream: Upstream::One(mut client), made, idle } = lease else {
+            let Lease { upstream: Upstream::One(mut client), made, reused } = lease else {
                 return Box::pin(over_http2::relay(self, exchange, &passage, lease, framing, deadline)).await;
             };
-            let mut relay = Relay::new(self, &mut client, exchange, &passage, framing, idle.is_some(), deadline.take());
+            let mut relay = Relay::new(self, &mut client, exchange, &passage, framing, reused, deadline.take());
             match poll_fn(|cx| relay.poll(cx)).await {
                 Ok(Relayed::Whole { upstream_keeps }) => {
                     if upstream_keeps {
@@ -285,7 +285,7 @@ impl Server {
             response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
         }
         self.close |= closes;
-        let with_body = exchange.asked.method() != "HEAD";
+        let with_body = !exchange.asked.is_head();
         match self.send(&response, with_body).await {
             Ok(()) => After::Next,
             Err(_) => After::Reset,

@@ -13,10 +13,10 @@ use http::{HeaderMap, StatusCode};
 
 /// A request line and the host, in their canonical reading.
 pub(crate) struct Line<'a> {
-    pub(crate) method: &'a str,
+    pub(crate) method: &'a [u8],
     /// The request target to be written.
-    pub(crate) target: &'a str,
-    pub(crate) authority: &'a str,
+    pub(crate) target: &'a [u8],
+    pub(crate) authority: &'a [u8],
 }
 
 /// What the proxy adds to a request.
@@ -41,14 +41,14 @@ pub(crate) fn request(
     add: &Additions<'_>,
 ) {
     out.reserve(text.len() + 512);
-    put(out, &[line.method.as_bytes(), b" ", line.target.as_bytes(), b" HTTP/1.1\r\n"]);
+    put(out, &[line.method, b" ", line.target, b" HTTP/1.1\r\n"]);
     let named = Named::of(fields, text);
     let mut copy = Copy::new(text);
     let (mut has_length, mut has_host, mut te_trailers) = (false, false, false);
     for field in fields {
         let stays = match field.known {
             Name::Host => {
-                let same = field.value.of(text) == line.authority.as_bytes();
+                let same = field.value.of(text) == line.authority;
                 has_host |= same;
                 same
             }
@@ -75,7 +75,7 @@ pub(crate) fn request(
     }
     copy.flush(out);
     if !has_host {
-        put(out, &[b"host: ", line.authority.as_bytes(), b"\r\n"]);
+        put(out, &[b"host: ", line.authority, b"\r\n"]);
     }
     match framing {
         Framing::Length(length) => length_field(out, length),
@@ -172,8 +172,8 @@ pub(crate) fn response_from_map(out: &mut Vec<u8>, status: StatusCode, headers: 
 }
 
 /// Writes a request head that came over HTTP/2.
-pub(crate) fn request_from_map(out: &mut Vec<u8>, method: &str, target: &str, headers: &HeaderMap) {
-    put(out, &[method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
+pub(crate) fn request_from_map(out: &mut Vec<u8>, method: &[u8], target: &[u8], headers: &HeaderMap) {
+    put(out, &[method, b" ", target, b" HTTP/1.1\r\n"]);
     map(out, headers);
 }
 
@@ -323,7 +323,7 @@ mod tests {
         let text = format!("GET /a HTTP/1.1\r\n{lines}\r\n");
         let mut fields = Vec::new();
         head::request(text.as_bytes(), &mut fields).unwrap().unwrap();
-        let line = Line { method: "GET", target: "/a", authority: "orders" };
+        let line = Line { method: b"GET", target: b"/a", authority: b"orders" };
         let add =
             Additions { client_cert: None, forwarded_proto: None, timeout_ms: None, request_id: None, upgrade: None };
         let mut out = Vec::new();

@@ -68,7 +68,7 @@ async fn attempt(
         let sent = Instant::now();
         match or_end(exchange, client.send(request)).await? {
             Ok(response) => return received(exchange, &passage.route, response, used, sent.elapsed()),
-            Err(SendError::Unsent(back)) if used.idle.is_some() && !fresh_only => request = *back,
+            Err(SendError::Unsent(back)) if used.reused && !fresh_only => request = *back,
             Err(SendError::Unsent(_)) => return Err(Failure::UpstreamClosed),
             Err(SendError::Failed(failure)) => return Err(failure),
         }
@@ -126,7 +126,7 @@ pub(crate) fn received(
 }
 
 /// HTTP/2 wants scheme and authority in the target and no `host` (RFC 9113 §8.3.1).
-pub(crate) fn prepare(parts: &mut Parts, target: &str, authority: &str, route: &Route) -> Result<(), Failure> {
+pub(crate) fn prepare(parts: &mut Parts, target: &[u8], authority: &[u8], route: &Route) -> Result<(), Failure> {
     parts.headers.remove(header::HOST);
     parts.version = Version::HTTP_2;
     let mut of = uri::Parts::default();
@@ -136,7 +136,7 @@ pub(crate) fn prepare(parts: &mut Parts, target: &str, authority: &str, route: &
     });
     of.authority = uri::Authority::try_from(authority).ok();
     of.path_and_query = Some(match parts.uri.path_and_query() {
-        Some(same) if same.as_str() == target => same.clone(),
+        Some(same) if same.as_str().as_bytes() == target => same.clone(),
         _ => uri::PathAndQuery::try_from(target).map_err(|_| Failure::NotForwardable)?,
     });
     parts.uri = Uri::from_parts(of).map_err(|_| Failure::NotForwardable)?;
