@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cost::number;
+use crate::cost::{self, number};
 
 const SIDES: [&str; 2] = ["caller", "callee"];
 
@@ -19,9 +19,25 @@ pub(crate) fn system_us(run: &Value) -> f64 {
     seconds(run, "system_s") * 1e6 / requests(run)
 }
 
-/// The share of a core that both sidecars used.
-pub(crate) fn cores(run: &Value) -> f64 {
-    (seconds(run, "user_s") + seconds(run, "system_s")) / number(&run["seconds"])
+/// The cores that both sidecars would need for a rate, by what a request cost them: those that they had may not have
+/// been enough.
+pub(crate) fn cores_at(rate: u32) -> impl Fn(&Value) -> f64 {
+    move |run| cpu_us(run) * f64::from(rate) / 1e6
+}
+
+/// Share of their core that both sidecars used.
+pub(crate) fn sidecars_share(run: &Value) -> f64 {
+    cost::share(run, ["caller", "callee"])
+}
+
+/// Share of their core that load and origin used.
+pub(crate) fn load_share(run: &Value) -> f64 {
+    cost::share(run, ["origin", "load"])
+}
+
+/// Share of the sidecars' core that went to others.
+pub(crate) fn others_share(run: &Value) -> f64 {
+    number(&run["other_work"]["sidecar_core"])
 }
 
 pub(crate) fn requests_per_second(run: &Value) -> f64 {

@@ -65,6 +65,7 @@ fn compare(options: &Options) {
             round::measure(&world, *make, round, options, &mut runs);
             tap::measure(&world, *make, round, options, &mut runs);
         }
+        round::without_sidecars(&world, round, options, &mut runs);
         if round <= options.scale_rounds {
             for make in &options.makes {
                 scale::measure(&world, *make, round, options, &mut runs);
@@ -76,5 +77,7 @@ fn compare(options: &Options) {
     println!("raw runs: {}", runs.path().display());
     if options.is_complete() {
         show::report::write(&summary, &machine, options, runs.path());
+    } else {
+        show::report::plots(runs.path().parent().unwrap(), &summary, options);
     }
 }

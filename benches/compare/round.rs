@@ -139,12 +139,37 @@ const OPENING: Duration = Duration::from_secs(90);
 /// From the end of the connections to the look at what memory is left.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
+const RULES: usize = 10_000;
+/// Requests per second over so many rules.
+pub(crate) const RULES_RATE: u32 = 5000;
+
 /// What a busy workload of a large cluster asks of a small sidecar.
 fn many_rules(world: &World, make: Make, times: Times) -> Outcome {
-    const RULES: usize = 10_000;
     let pair = start(world, make, Shape { rules: RULES, ..Shape::default() })?;
-    world.run("open", &Load { connections: 1000, rate: 5000, mix: Mix::Rules(RULES), ..pair.load(times) })
+    world.run("open", &Load { connections: 1000, rate: RULES_RATE, mix: Mix::Rules(RULES), ..pair.load(times) })
 }
+
+/// The same load straight to the origin: what of the figures is not the sidecars'.
+pub(crate) fn without_sidecars(world: &World, round: u32, options: &Options, runs: &mut Runs) {
+    let pid = world.origin_pid();
+    let load = Load::new(world.origin, [pid; 3], options.times.warm_up, options.times.window);
+    for (workload, name, role) in [(Workload::W2, "w2", "open"), (Workload::W1, "w1", "closed")] {
+        if options.workloads.contains(&workload) {
+            match world.run(role, &load) {
+                Ok(mut outcome) => {
+                    outcome["round"] = round.into();
+                    outcome["make"] = NOBODY.into();
+                    outcome["workload"] = name.into();
+                    runs.add(outcome);
+                }
+                Err(error) => eprintln!("  without sidecars, {name}: {error}"),
+            }
+        }
+    }
+}
+
+/// In place of a make.
+pub(crate) const NOBODY: &str = "none";
 
 /// Turns a failed assertion into an error.
 pub(crate) fn attempt<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {

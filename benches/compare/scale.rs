@@ -3,6 +3,8 @@
 //! All points have the same fixed rate, so that only the number differs: in a closed loop more connections would also
 //! mean more requests per wake-up.
 
+use std::time::Duration;
+
 use crate::load::{Load, mix::Mix};
 use crate::makes::Make;
 use crate::options::Options;
@@ -36,8 +38,10 @@ pub(crate) fn measure(world: &World, make: Make, round: u32, options: &Options, 
                     _ => (Shape { services: point, ..Shape::default() }, Mix::Services(point), 64),
                 };
                 let pair = start(world, make, shape)?;
-                let load =
-                    Load { rate: RATE, mix, connections, window: options.times.short, ..pair.load(options.times) };
+                let load = Load { rate: RATE, mix, connections, ..pair.load(options.times) };
+                // Each service costs two handshakes before it is asked for the second time.
+                let handshakes = Duration::from_millis(4) * u32::try_from(shape.services).unwrap();
+                let load = Load { warm_up: load.warm_up + handshakes, window: options.times.short, ..load };
                 world.run("open", &load)
             });
             record(runs, options.cores, make, round, &format!("{axis}-{point}"), outcome);

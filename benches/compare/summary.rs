@@ -36,9 +36,14 @@ impl<'a> Summary<'a> {
 
     /// The figure that `value` takes from each record of a make and workload.
     pub(crate) fn cell(&self, make: Make, workload: &str, value: impl Fn(&Value) -> f64) -> Cell {
+        self.named(make.name(), workload, value)
+    }
+
+    /// The same for whatever stands in place of a make.
+    pub(crate) fn named(&self, make: &str, workload: &str, value: impl Fn(&Value) -> f64) -> Cell {
         let mut values = Vec::new();
         let mut invalid = false;
-        for record in self.records.iter().filter(|record| record["make"] == make.name()) {
+        for record in self.records.iter().filter(|record| record["make"] == make) {
             if record["error"].is_string() && (record["workload"] == workload || record["workload"] == "pair") {
                 invalid = true;
             } else if record["workload"] == workload {

@@ -56,7 +56,10 @@ pub(crate) fn plain(cell: Cell, decimals: usize) -> String {
 
 /// A median with its range.
 pub(crate) fn ranged(cell: Cell, decimals: usize) -> String {
-    shown(cell, |Figure { median, low, high }| format!("{median:.decimals$} ({low:.decimals$}–{high:.decimals$})"))
+    shown(cell, |Figure { median, low, high }| {
+        let [median, low, high] = [median, low, high].map(|value| format!("{value:.decimals$}"));
+        if low == high { median } else { format!("{median} ({low}–{high})") }
+    })
 }
 
 /// A multiple.

@@ -5,7 +5,8 @@ use super::table::{Table, percent, plain, ranged, sides, times};
 use crate::figures::{self as of, agreed, held_mib, idle_mib, latency, loaded_mib, syscalls};
 use crate::makes::Make;
 use crate::options::{CONNECTIONS, Options, RATE};
-use crate::summary::{Cell, Summary};
+use crate::round::{NOBODY, RULES_RATE};
+use crate::summary::{Cell, Figure, Summary};
 use crate::workloads::Workload;
 use crate::{load, scale, tap};
 
@@ -28,6 +29,7 @@ pub(crate) fn all(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
         with(Workload::Rules, rules),
         with(Workload::Tap, tap),
         with(Workload::Scale, scale),
+        vec![conditions(summary, options)],
     ]
     .into_iter()
     .flatten()
@@ -77,13 +79,19 @@ fn w1(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
             calls("epoll"),
         ]);
     }
+    let bare = |value: &dyn Fn(&_) -> f64| plain(summary.named(NOBODY, "w1", value), 0);
+    let mut row = vec!["no sidecars".to_owned()];
+    row.resize(6, "–".into());
+    row.extend([bare(&of::requests_per_second), bare(&latency("p50")), bare(&latency("p99"))]);
+    row.resize(heads.len(), "–".into());
+    table.rows.push(row);
     table.notes.push("System calls are per request and sidecar, counted by strace in a run of its own.".into());
     vec![table]
 }
 
 fn w2(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
     let title = format!("W2 open loop: {RATE} requests per second over {CONNECTIONS} connections");
-    let heads = ["pair", "CPU µs/req", "× Envoy", "× HAProxy", "p50 µs", "p90 µs", "p99 µs", "RSS MiB caller / callee"];
+    let heads = ["pair", "CPU µs/req", "× Envoy", "× HAProxy", "p50 µs", "p90 µs", "p99 µs", "RSS MiB"];
     let mut table = Table::new(&title, &heads);
     for make in makes(options, Workload::W2) {
         let cpu = |make| summary.cell(make, "w2", of::cpu_us);
@@ -99,6 +107,18 @@ fn w2(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
             sides(["caller", "callee"].map(|side| summary.cell(make, "w2", loaded_mib(side))), 1),
         ]);
     }
+    let bare = |name| ranged(summary.named(NOBODY, "w2", latency(name)), 0);
+    let empty = || "–".to_owned();
+    table.rows.push(vec![
+        "no sidecars".into(),
+        empty(),
+        empty(),
+        empty(),
+        bare("p50"),
+        bare("p90"),
+        bare("p99"),
+        empty(),
+    ]);
     vec![table]
 }
 
@@ -128,11 +148,11 @@ fn w3(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
 fn w4(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
     let heads = [
         "pair",
-        "1 connection: CPU s/GB",
+        "1 conn: CPU s/GB",
         "× Envoy",
         "× HAProxy",
         "GB/s",
-        "4 connections: CPU s/GB",
+        "4 conns: CPU s/GB",
         "× Envoy",
         "× HAProxy",
         "GB/s",
@@ -157,14 +177,14 @@ fn w4(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
 fn w5(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
     let heads = [
         "callee",
-        "full: CPU ms",
+        "full: ms",
         "× Envoy",
         "× HAProxy",
-        "offered a ticket: CPU ms",
+        "with ticket: ms",
         "× Envoy",
         "× HAProxy",
         "resumed",
-        "offered ML-KEM: CPU ms",
+        "ML-KEM offered: ms",
         "agreed",
     ];
     let title = "W5 handshakes: mutual TLS 1.3 with X25519, one request, closed; CPU of the callee per connection";
@@ -199,14 +219,13 @@ fn w6(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
     let heads = [
         "pair",
         "idle MiB",
-        "at 1000/s MiB",
-        "KiB per idle connection at the caller",
-        "afterwards MiB",
-        "KiB per idle mTLS connection at the callee",
-        "afterwards MiB",
+        "1000/s MiB",
+        "caller: KiB each",
+        "MiB before → with → after",
+        "callee, mTLS: KiB each",
+        "MiB before → with → after",
     ];
-    let title =
-        format!("W6 resident memory, caller / callee; {} idle connections, one request each before", options.idle);
+    let title = format!("W6 resident memory, caller / callee, and {} idle connections to either", options.idle);
     let mut table = Table::new(&title, &heads);
     let sides_of = ["caller", "callee"];
     for make in makes(options, Workload::W6) {
@@ -224,19 +243,19 @@ fn w6(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
             moment("w6-mtls", "callee"),
         ]);
     }
-    table.notes.push("Afterwards: before the connections, with them, and 2 s after they were closed.".into());
+    table.notes.push("Each connection had one answer before it went idle; after: 2 s after all were closed.".into());
     vec![table]
 }
 
 fn rules(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
-    let heads = ["pair", "cores", "CPU µs/req", "RSS MB caller", "RSS MB callee", "req/s", "p50 µs", "p99 µs"];
+    let heads = ["pair", "cores for that", "CPU µs/req", "RSS MB caller", "RSS MB callee", "req/s", "p50 µs", "p99 µs"];
     let title = "10,000 rules at the callee, 1,000 active connections, 5,000 requests per second";
     let mut table = Table::new(title, &heads);
     for make in makes(options, Workload::Rules) {
         let megabytes = |side| plain(summary.cell(make, "rules", move |run| loaded_mib(side)(run) * 1.048_576), 1);
         table.rows.push(vec![
             make.title().into(),
-            ranged(summary.cell(make, "rules", of::cores), 2),
+            ranged(summary.cell(make, "rules", of::cores_at(RULES_RATE)), 2),
             plain(summary.cell(make, "rules", of::cpu_us), 1),
             megabytes("caller"),
             megabytes("callee"),
@@ -269,16 +288,16 @@ fn tap(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
 
 fn scale(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
     let tables = scale::AXES.map(|(axis, points)| {
-        let title = format!("Scale: CPU µs per request at {} requests per second against {axis}", scale::RATE);
+        let rounds = options.scale_rounds;
+        let title = format!("Scale: CPU µs/req at {} req/s against {axis} (rounds: {rounds})", scale::RATE);
         let measured = |make, point: usize| summary.cell(make, &format!("{axis}-{point}"), of::cpu_us);
         let points: Vec<usize> = points
             .into_iter()
             .filter(|point| makes(options, Workload::Scale).any(|make| measured(make, *point) != Cell::Absent))
             .collect();
-        let heads: Vec<String> = points.iter().map(|point| format!("{point} {axis}")).collect();
+        let heads: Vec<String> = points.iter().map(ToString::to_string).collect();
         let mut table = Table::new(&title, &[]);
-        table.heads =
-            [vec!["pair".to_owned()], heads, vec!["last × first".into(), "larger RSS MiB, last".into()]].concat();
+        table.heads = [vec!["pair".to_owned()], heads, vec!["last × first".into(), "RSS MiB at last".into()]].concat();
         for make in makes(options, Workload::Scale) {
             let ends = [points[0], points[points.len() - 1]];
             let mut row = vec![make.title().into()];
@@ -291,4 +310,26 @@ fn scale(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
         table
     });
     tables.into()
+}
+
+/// How far the figures can be trusted: whether the sidecars were what limited a closed loop, and who else was there.
+fn conditions(summary: &Summary<'_>, options: &Options) -> Table {
+    const WORKLOADS: [&str; 6] = ["w1", "w2", "w3", "w4-1", "w4-4", "w5-full"];
+    let title =
+        "Use of the cores, %: sidecars on theirs / load and origin on theirs / most that others took of the sidecars'";
+    let mut table = Table::new(title, &[&["pair"], WORKLOADS.as_slice()].concat());
+    for make in &options.makes {
+        let share = |workload: &&str| {
+            let cell = |value: fn(&_) -> f64| summary.cell(*make, workload, value);
+            let others = match cell(of::others_share) {
+                Cell::Is(figure) => Cell::Is(Figure { median: figure.high, ..figure }),
+                other => return plain(other, 0),
+            };
+            [cell(of::sidecars_share), cell(of::load_share), others]
+                .map(|share| plain(share.map(|share| share * 100.0), 0))
+                .join(" / ")
+        };
+        table.rows.push([vec![make.title().to_owned()], WORKLOADS.iter().map(share).collect()].concat());
+    }
+    table
 }
