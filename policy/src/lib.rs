@@ -18,16 +18,20 @@
 //! | `id_pattern`, `host`, `cidr` | who, which host, which address |
 //! | `rule` | one rule as data |
 //! | `decide` | the verdict of a set of rules |
+//! | `linear` | what the verdict is, rule by rule |
+//! | `compiled` | the same from tables, whatever the number of rules |
 //! | `permit` | the proof that a request may go on |
 
 mod authority;
 mod canonical;
 mod cidr;
+mod compiled;
 mod decide;
 mod escape;
 mod grpc;
 mod host;
 mod id_pattern;
+mod linear;
 mod malformed;
 mod path;
 mod pattern_error;
