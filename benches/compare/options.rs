@@ -58,7 +58,7 @@ pub(crate) const RATE: u32 = 1000;
 
 const FULL_ROUNDS: u32 = 5;
 const FULL: Times =
-    Times { warm_up: Duration::from_secs(1), window: Duration::from_secs(4), short: Duration::from_millis(2000) };
+    Times { warm_up: Duration::from_secs(1), window: Duration::from_secs(4), short: Duration::from_millis(1500) };
 const QUICK: Times =
     Times { warm_up: Duration::from_millis(400), window: Duration::from_secs(1), short: Duration::from_secs(1) };
 

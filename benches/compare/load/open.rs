@@ -47,7 +47,7 @@ pub(crate) fn run(load: &Load) {
         let latencies: Vec<u64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         (costs, requests, latencies)
     });
-    assert!(!latencies.is_empty(), "no response to any request of the window");
+    assert!(requests > 0, "no response within the window");
     let mut report = costs.report(&mut latencies);
     // Those answered within the window are what the CPU time of the window was spent on.
     report["requests"] = requests.into();
@@ -78,7 +78,7 @@ impl Thread {
         Self { index, count, connections }
     }
 
-    /// Sends at its own share of the times; gives the latencies, in nanoseconds, of what was due in the window.
+    /// Sends at its own share of the times; gives the latencies, in nanoseconds, of what was answered in the window.
     fn requests(&mut self, load: &Load, start: Instant, answered: &AtomicUsize) -> Vec<u64> {
         let interval = Duration::from_secs(1) / load.rate;
         let each = interval * u32::try_from(self.count).unwrap();
@@ -92,7 +92,7 @@ impl Thread {
             sleep_until(due);
             self.connections[turn].exchange(load.mix, number);
             answered.fetch_add(1, Ordering::Relaxed);
-            if due >= begin {
+            if Instant::now() >= begin {
                 latencies.push(u64::try_from(due.elapsed().as_nanos()).unwrap());
             }
             due += each;

@@ -14,8 +14,9 @@ use crate::summary::Summary;
 /// Everything that was measured, for a terminal.
 pub(crate) fn terminal(summary: &Summary<'_>, options: &Options) -> String {
     let mut text = format!(
-        "\nMedian of {} rounds (low–high). CPU is user + system of both sidecars, on one core. × is the ratio of medians.\n",
-        options.rounds
+        "\nMedian of {} round{} (low–high). CPU is user + system of both sidecars, on one core. × is the ratio of medians.\n",
+        options.rounds,
+        if options.rounds == 1 { "" } else { "s" },
     );
     for table in tables::all(summary, options) {
         text.push('\n');

@@ -18,8 +18,9 @@ pub(crate) fn svg(summary: &Summary<'_>, options: &Options) -> String {
         let makes = &makes;
         points.flat_map(move |(axis, point)| makes.iter().filter_map(move |make| cost(*make, axis, point)))
     };
-    let bottom = 10f64.powf(all().fold(100.0, f64::min).log10().floor());
-    let top = 10f64.powf(all().fold(100.0, f64::max).log10().ceil()).max(bottom * 10.0);
+    let (least, most) = (all().fold(f64::INFINITY, f64::min).min(100.0), all().fold(200.0, f64::max));
+    let bottom = MARKS.into_iter().rfind(|mark| *mark <= least).unwrap_or(MARKS[0]);
+    let top = MARKS.into_iter().find(|mark| *mark >= most).unwrap_or(MARKS[MARKS.len() - 1]);
     let mut svg = Svg::new(WIDTH, HEIGHT);
     svg.title("CPU per request as the number of connections, rules and services grows");
     let unit = format!("µs of both sidecars at {RATE} requests per second; both axes are logarithmic; flat is good");
@@ -67,17 +68,13 @@ impl Panel {
     }
 
     fn grid(&self, svg: &mut Svg, axis: &str, points: &[usize], is_first: bool) {
-        let mut decade = self.bottom;
-        while decade <= self.top {
-            for mark in [1.0, 2.0, 5.0].map(|factor| factor * decade).into_iter().filter(|mark| *mark <= self.top) {
-                let y = self.y(mark);
-                svg.line([self.left, y], [self.left + PANEL, y], &stroke(GRID));
-                if is_first {
-                    let style = format!("text-anchor=\"end\" {FAINT}");
-                    svg.text(self.left - 8.0, y + 4.5, &style, &format!("{mark:.0}"));
-                }
+        for mark in MARKS.into_iter().filter(|mark| (self.bottom..=self.top).contains(mark)) {
+            let y = self.y(mark);
+            svg.line([self.left, y], [self.left + PANEL, y], &stroke(GRID));
+            if is_first {
+                let style = format!("text-anchor=\"end\" {FAINT}");
+                svg.text(self.left - 8.0, y + 4.5, &style, &format!("{mark:.0}"));
             }
-            decade *= 10.0;
         }
         for point in points {
             let style = format!("text-anchor=\"middle\" {FAINT}");
@@ -88,11 +85,13 @@ impl Panel {
     }
 }
 
-const WIDTH: f64 = 960.0;
+/// µs.
+const MARKS: [f64; 12] = [10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4];
+const WIDTH: f64 = 980.0;
 const HEIGHT: f64 = 400.0;
 const LEFT: f64 = 64.0;
-const PANEL: f64 = 260.0;
-const GAP: f64 = 40.0;
+const PANEL: f64 = 250.0;
+const GAP: f64 = 60.0;
 const CEILING: f64 = 96.0;
 const FLOOR: f64 = 340.0;
 const COLOURS: [&str; 5] = ["#c81e1e", "#486581", "#2f8132", "#b7791f", "#6b46c1"];
