@@ -4,10 +4,11 @@
 //! URI SAN and nothing else (X.509-SVID §2); the other names are carried for `x-forwarded-client-cert` and for logs. The chain
 //! is kept, once per peer and worker, because a later bundle may no longer trust it.
 
+use http::HeaderValue;
 use identity::{Bundle, CertificateDer, SpiffeId, Svid, SvidError, Usage};
 use rustls::{CommonState, ProtocolVersion};
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::HashMap,
     rc::{Rc, Weak},
     time::SystemTime,
@@ -21,6 +22,8 @@ pub(crate) struct Peer(Rc<Known>);
 struct Known {
     svid: Svid,
     chain: Vec<CertificateDer<'static>>,
+    /// Its `x-forwarded-client-cert` element, for our own identity, which never changes while the process runs.
+    xfcc: OnceCell<Option<HeaderValue>>,
 }
 
 /// The peers a worker has connections with, by the hash of their leaf: many connections of one peer share one entry.
@@ -49,7 +52,11 @@ impl Peer {
             return Ok(Self(peer));
         }
         let hash = *svid.hash();
-        let peer = Rc::new(Known { svid, chain: chain.iter().map(|der| der.clone().into_owned()).collect() });
+        let peer = Rc::new(Known {
+            svid,
+            chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+            xfcc: OnceCell::new(),
+        });
         known.insert(hash, Rc::downgrade(&peer));
         Ok(Self(peer))
     }
@@ -60,6 +67,11 @@ impl Peer {
 
     pub(crate) fn svid(&self) -> &Svid {
         &self.0.svid
+    }
+
+    /// The `x-forwarded-client-cert` element of this peer; all its connections share one.
+    pub(crate) fn xfcc(&self, own: &SpiffeId) -> Option<HeaderValue> {
+        self.0.xfcc.get_or_init(|| crate::http::xfcc(own, self)).clone()
     }
 
     /// Whether `bundle`, which may be newer than the handshake, trusts this peer as what it is to us. A certificate that has expired
