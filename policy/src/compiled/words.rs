@@ -1,6 +1,6 @@
 //! Texts as numbers: every literal segment of a direction's templates, so that a path is compared by numbers.
 
-use super::table::{Groups, hash};
+use super::table::{Ends, Groups};
 use std::collections::BTreeSet;
 
 /// Distinct texts with a number each.
@@ -11,8 +11,8 @@ pub(super) struct Words {
 }
 
 struct Place {
+    ends: Ends,
     start: u32,
-    len: u32,
     number: u32,
 }
 
@@ -25,7 +25,8 @@ impl Words {
         let mut places = Vec::with_capacity(words.len());
         for (number, word) in (0..UNKNOWN).zip(words) {
             let start = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            places.push((hash(word), Place { start, len: u32::try_from(word.len()).unwrap_or(u32::MAX), number }));
+            let ends = Ends::of(word);
+            places.push((ends.hash(word), Place { ends, start, number }));
             bytes.extend_from_slice(word);
         }
         Self { places: Groups::new(places, |a, b| a.number.cmp(&b.number)), bytes: bytes.into() }
@@ -38,13 +39,18 @@ impl Words {
     /// The number of a text, or [`UNKNOWN`].
     #[inline]
     pub(super) fn number(&self, text: &[u8]) -> u32 {
-        for place in self.places.get(hash(text)) {
-            let start = place.start as usize;
-            if self.bytes.get(start..start + place.len as usize) == Some(text) {
+        let ends = Ends::of(text);
+        for place in self.places.get(ends.hash(text)) {
+            if place.ends == ends && (ends.are_all() || self.stands_at(place.start as usize, text)) {
                 return place.number;
             }
         }
         UNKNOWN
+    }
+
+    #[cold]
+    fn stands_at(&self, start: usize, text: &[u8]) -> bool {
+        self.bytes.get(start..start + text.len()) == Some(text)
     }
 }
 
