@@ -17,7 +17,7 @@ use crate::request::{Methods, RequestPattern};
 use crate::rule::{Action, Direction, Rule, RuleProtocol, Who};
 use crate::template::Segment;
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 /// How long a list may be to be multiplied out.
 #[derive(Clone, Copy)]
@@ -41,6 +41,10 @@ const MOST_ENTRIES: usize = 1 << 17;
 /// A subject's words may take so many bits; with more words some share one.
 const MOST_WORD_BITS: usize = 1 << 16;
 
+/// So many rules with so many items in all their lists are judged one by one: measured, that is as quick as the tables.
+const FEW_RULES: usize = 3;
+const FEW_ITEMS: usize = 16;
+
 /// Makes the tables.
 pub(super) fn index(rules: &[Rule], direction: Direction) -> Index {
     let mut methods = OtherMethods::default();
@@ -60,8 +64,8 @@ pub(super) fn index(rules: &[Rule], direction: Direction) -> Index {
         numbering: Numbering::new(),
         codes: Codes::default(),
         entries: Vec::new(),
-        kinds: HashMap::new(),
-        words_of: HashSet::new(),
+        kinds: Vec::new(),
+        words_of: Vec::new(),
         depth: 0,
     };
     let mut odd = Vec::new();
@@ -86,6 +90,7 @@ pub(super) fn index(rules: &[Rule], direction: Direction) -> Index {
         depth: tables.depth,
         by_place: by_place.into(),
         odd: odd.into(),
+        few: rules.len() <= FEW_RULES && rules.iter().map(items).sum::<usize>() <= FEW_ITEMS,
     }
 }
 
@@ -95,16 +100,23 @@ fn order_in_group(a: &Entry, b: &Entry) -> Ordering {
     rank(b).cmp(&rank(a))
 }
 
-/// What each subject has, one after the other.
-fn rows(
-    kinds: HashMap<(u32, Shape), Kind>,
-    words: HashSet<(u32, u32)>,
-    count: usize,
-) -> (Box<[Row]>, Box<[Kind]>, Box<[u64]>) {
-    let mut kinds: Vec<_> = kinds.into_iter().map(|((subject, _), kind)| (subject, kind)).collect();
+/// What each subject has, one after the other: rows, kinds, bits of words.
+type Rows = (Box<[Row]>, Box<[Kind]>, Box<[u64]>);
+
+/// Puts together what each subject has.
+fn rows(mut kinds: Vec<(u32, Kind)>, mut words: Vec<(u32, u32)>, count: usize) -> Rows {
+    kinds.sort_unstable_by_key(|(subject, kind)| (*subject, kind.shape));
+    kinds.dedup_by(|(subject, kind), (kept_subject, kept)| {
+        let same = *subject == *kept_subject && kind.shape == kept.shape;
+        if same {
+            kept.denies |= kind.denies;
+            kept.order = kept.order.max(kind.order);
+        }
+        same
+    });
     kinds.sort_by_key(|(subject, kind)| (*subject, !kind.denies, Reverse(kind.order), kind.shape));
-    let mut words: Vec<_> = words.into_iter().collect();
     words.sort_unstable();
+    words.dedup();
     let mut rows = Vec::with_capacity(count + 1);
     let mut bits: Vec<u64> = Vec::new();
     let (mut kinds_left, mut words_left) = (kinds.as_slice(), words.as_slice());
@@ -136,6 +148,16 @@ fn methods_if_even(rule: &Rule, methods: &mut OtherMethods) -> Option<Vec<u32>> 
         return None;
     }
     rule.requests.iter().map(|r| methods.bits_of_rule(&r.methods)).collect()
+}
+
+/// How many things a rule lists.
+fn items(rule: &Rule) -> usize {
+    let ids = match &rule.who {
+        Who::Anyone => 0,
+        Who::Ids(ids) => ids.len(),
+    };
+    let about_requests = rule.hosts.len() + rule.requests.len() + rule.grpc.len() + rule.upgrade.len();
+    ids + rule.not_who.len() + rule.cidrs.len() + rule.ports.len() + about_requests
 }
 
 /// The first limits under which the rules make few enough entries, else the last.
@@ -228,9 +250,10 @@ struct Tables {
     numbering: Numbering,
     codes: Codes,
     entries: Vec<(u64, Entry)>,
-    kinds: HashMap<(u32, Shape), Kind>,
+    /// The kind of each entry.
+    kinds: Vec<(u32, Kind)>,
     /// The literal segments of each subject's templates.
-    words_of: HashSet<(u32, u32)>,
+    words_of: Vec<(u32, u32)>,
     depth: usize,
 }
 
@@ -305,10 +328,8 @@ impl Tables {
         self.depth = self.depth.max(entry.shape.len.into());
         let literals = (0..u16::BITS as usize).filter(|i| entry.shape.literals >> i & 1 == 1);
         self.words_of.extend(literals.map(|i| (entry.subject, word(i))));
-        let new = Kind { shape: entry.shape, denies: false, order: 0 };
-        let kind = self.kinds.entry((entry.subject, entry.shape)).or_insert(new);
-        kind.denies |= entry.conditions & condition::DENY != 0;
-        kind.order = kind.order.max(entry.order);
+        let denies = entry.conditions & condition::DENY != 0;
+        self.kinds.push((entry.subject, Kind { shape: entry.shape, denies, order: entry.order }));
         self.entries.push((hash, entry));
     }
 

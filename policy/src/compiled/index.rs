@@ -35,6 +35,8 @@ pub(crate) struct Index {
     pub(super) by_place: Box<[u32]>,
     /// Rules that the reference judges.
     pub(super) odd: Box<[Odd]>,
+    /// Whether the reference is as quick, because there is so little to look at.
+    pub(super) few: bool,
 }
 
 /// What one subject has.
@@ -88,13 +90,15 @@ struct Found {
     declared: bool,
 }
 
-/// How narrow a match is: path, then identity, then the place of the rule; 0 is none.
+/// How narrow a match is, as one number: a mark, 28 bits for the path, 3 for the identity (0 to 4), 32 for the place of the
+/// rule; 0 is none.
 #[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Best(u128);
+struct Best(u64);
 
 impl Best {
     const fn new(order: u32, who: u8, place: u32) -> Self {
-        Self(1 << 80 | (order as u128) << 40 | (who as u128) << 32 | place as u128)
+        // 2^28 different templates do not fit into any memory.
+        Self(1 << 63 | (order as u64) << 35 | (who as u64) << 32 | place as u64)
     }
 
     fn is_some(self) -> bool {
@@ -130,6 +134,9 @@ impl Index {
         known: Option<&Known>,
         seen: Option<Seen<'_>>,
     ) -> Decision<'s> {
+        if self.few {
+            return linear::judge(rules, direction, a, seen);
+        }
         let question = Question { rules, attributes: a, known };
         let found = match seen {
             None => Some(self.opaque(question)),

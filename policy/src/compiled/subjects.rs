@@ -53,6 +53,8 @@ impl Numbering {
 
 /// From an identity and an address to the subjects they belong to.
 pub(super) struct Subjects {
+    /// Single identities.
+    whole_ids: Groups<Named>,
     /// Patterns by the hash of what they compare; see [`Shape::hash_of`].
     ids: Groups<Named>,
     /// What kinds of patterns there are, so that only their hashes are made.
@@ -77,7 +79,7 @@ struct Named {
 impl Subjects {
     pub(super) fn new(numbering: Numbering) -> Self {
         let count = numbering.len();
-        let mut ids = Vec::new();
+        let (mut whole_ids, mut ids) = (Vec::new(), Vec::new());
         let mut shapes = BTreeSet::new();
         let mut shapeless = Vec::new();
         let mut ranges = Vec::new();
@@ -87,8 +89,13 @@ impl Subjects {
             match subject {
                 Subject::Anyone => {}
                 Subject::Id(pattern) => {
-                    let shape = Shape::of(&pattern);
-                    let named = Named { rank: pattern.rank(), pattern, subject: number };
+                    let (shape, rank) = (Shape::of(&pattern), pattern.rank());
+                    let whole = pattern.exact().map(|id| hash(id.as_str().as_bytes()));
+                    let named = Named { pattern, subject: number, rank };
+                    if let Some(hash) = whole {
+                        whole_ids.push((hash, named));
+                        continue;
+                    }
                     match shape {
                         Some((shape, hash)) => {
                             ids.push((hash, named));
@@ -107,6 +114,7 @@ impl Subjects {
         }
         let (lists_of, lists) = if members.is_empty() { Default::default() } else { rows(members, count) };
         Self {
+            whole_ids: Groups::new(whole_ids, |a, b| a.subject.cmp(&b.subject)),
             ids: Groups::new(ids, |a, b| a.subject.cmp(&b.subject)),
             shapes: shapes.into_iter().collect(),
             shapeless: shapeless.into(),
@@ -124,10 +132,19 @@ impl Subjects {
     pub(super) fn visit(&self, peer: Option<&SpiffeId>, ip: Option<IpAddr>, mut found: impl FnMut(u32, u8)) {
         found(ANYONE, 0);
         if let Some(peer) = peer {
-            let parts = Parts::of(peer);
-            let shaped =
-                self.shapes.iter().filter_map(|shape| shape.hash_of(&parts)).flat_map(|hash| self.ids.get(hash));
-            for named in shaped.chain(&self.shapeless).filter(|named| parts.are_of(&named.pattern)) {
+            for named in self.whole_ids.get(hash(peer.as_str().as_bytes())) {
+                if named.pattern.exact() == Some(peer) {
+                    self.with_lists(named.subject, named.rank, &mut found);
+                }
+            }
+            if !self.shapes.is_empty() {
+                let parts = Parts::of(peer);
+                let hashes = self.shapes.iter().filter_map(|shape| shape.hash_of(&parts));
+                for named in hashes.flat_map(|hash| self.ids.get(hash)).filter(|named| parts.are_of(&named.pattern)) {
+                    self.with_lists(named.subject, named.rank, &mut found);
+                }
+            }
+            for named in self.shapeless.iter().filter(|named| named.pattern.matches(peer)) {
                 self.with_lists(named.subject, named.rank, &mut found);
             }
         }
