@@ -2,7 +2,8 @@
 //!
 //! Three kinds of requests, drawn from all over the set: allowed, denied by a rule, matched by none. Each is judged on its own
 //! between two looks at the clock, in an order that jumps about; a row shows the median and the 99th percentile, less what the
-//! clock itself costs. Beside them the same by the reference, the size of the tables, and the time it takes to make them.
+//! clock itself costs. Beside them the same for a caller who was introduced before, the same by the reference, the size of the
+//! tables, and the time it takes to make them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 #[path = "../tests/common/counting.rs"]
@@ -13,7 +14,7 @@ mod workload;
 use policy::{Attributes, Decision, Direction, Rule, RuleSet, Why};
 use std::hint::black_box;
 use std::time::Instant;
-use workload::{Asked, Random, requests, rules};
+use workload::{Asked, Random, few, requests, rules};
 
 const KINDS: [(&str, Why); 3] =
     [("allowed", Why::MatchedAllow), ("denied", Why::MatchedDeny), ("no rule", Why::NoRule(None))];
@@ -21,29 +22,42 @@ const KINDS: [(&str, Why); 3] =
 fn main() {
     let clock = clock();
     println!("the clock costs {clock} ns; ns per decision, median and 99th percentile\n");
-    println!("| rules | request | compiled p50 | p99 | one by one p50 | p99 | tables KiB | peak KiB | compile ms |");
-    println!("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for count in [1, 3, 10, 100, 1000, 10_000] {
-        let mut random = Random(count as u64);
-        let rules = rules(count, &mut random);
-        let (live, peak, compile) = size(&rules);
-        let set = RuleSet::new(rules, vec![]);
-        for (name, why) in KINDS {
-            let asked = requests(&set, why, 1000, &mut random);
-            if asked.len() < 20 {
-                continue;
-            }
-            let fast = measure(&asked, clock, 40, &mut random, |a| set.decide(Direction::Inbound, a));
-            let slow = measure(&asked, clock, if count > 500 { 2 } else { 20 }, &mut random, |a| {
-                set.decide_linear(Direction::Inbound, a)
-            });
-            println!(
-                "| {count} | {name} | {} | {} | {} | {} | {live} | {peak} | {compile:.1} |",
-                fast.0, fast.1, slow.0, slow.1
-            );
-        }
+    println!(
+        "| rules | request | compiled p50 | p99 | introduced p50 | p99 | one by one p50 | p99 | tables KiB | peak KiB | compile ms |"
+    );
+    println!("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for count in [1, 3, 10] {
+        table(&format!("few, {count}"), few(count), clock);
+    }
+    for count in [10, 100, 1000, 10_000] {
+        table(&count.to_string(), rules(count, &mut Random(count as u64)), clock);
     }
     connections();
+}
+
+fn table(name: &str, rules: Vec<Rule>, clock: u64) {
+    let mut random = Random(rules.len() as u64);
+    let (live, peak, compile) = size(&rules);
+    let set = RuleSet::new(rules, vec![]);
+    for (kind, why) in KINDS {
+        let asked = requests(&set, why, 1000, &mut random);
+        if asked.len() < 20 {
+            continue;
+        }
+        let introduce = |asked: &Asked| set.introduce(Direction::Inbound, Some(asked.peer.clone()), None);
+        let parties: Vec<_> = asked.iter().map(introduce).collect();
+        let all = set.rules(Direction::Inbound).len();
+        let fast = measure(&asked, clock, 40, &mut random, |_, a| set.decide(Direction::Inbound, a));
+        let party =
+            measure(&asked, clock, 40, &mut random, |i, a| set.decide_for(&parties[i], a.plaintext, a.port, a.request));
+        let slow = measure(&asked, clock, if all > 500 { 2 } else { 20 }, &mut random, |_, a| {
+            set.decide_linear(Direction::Inbound, a)
+        });
+        println!(
+            "| {name} | {kind} | {} | {} | {} | {} | {} | {} | {live} | {peak} | {compile:.1} |",
+            fast.0, fast.1, party.0, party.1, slow.0, slow.1
+        );
+    }
 }
 
 /// What is asked once per connection.
@@ -108,7 +122,7 @@ fn measure<'s>(
     clock: u64,
     rounds: usize,
     random: &mut Random,
-    decide: impl Fn(&Attributes<'_>) -> Decision<'s>,
+    decide: impl Fn(usize, &Attributes<'_>) -> Decision<'s>,
 ) -> (u64, u64) {
     let mut order: Vec<usize> = (0..asked.len()).collect();
     let mut times = Vec::with_capacity(rounds * asked.len());
@@ -119,7 +133,7 @@ fn measure<'s>(
         for i in &order {
             let attributes = asked[*i].attributes();
             let start = Instant::now();
-            black_box(decide(black_box(&attributes)).verdict);
+            black_box(decide(*i, black_box(&attributes)).verdict);
             let time = start.elapsed().as_nanos() as u64;
             // The first round is for the caches.
             if round > 0 {

@@ -9,8 +9,9 @@
 //! declares `protocol = "tcp"`: otherwise a caller could dodge it by not looking like HTTP.
 
 use crate::canonical::Target;
-use crate::compiled::Compiled;
+use crate::compiled::{Compiled, Known};
 use crate::linear::{self, Outcome, Seen};
+use crate::party::Party;
 use crate::rule::{Direction, Rule};
 use identity::SpiffeId;
 use std::fmt;
@@ -134,8 +135,32 @@ impl RuleSet {
     /// Judges one request or one opaque connection. What it costs hardly depends on the number of rules, and it
     /// allocates nothing, except for a path with escapes that is longer than a kilobyte.
     pub fn decide(&self, direction: Direction, attributes: &Attributes<'_>) -> Decision<'_> {
+        self.decide_knowing(direction, attributes, None)
+    }
+
+    /// [`RuleSet::decide`] for somebody whose part in the rules was looked up before. Where `party` was introduced to
+    /// other rules, it is looked up again.
+    pub fn decide_for(
+        &self,
+        party: &Party,
+        plaintext: bool,
+        port: u16,
+        request: Option<RequestView<'_>>,
+    ) -> Decision<'_> {
+        let attributes = Attributes { peer: party.peer(), plaintext, ip: party.ip(), port, request };
+        self.decide_knowing(party.direction(), &attributes, party.known_to(&self.compiled))
+    }
+
+    fn decide_knowing(&self, direction: Direction, a: &Attributes<'_>, known: Option<&Known>) -> Decision<'_> {
         let (rules, index) = (self.rules(direction), self.compiled.index(direction));
-        linear::with_hint(direction, attributes, |a, seen| index.judge(rules, direction, a, seen))
+        linear::with_hint(direction, a, |a, seen| index.judge(rules, direction, a, known, seen))
+    }
+
+    /// Looks up which rules may be about somebody: the verified caller of an inbound connection, or the identity that the
+    /// other end of an outbound one must prove and the address that would be dialled.
+    #[must_use]
+    pub fn introduce(&self, direction: Direction, peer: Option<SpiffeId>, ip: Option<IpAddr>) -> Party {
+        Party::new(&self.compiled, direction, peer, ip)
     }
 
     /// The same decision, found by asking every rule in turn. This is the specification; [`RuleSet::decide`] always

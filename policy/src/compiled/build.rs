@@ -5,10 +5,10 @@
 //! do as well. So the tables grow with the file and not with the products of its lists.
 
 use super::entry::{Entry, Kind, MATCHER, Matcher, Shape, condition, part};
-use super::index::{Index, Odd};
+use super::index::{Index, Odd, Row};
 use super::methods::{ANY, OtherMethods};
 use super::path::DEPTH;
-use super::subjects::{Numbering, Subject, Subjects, rows};
+use super::subjects::{Numbering, Subject, Subjects};
 use super::table::Groups;
 use super::words::{UNKNOWN, Words};
 use crate::grpc::GrpcPattern;
@@ -16,7 +16,7 @@ use crate::host::HostPattern;
 use crate::request::{Methods, RequestPattern};
 use crate::rule::{Action, Direction, Rule, RuleProtocol, Who};
 use crate::template::Segment;
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeSet, HashMap};
 
 /// How long a list may be to be multiplied out.
@@ -38,6 +38,13 @@ const LIMITS: [Limits; 3] = [
 /// 4 MiB of entries.
 const MOST_ENTRIES: usize = 1 << 17;
 
+/// A subject's words may take so many bits; with more words some share one.
+const MOST_WORD_BITS: usize = 1 << 16;
+
+/// So many rules with so many items in all their lists are judged one by one: measured, that is as quick as the tables.
+const FEW_RULES: usize = 3;
+const FEW_ITEMS: usize = 16;
+
 /// Makes the tables.
 pub(super) fn index(rules: &[Rule], direction: Direction) -> Index {
     let mut methods = OtherMethods::default();
@@ -57,7 +64,8 @@ pub(super) fn index(rules: &[Rule], direction: Direction) -> Index {
         numbering: Numbering::new(),
         codes: Codes::default(),
         entries: Vec::new(),
-        kinds: HashMap::new(),
+        kinds: Vec::new(),
+        words_of: Vec::new(),
         depth: 0,
     };
     let mut odd = Vec::new();
@@ -67,16 +75,13 @@ pub(super) fn index(rules: &[Rule], direction: Direction) -> Index {
             None => odd.push(Odd { rule: number, place: *place, orders: tables.orders.of_rule(rule) }),
         }
     }
-    let count = tables.numbering.len();
-    let mut kinds: Vec<_> = tables.kinds.into_iter().collect();
-    kinds.sort_by_key(|((subject, shape), order)| (*subject, shape.parts & part::DENY == 0, Reverse(*order), *shape));
-    let kinds = kinds.into_iter().map(|((subject, shape), order)| (subject, Kind { shape, order })).collect();
-    let (kinds_of, kinds) = rows(kinds, count);
+    let (rows, kinds, words_of) = rows(tables.kinds, tables.words_of, tables.numbering.len());
     Index {
         subjects: Subjects::new(tables.numbering),
-        kinds_of,
+        rows,
         kinds,
-        entries: Groups::new(tables.entries, |a: &Entry, b| (b.order, b.place).cmp(&(a.order, a.place))),
+        words_of,
+        entries: Groups::new(tables.entries, order_in_group),
         words: tables.words,
         hosts: tables.hosts,
         codes: tables.codes.all.into(),
@@ -85,7 +90,55 @@ pub(super) fn index(rules: &[Rule], direction: Direction) -> Index {
         depth: tables.depth,
         by_place: by_place.into(),
         odd: odd.into(),
+        few: rules.len() <= FEW_RULES && rules.iter().map(items).sum::<usize>() <= FEW_ITEMS,
     }
+}
+
+/// Deny rules first, then what is reported first.
+fn order_in_group(a: &Entry, b: &Entry) -> Ordering {
+    let rank = |entry: &Entry| (entry.conditions & condition::DENY, entry.order, entry.place);
+    rank(b).cmp(&rank(a))
+}
+
+/// What each subject has, one after the other: rows, kinds, bits of words.
+type Rows = (Box<[Row]>, Box<[Kind]>, Box<[u64]>);
+
+/// Puts together what each subject has.
+fn rows(mut kinds: Vec<(u32, Kind)>, mut words: Vec<(u32, u32)>, count: usize) -> Rows {
+    kinds.sort_unstable_by_key(|(subject, kind)| (*subject, kind.shape));
+    kinds.dedup_by(|(subject, kind), (kept_subject, kept)| {
+        let same = *subject == *kept_subject && kind.shape == kept.shape;
+        if same {
+            kept.denies |= kind.denies;
+            kept.order = kept.order.max(kind.order);
+        }
+        same
+    });
+    kinds.sort_by_key(|(subject, kind)| (*subject, !kind.denies, Reverse(kind.order), kind.shape));
+    words.sort_unstable();
+    words.dedup();
+    let mut rows = Vec::with_capacity(count + 1);
+    let mut bits: Vec<u64> = Vec::new();
+    let (mut kinds_left, mut words_left) = (kinds.as_slice(), words.as_slice());
+    let end = |left: usize, all: usize| u32::try_from(all - left).unwrap_or(u32::MAX);
+    for subject in (0..).take(count) {
+        let start = end(kinds_left.len(), kinds.len());
+        kinds_left = kinds_left.split_at(kinds_left.partition_point(|(s, _)| *s == subject)).1;
+        let own;
+        (own, words_left) = words_left.split_at(words_left.partition_point(|(s, _)| *s == subject));
+        let size = (own.len() * 4).next_power_of_two().clamp(64, MOST_WORD_BITS);
+        let row = Row { kinds: start, bits: u32::try_from(bits.len()).unwrap_or(u32::MAX), mask: size as u32 - 1 };
+        bits.resize(bits.len() + size / 64, 0);
+        for (_, word) in own {
+            let bit = word & row.mask;
+            if let Some(bits) = bits.get_mut(row.bits as usize + bit as usize / 64) {
+                *bits |= 1 << (bit % 64);
+            }
+        }
+        rows.push(row);
+    }
+    rows.push(Row { kinds: end(0, kinds.len()), bits: 0, mask: 0 });
+    (rows.into(), kinds.into_iter().map(|(_, kind)| kind).collect(), bits.into())
 }
 
 /// The bits of each operation's methods; `None` for a rule that the tables do not take.
@@ -95,6 +148,16 @@ fn methods_if_even(rule: &Rule, methods: &mut OtherMethods) -> Option<Vec<u32>> 
         return None;
     }
     rule.requests.iter().map(|r| methods.bits_of_rule(&r.methods)).collect()
+}
+
+/// How many things a rule lists.
+fn items(rule: &Rule) -> usize {
+    let ids = match &rule.who {
+        Who::Anyone => 0,
+        Who::Ids(ids) => ids.len(),
+    };
+    let about_requests = rule.hosts.len() + rule.requests.len() + rule.grpc.len() + rule.upgrade.len();
+    ids + rule.not_who.len() + rule.cidrs.len() + rule.ports.len() + about_requests
 }
 
 /// The first limits under which the rules make few enough entries, else the last.
@@ -107,7 +170,9 @@ fn limits(rules: &[Rule]) -> Limits {
                 Who::Ids(ids) => ids.len(),
             };
             let operations = rule.requests.len().max(rule.grpc.len()).max(1) * expanded(rule.hosts.len(), limits.hosts);
-            let per_who = expanded(rule.ports.len(), limits.ports).saturating_mul(operations + 1);
+            let ports = expanded(rule.ports.len(), limits.ports);
+            let without_path = if rule.requests.is_empty() && rule.grpc.is_empty() { ports } else { 1 };
+            let per_who = operations.saturating_mul(without_path).saturating_add(ports);
             sum.saturating_add(expanded(who, limits.who).saturating_mul(per_who))
         })
     };
@@ -185,9 +250,18 @@ struct Tables {
     numbering: Numbering,
     codes: Codes,
     entries: Vec<(u64, Entry)>,
-    /// The narrowest path of each kind.
-    kinds: HashMap<(u32, Shape), u32>,
+    /// The kind of each entry.
+    kinds: Vec<(u32, Kind)>,
+    /// The literal segments of each subject's templates.
+    words_of: Vec<(u32, u32)>,
     depth: usize,
+}
+
+/// A port of a rule, as entries have it.
+struct Port {
+    part: u8,
+    number: u16,
+    condition: u16,
 }
 
 /// One operation, as entries have it.
@@ -203,49 +277,45 @@ struct Operation {
 impl Tables {
     fn add(&mut self, rule: &Rule, methods: &[u32], place: u32) {
         let subjects = self.subjects_of(rule);
-        let ports = self.ports_of(rule);
         let hosts = self.hosts_of(rule);
         let conditions = self.conditions_of(rule);
-        let deny = if rule.action == Action::Deny { part::DENY } else { 0 };
         let mut operations = Vec::new();
         if rule.protocol != Some(RuleProtocol::Tcp) {
             operations = self.operations_of(rule, methods);
         }
         for subject in subjects {
-            for (port_part, port) in &ports {
-                for operation in &operations {
-                    for (host_part, host) in &hosts {
-                        let mut shape = operation.shape;
-                        shape.parts |= port_part | host_part | deny;
-                        self.push(Entry {
-                            order: operation.order,
-                            place,
-                            subject,
-                            methods: operation.methods,
-                            codes: operation.codes,
-                            shape,
-                            host: *host,
-                            port: *port,
-                            conditions: conditions | operation.conditions,
-                        });
-                    }
-                }
-                if let Some(parts) = opaque_parts(rule) {
-                    let shape = Shape { literals: 0, len: 0, parts: parts | port_part | deny };
-                    let conditions = conditions & !(condition::HOSTS | condition::UPGRADE);
-                    let (host, port) = (UNKNOWN, *port);
+            for (operation, (host_part, host)) in operations.iter().flat_map(|o| hosts.iter().map(move |h| (o, h))) {
+                for port in self.ports_of(rule, operation.shape.len > 0) {
+                    let mut shape = operation.shape;
+                    shape.parts |= port.part | host_part;
                     self.push(Entry {
-                        order: 0,
+                        order: operation.order,
                         place,
                         subject,
-                        methods: ANY,
-                        codes: 0,
+                        methods: operation.methods,
+                        codes: operation.codes,
                         shape,
-                        host,
-                        port,
-                        conditions,
+                        host: *host,
+                        port: port.number,
+                        conditions: conditions | operation.conditions | port.condition,
                     });
                 }
+            }
+            let Some(parts) = opaque_parts(rule) else {
+                continue;
+            };
+            for port in self.ports_of(rule, false) {
+                self.push(Entry {
+                    order: 0,
+                    place,
+                    subject,
+                    methods: ANY,
+                    codes: 0,
+                    shape: Shape { literals: 0, len: 0, parts: parts | port.part },
+                    host: UNKNOWN,
+                    port: port.number,
+                    conditions: conditions & !condition::OF_REQUESTS | port.condition,
+                });
             }
         }
     }
@@ -256,8 +326,10 @@ impl Tables {
         let word = |i: usize| codes.get(i).copied().unwrap_or(UNKNOWN);
         let hash = entry.shape.hash(entry.subject, word, entry.port, entry.host);
         self.depth = self.depth.max(entry.shape.len.into());
-        let order = self.kinds.entry((entry.subject, entry.shape)).or_default();
-        *order = entry.order.max(*order);
+        let literals = (0..u16::BITS as usize).filter(|i| entry.shape.literals >> i & 1 == 1);
+        self.words_of.extend(literals.map(|i| (entry.subject, word(i))));
+        let denies = entry.conditions & condition::DENY != 0;
+        self.kinds.push((entry.subject, Kind { shape: entry.shape, denies, order: entry.order }));
         self.entries.push((hash, entry));
     }
 
@@ -277,11 +349,16 @@ impl Tables {
         subjects
     }
 
-    fn ports_of(&self, rule: &Rule) -> BTreeSet<(u8, u16)> {
-        if rule.ports.is_empty() || rule.ports.len() > self.limits.ports {
-            return BTreeSet::from([(0, 0)]);
+    /// The ports of a rule; a path tells its entries apart already.
+    fn ports_of(&self, rule: &Rule, has_path: bool) -> Vec<Port> {
+        match rule.ports.as_slice() {
+            [] => vec![Port { part: 0, number: 0, condition: 0 }],
+            [one] if has_path => vec![Port { part: 0, number: *one, condition: condition::PORT }],
+            some if has_path || some.len() > self.limits.ports => {
+                vec![Port { part: 0, number: 0, condition: condition::PORTS }]
+            }
+            some => some.iter().map(|port| Port { part: part::PORT, number: *port, condition: 0 }).collect(),
         }
-        rule.ports.iter().map(|port| (part::PORT, *port)).collect()
     }
 
     fn hosts_of(&self, rule: &Rule) -> BTreeSet<(u8, u32)> {
@@ -296,8 +373,8 @@ impl Tables {
         let needs_tls = self.direction == Direction::Inbound && rule.action == Action::Allow && !rule.plaintext;
         [
             (needs_tls, condition::TLS),
+            (rule.action == Action::Deny, condition::DENY),
             (!rule.upgrade.is_empty(), condition::UPGRADE),
-            (rule.ports.len() > self.limits.ports, condition::PORTS),
             (rule.hosts.len() > self.limits.hosts, condition::HOSTS),
             (!rule.cidrs.is_empty() && rule.who != Who::Anyone, condition::RANGES),
             (!rule.not_who.is_empty(), condition::NOT_WHO),
@@ -354,6 +431,7 @@ fn opaque_parts(rule: &Rule) -> Option<u8> {
         (Some(RuleProtocol::Http), _) => None,
         (_, Action::Allow) if rule.reads_requests() => None,
         (_, Action::Deny) if rule.reads_requests() => Some(part::OPAQUE | part::UNREADABLE),
+        (_, Action::Deny) => Some(part::OPAQUE | part::DENY),
         (Some(RuleProtocol::Tcp), Action::Allow) => Some(part::OPAQUE | part::DECLARED),
         _ => Some(part::OPAQUE),
     }

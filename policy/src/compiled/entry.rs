@@ -1,6 +1,5 @@
 //! One way in which one rule matches, and the kind of group it is found in.
 
-use super::path::Path;
 use super::table::mix;
 use crate::template::Segment;
 
@@ -17,7 +16,7 @@ pub(super) struct Entry {
     pub(super) shape: Shape,
     /// The host's number where the shape has one.
     pub(super) host: u32,
-    /// The port where the shape has one.
+    /// The port where the shape or a condition has one.
     pub(super) port: u16,
     pub(super) conditions: u16,
 }
@@ -26,6 +25,10 @@ pub(super) struct Entry {
 pub(super) mod condition {
     /// The request is gRPC.
     pub(in super::super) const GRPC: u16 = 1;
+    /// A deny rule, of requests. For opaque bytes the shape says it.
+    pub(in super::super) const DENY: u16 = 1 << 7;
+    /// The entry's port.
+    pub(in super::super) const PORT: u16 = 1 << 8;
     /// Mutual TLS.
     pub(in super::super) const TLS: u16 = 1 << 1;
     /// The rule names switches of protocol.
@@ -35,6 +38,8 @@ pub(super) mod condition {
     pub(in super::super) const HOSTS: u16 = 1 << 4;
     pub(in super::super) const RANGES: u16 = 1 << 5;
     pub(in super::super) const NOT_WHO: u16 = 1 << 6;
+    /// Those that opaque bytes do not have.
+    pub(in super::super) const OF_REQUESTS: u16 = GRPC | UPGRADE | HOSTS | DENY;
     /// Those that only the rule itself can answer.
     pub(in super::super) const OF_RULE: u16 = PORTS | HOSTS | RANGES | NOT_WHO;
 }
@@ -56,12 +61,13 @@ pub(super) mod part {
     pub(in super::super) const TAIL: u8 = 1;
     /// For opaque bytes, not for requests.
     pub(in super::super) const OPAQUE: u8 = 1 << 1;
+    /// The port, where there is no path to tell the entries apart.
     pub(in super::super) const PORT: u8 = 1 << 2;
     /// The host, as it is.
     pub(in super::super) const HOST: u8 = 1 << 3;
     /// The host without its first label.
     pub(in super::super) const PARENT: u8 = 1 << 4;
-    /// Deny rules.
+    /// Deny rules, for opaque bytes.
     pub(in super::super) const DENY: u8 = 1 << 5;
     /// Deny rules that read requests, for opaque bytes.
     pub(in super::super) const UNREADABLE: u8 = 1 << 6;
@@ -70,8 +76,11 @@ pub(super) mod part {
 }
 
 /// A shape that some subject has, with what is best among its entries.
+#[derive(Clone, Copy)]
 pub(super) struct Kind {
     pub(super) shape: Shape,
+    /// Whether there are deny rules among them.
+    pub(super) denies: bool,
     /// The narrowest path among them.
     pub(super) order: u32,
 }
@@ -100,12 +109,12 @@ impl Shape {
         mix(sum, words)
     }
 
-    /// Whether a path has as many segments as the template, and words where it has literals.
+    /// Whether a path of so many segments, of which these are words, may be of such a template.
     #[inline]
-    pub(super) fn fits(self, path: &Path<'_>) -> bool {
+    pub(super) fn fits(self, count: usize, words: u16) -> bool {
         let len = usize::from(self.len);
-        let long_enough = if self.parts & part::TAIL != 0 { path.count >= len } else { path.count == len };
-        long_enough && self.literals & !path.known == 0
+        let long_enough = if self.parts & part::TAIL != 0 { count >= len } else { count == len };
+        long_enough && self.literals & !words == 0
     }
 }
 

@@ -1,21 +1,26 @@
 //! The verdict from the tables of one direction.
 
-use super::entry::{Entry, Kind, MATCHER, Matcher, condition, part};
+use super::entry::{Entry, Kind, MATCHER, Matcher, Shape, condition, part};
 use super::methods::OtherMethods;
 use super::path::{Path, with_decoded};
-use super::subjects::{Subjects, row};
+use super::subjects::Subjects;
 use super::table::Groups;
 use super::words::{UNKNOWN, Words};
 use crate::decide::{Attributes, Decision, RuleRef, Verdict, Why};
 use crate::linear::{self, Outcome, Seen};
 use crate::rule::{Action, Direction, Rule, RuleProtocol};
+use identity::SpiffeId;
+use std::net::IpAddr;
 
 /// The rules of one direction as tables. It does not hold the rules; whoever asks brings those it was made from.
 pub(crate) struct Index {
     pub(super) subjects: Subjects,
-    /// The kinds of subject `s`: `kinds[kinds_of[s]..kinds_of[s + 1]]`, deny rules and narrow paths first.
-    pub(super) kinds_of: Box<[u32]>,
+    /// What each subject has, and one more row that only says where the last one ends.
+    pub(super) rows: Box<[Row]>,
+    /// The kinds of all subjects, of each those with deny rules and narrow paths first.
     pub(super) kinds: Box<[Kind]>,
+    /// The words of all subjects; see [`Row`].
+    pub(super) words_of: Box<[u64]>,
     /// In a group, what is reported first stands first.
     pub(super) entries: Groups<Entry>,
     pub(super) words: Words,
@@ -30,6 +35,19 @@ pub(crate) struct Index {
     pub(super) by_place: Box<[u32]>,
     /// Rules that the reference judges.
     pub(super) odd: Box<[Odd]>,
+    /// Whether the reference is as quick, because there is so little to look at.
+    pub(super) few: bool,
+}
+
+/// What one subject has.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    /// Where its kinds begin.
+    pub(super) kinds: u32,
+    /// Where the bits of its words begin. Bit `w & mask` is set for each word `w` of its templates, so that a path with
+    /// none of its words is not looked up at all.
+    pub(super) bits: u32,
+    pub(super) mask: u32,
 }
 
 /// A rule that the tables do not take.
@@ -40,11 +58,16 @@ pub(super) struct Odd {
     pub(super) orders: Box<[(Box<[u8]>, u32)]>,
 }
 
+/// The subjects that an identity and an address belong to, each with how narrowly it names them.
+pub(crate) type Known = Box<[(u32, u8)]>;
+
 /// One question to the tables.
 #[derive(Clone, Copy)]
 struct Question<'q> {
     rules: &'q [Rule],
     attributes: &'q Attributes<'q>,
+    /// The subjects of peer and address, where they are known already.
+    known: Option<&'q Known>,
 }
 
 /// What a question about a request has more than one about opaque bytes.
@@ -67,13 +90,15 @@ struct Found {
     declared: bool,
 }
 
-/// How narrow a match is: path, then identity, then the place of the rule; 0 is none.
+/// How narrow a match is, as one number: a mark, 28 bits for the path, 3 for the identity (0 to 4), 32 for the place of the
+/// rule; 0 is none.
 #[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Best(u128);
+struct Best(u64);
 
 impl Best {
     const fn new(order: u32, who: u8, place: u32) -> Self {
-        Self(1 << 80 | (order as u128) << 40 | (who as u128) << 32 | place as u128)
+        // 2^28 different templates do not fit into any memory.
+        Self(1 << 63 | (order as u64) << 35 | (who as u64) << 32 | place as u64)
     }
 
     fn is_some(self) -> bool {
@@ -86,15 +111,33 @@ impl Best {
 }
 
 impl Index {
-    /// Judges as [`linear::judge`] does.
+    /// What [`Index::judge`] would find out anew about this identity and address each time.
+    pub(crate) fn know(&self, peer: Option<&SpiffeId>, ip: Option<IpAddr>) -> Known {
+        let mut known = Vec::new();
+        self.subjects.visit(peer, ip, |subject, who| {
+            if !self.kinds_of(subject).1.is_empty() {
+                known.push((subject, who));
+            }
+        });
+        // Of a list that came twice, the narrower.
+        known.sort_unstable_by(|a, b| b.cmp(a));
+        known.dedup_by_key(|(subject, _)| *subject);
+        known.into()
+    }
+
+    /// Judges as [`linear::judge`] does. `known` is what [`Index::know`] made of the same identity and address.
     pub(crate) fn judge<'s>(
         &self,
         rules: &'s [Rule],
         direction: Direction,
         a: &Attributes<'_>,
+        known: Option<&Known>,
         seen: Option<Seen<'_>>,
     ) -> Decision<'s> {
-        let question = Question { rules, attributes: a };
+        if self.few {
+            return linear::judge(rules, direction, a, seen);
+        }
+        let question = Question { rules, attributes: a, known };
         let found = match seen {
             None => Some(self.opaque(question)),
             Some(seen) if seen.escapes => with_decoded(seen.path, |path| self.request(question, seen, path)),
@@ -130,55 +173,94 @@ impl Index {
     /// The matches of a request. `path` is without escapes.
     #[inline]
     fn request(&self, question: Question<'_>, seen: Seen<'_>, path: &[u8]) -> Option<Found> {
-        let path = Path::read(path, self.depth, &self.words)?;
-        let (mut host, mut parent) = (UNKNOWN, UNKNOWN);
+        let mut request = Request {
+            method: self.methods.bit(seen.method),
+            seen,
+            path: Path::of(path)?,
+            host: UNKNOWN,
+            parent: UNKNOWN,
+        };
+        request.path.read(self.depth, &self.words);
         if !self.hosts.is_empty() {
-            host = self.hosts.number(seen.host.as_bytes());
+            request.host = self.hosts.number(seen.host.as_bytes());
             let above = seen.host.split_once('.').filter(|(label, _)| !label.is_empty());
-            parent = above.map_or(UNKNOWN, |(_, above)| self.hosts.number(above.as_bytes()));
+            request.parent = above.map_or(UNKNOWN, |(_, above)| self.hosts.number(above.as_bytes()));
         }
-        let request = Request { method: self.methods.bit(seen.method), seen, path, host, parent };
         let mut found = Found::default();
-        let a = question.attributes;
-        self.subjects.visit(a.peer, a.ip, |subject, who| {
-            self.request_of(question, &request, subject, who, &mut found);
-        });
+        self.visit(question, |subject, who| self.request_of(question, &request, subject, who, &mut found));
         Some(found)
     }
 
+    #[inline]
+    fn visit(&self, question: Question<'_>, mut found: impl FnMut(u32, u8)) {
+        match question.known {
+            Some(known) => known.iter().for_each(|(subject, who)| found(*subject, *who)),
+            None => self.subjects.visit(question.attributes.peer, question.attributes.ip, found),
+        }
+    }
+
+    /// What a subject has.
+    #[inline]
+    fn kinds_of(&self, subject: u32) -> (Row, &[Kind]) {
+        match self.rows.get(subject as usize..) {
+            Some([row, next, ..]) => {
+                (*row, self.kinds.get(row.kinds as usize..next.kinds as usize).unwrap_or_default())
+            }
+            _ => (Row { kinds: 0, bits: 0, mask: 0 }, &[]),
+        }
+    }
+
     fn request_of(&self, q: Question<'_>, request: &Request<'_>, subject: u32, who: u8, found: &mut Found) {
-        for kind in row(&self.kinds_of, &self.kinds, subject) {
+        let (row, kinds) = self.kinds_of(subject);
+        if kinds.is_empty() {
+            return;
+        }
+        let path = &request.path;
+        let words = path.words_among(|word| self.has_word(&row, word));
+        for kind in kinds {
             let shape = kind.shape;
-            if shape.parts & part::OPAQUE != 0 || !shape.fits(&request.path) {
+            if !shape.fits(path.count, words) || shape.parts & part::OPAQUE != 0 {
                 continue;
             }
-            let denies = shape.parts & part::DENY != 0;
-            // Next to a refusal no leave matters.
+            // Nothing in there could be reported instead; and next to a refusal no leave matters.
+            let most = Best::new(kind.order, who, u32::MAX);
+            if found.deny > most || (!kind.denies && (found.deny.is_some() || found.allow > most)) {
+                continue;
+            }
+            self.group(q, request, subject, shape, who, found);
+        }
+    }
+
+    /// The best of one group: deny rules stand before allow rules, and what is reported first before the rest.
+    #[inline]
+    fn group(&self, q: Question<'_>, request: &Request<'_>, subject: u32, shape: Shape, who: u8, found: &mut Found) {
+        let host = if shape.parts & part::HOST != 0 { request.host } else { request.parent };
+        let port = q.attributes.port;
+        for entry in self.entries.get(shape.hash(subject, |i| request.path.word(i), port, host)) {
+            let denies = entry.conditions & condition::DENY != 0;
             if !denies && found.deny.is_some() {
                 return;
             }
-            let best = if denies { &mut found.deny } else { &mut found.allow };
-            // Nothing in there could be reported instead.
-            if *best > Best::new(kind.order, who, u32::MAX) {
-                continue;
-            }
-            let host = if shape.parts & part::HOST != 0 { request.host } else { request.parent };
-            let port = q.attributes.port;
-            let hash = shape.hash(subject, |i| request.path.word(i), port, host);
-            for entry in self.entries.get(hash) {
-                if entry.subject == subject
-                    && entry.shape == shape
-                    && (shape.parts & part::PORT == 0 || entry.port == port)
-                    && (shape.parts & (part::HOST | part::PARENT) == 0 || entry.host == host)
-                    && entry.methods & request.method != 0
-                    && self.covers(entry, &request.path)
-                    && self.holds(q, request, entry, denies)
-                {
-                    best.offer(Best::new(entry.order, who, entry.place));
-                    break;
-                }
+            if entry.subject == subject
+                && entry.shape == shape
+                && (shape.parts & part::PORT == 0 || entry.port == port)
+                && (shape.parts & (part::HOST | part::PARENT) == 0 || entry.host == host)
+                && entry.methods & request.method != 0
+                && self.covers(entry, &request.path)
+                && self.holds(q, request, entry, denies)
+            {
+                let best = if denies { &mut found.deny } else { &mut found.allow };
+                best.offer(Best::new(entry.order, who, entry.place));
+                return;
             }
         }
+    }
+
+    #[inline]
+    fn has_word(&self, row: &Row, word: u32) -> bool {
+        let bit = word & row.mask;
+        let bits = self.words_of.get(row.bits as usize + (bit / 64) as usize);
+        bits.is_some_and(|bits| bits >> (bit % 64) & 1 == 1)
     }
 
     /// Whether a path is one of the entry's template, whose length it is known to have.
@@ -204,6 +286,9 @@ impl Index {
             return false;
         }
         if conditions & condition::TLS != 0 && q.attributes.plaintext {
+            return false;
+        }
+        if conditions & condition::PORT != 0 && entry.port != q.attributes.port {
             return false;
         }
         let names_switches = conditions & condition::UPGRADE != 0;
@@ -235,14 +320,13 @@ impl Index {
     /// The matches of opaque bytes.
     fn opaque(&self, question: Question<'_>) -> Found {
         let mut found = Found::default();
-        let a = question.attributes;
-        self.subjects.visit(a.peer, a.ip, |subject, who| self.opaque_of(question, subject, who, &mut found));
+        self.visit(question, |subject, who| self.opaque_of(question, subject, who, &mut found));
         found
     }
 
     fn opaque_of(&self, q: Question<'_>, subject: u32, who: u8, found: &mut Found) {
         let a = q.attributes;
-        for kind in row(&self.kinds_of, &self.kinds, subject) {
+        for kind in self.kinds_of(subject).1 {
             let shape = kind.shape;
             if shape.parts & part::OPAQUE == 0 {
                 continue;

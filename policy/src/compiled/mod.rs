@@ -39,7 +39,7 @@ mod words;
 
 use crate::rule::{Direction, Rule};
 pub(crate) use connections::Connections;
-pub(crate) use index::Index;
+pub(crate) use index::{Index, Known};
 
 /// Both directions.
 pub(crate) struct Compiled {

@@ -1,5 +1,6 @@
 //! A path as rules compare it: segments by what they stand for, each with the number of its word.
 
+use super::table::slashes;
 use super::words::{UNKNOWN, Words};
 use crate::escape::Decoded;
 
@@ -20,27 +21,42 @@ pub(super) struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// Reads as many segments as the longest template has. `None` when the path does not begin with a slash, or is longer
-    /// than 4 GiB.
+    /// Nothing has been read yet. `None` when the path does not begin with a slash, or is longer than 4 GiB.
     #[inline]
-    pub(super) fn read(bytes: &'a [u8], depth: usize, words: &Words) -> Option<Self> {
+    pub(super) fn of(bytes: &'a [u8]) -> Option<Self> {
         u32::try_from(bytes.len()).ok()?;
-        let mut path = Path { bytes, count: 0, ends: [0; DEPTH], words: [UNKNOWN; DEPTH], known: 0 };
-        let mut rest = bytes.strip_prefix(b"/")?;
-        for (i, (end, word)) in path.ends.iter_mut().zip(&mut path.words).take(depth).enumerate() {
-            let len = rest.iter().position(|b| *b == b'/').unwrap_or(rest.len());
-            let (segment, after) = rest.split_at_checked(len)?;
-            *end = (bytes.len() - after.len()) as u32;
-            *word = words.number(segment);
-            path.known |= u16::from(*word != UNKNOWN) << i;
-            path.count = i + 1;
-            match after.split_first() {
-                Some((_, next)) => rest = next,
-                None => return Some(path),
+        (bytes.first() == Some(&b'/')).then_some(Path {
+            bytes,
+            count: 0,
+            ends: [0; DEPTH],
+            words: [UNKNOWN; DEPTH],
+            known: 0,
+        })
+    }
+
+    /// Reads as many segments as the longest template has.
+    #[inline]
+    pub(super) fn read(&mut self, depth: usize, words: &Words) {
+        let bytes = self.bytes;
+        let mut count = 0;
+        // The first slash begins the path.
+        slashes(bytes.get(1..).unwrap_or_default(), |slash| {
+            if let Some(end) = self.ends.get_mut(count) {
+                *end = slash as u32 + 1;
             }
+            count += 1;
+            count <= depth
+        });
+        if let Some(end) = self.ends.get_mut(count) {
+            *end = bytes.len() as u32;
         }
-        path.count += 1;
-        Some(path)
+        self.count = (count + 1).min(depth + 1);
+        let mut start = 1;
+        for (i, (end, word)) in self.ends.iter().zip(&mut self.words).take(self.count.min(depth)).enumerate() {
+            *word = words.number(bytes.get(start..*end as usize).unwrap_or_default());
+            self.known |= u16::from(*word != UNKNOWN) << i;
+            start = *end as usize + 1;
+        }
     }
 
     /// The bytes a segment stands for.
@@ -51,6 +67,21 @@ impl<'a> Path<'a> {
             (Some(start), Some(end)) => self.bytes.get(start as usize + 1..*end as usize).unwrap_or_default(),
             _ => &[],
         }
+    }
+
+    /// The segments whose words are among some, as bits.
+    #[inline]
+    pub(super) fn words_among(&self, has: impl Fn(u32) -> bool) -> u16 {
+        let mut known = self.known;
+        let mut among = 0;
+        while known != 0 {
+            let bit = known & known.wrapping_neg();
+            if has(self.word(bit.trailing_zeros() as usize)) {
+                among |= bit;
+            }
+            known ^= bit;
+        }
+        among
     }
 
     /// The word a segment is, or [`UNKNOWN`].
@@ -87,7 +118,8 @@ mod tests {
         for text in ["/", "/a", "/a/", "/a/x/b", "/x/y/z/a/b/a/b"] {
             let expected: Vec<&[u8]> = text.as_bytes()[1..].split(|b| *b == b'/').collect();
             for depth in 0..=DEPTH {
-                let path = Path::read(text.as_bytes(), depth, &words).unwrap();
+                let mut path = Path::of(text.as_bytes()).unwrap();
+                path.read(depth, &words);
                 assert_eq!(path.count, expected.len().min(depth + 1), "{text} {depth}");
                 for (i, segment) in expected.iter().enumerate().take(depth) {
                     assert_eq!(path.segment(i), *segment, "{text} {i}");
@@ -96,8 +128,7 @@ mod tests {
                 }
             }
         }
-        assert!(Path::read(b"", 4, &words).is_none());
-        assert!(Path::read(b"a/b", 4, &words).is_none());
+        assert!(Path::of(b"").is_none() && Path::of(b"a/b").is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! everyone, and every long list of these. What is known of one request belongs to a handful of subjects, found by a few
 //! hashes; only the rules of those are looked at.
 
-use super::id_shape::Shape;
+use super::id_shape::{Parts, Shape};
 use super::table::{Groups, hash, mix};
 use crate::cidr::{self, Cidr};
 use crate::id_pattern::IdPattern;
@@ -53,10 +53,14 @@ impl Numbering {
 
 /// From an identity and an address to the subjects they belong to.
 pub(super) struct Subjects {
+    /// Single identities.
+    whole_ids: Groups<Named>,
     /// Patterns by the hash of what they compare; see [`Shape::hash_of`].
     ids: Groups<Named>,
     /// What kinds of patterns there are, so that only their hashes are made.
     shapes: Box<[Shape]>,
+    /// Patterns without a shape, asked one by one.
+    shapeless: Box<[Named]>,
     ranges: Groups<(Cidr, u32)>,
     /// The lengths of prefixes among `ranges`, per family.
     prefixes_v4: Box<[u8]>,
@@ -69,13 +73,15 @@ pub(super) struct Subjects {
 struct Named {
     pattern: IdPattern,
     subject: u32,
+    rank: u8,
 }
 
 impl Subjects {
     pub(super) fn new(numbering: Numbering) -> Self {
         let count = numbering.len();
-        let mut ids = Vec::new();
+        let (mut whole_ids, mut ids) = (Vec::new(), Vec::new());
         let mut shapes = BTreeSet::new();
+        let mut shapeless = Vec::new();
         let mut ranges = Vec::new();
         let (mut prefixes_v4, mut prefixes_v6) = (BTreeSet::new(), BTreeSet::new());
         let mut members = Vec::new();
@@ -83,9 +89,20 @@ impl Subjects {
             match subject {
                 Subject::Anyone => {}
                 Subject::Id(pattern) => {
-                    let (shape, hash) = Shape::of(&pattern);
-                    ids.push((hash, Named { pattern, subject: number }));
-                    shapes.insert(shape);
+                    let (shape, rank) = (Shape::of(&pattern), pattern.rank());
+                    let whole = pattern.exact().map(|id| hash(id.as_str().as_bytes()));
+                    let named = Named { pattern, subject: number, rank };
+                    if let Some(hash) = whole {
+                        whole_ids.push((hash, named));
+                        continue;
+                    }
+                    match shape {
+                        Some((shape, hash)) => {
+                            ids.push((hash, named));
+                            shapes.insert(shape);
+                        }
+                        None => shapeless.push(named),
+                    }
                 }
                 Subject::Range(cidr) => {
                     let lengths = if cidr.network().is_ipv4() { &mut prefixes_v4 } else { &mut prefixes_v6 };
@@ -97,8 +114,10 @@ impl Subjects {
         }
         let (lists_of, lists) = if members.is_empty() { Default::default() } else { rows(members, count) };
         Self {
+            whole_ids: Groups::new(whole_ids, |a, b| a.subject.cmp(&b.subject)),
             ids: Groups::new(ids, |a, b| a.subject.cmp(&b.subject)),
             shapes: shapes.into_iter().collect(),
+            shapeless: shapeless.into(),
             ranges: Groups::new(ranges, |a, b| a.1.cmp(&b.1)),
             prefixes_v4: prefixes_v4.into_iter().collect(),
             prefixes_v6: prefixes_v6.into_iter().collect(),
@@ -113,13 +132,20 @@ impl Subjects {
     pub(super) fn visit(&self, peer: Option<&SpiffeId>, ip: Option<IpAddr>, mut found: impl FnMut(u32, u8)) {
         found(ANYONE, 0);
         if let Some(peer) = peer {
-            for shape in &self.shapes {
-                let Some(hash) = shape.hash_of(peer) else {
-                    continue;
-                };
-                for named in self.ids.get(hash).iter().filter(|named| named.pattern.matches(peer)) {
-                    self.with_lists(named.subject, named.pattern.rank(), &mut found);
+            for named in self.whole_ids.get(hash(peer.as_str().as_bytes())) {
+                if named.pattern.exact() == Some(peer) {
+                    self.with_lists(named.subject, named.rank, &mut found);
                 }
+            }
+            if !self.shapes.is_empty() {
+                let parts = Parts::of(peer);
+                let hashes = self.shapes.iter().filter_map(|shape| shape.hash_of(&parts));
+                for named in hashes.flat_map(|hash| self.ids.get(hash)).filter(|named| parts.are_of(&named.pattern)) {
+                    self.with_lists(named.subject, named.rank, &mut found);
+                }
+            }
+            for named in self.shapeless.iter().filter(|named| named.pattern.matches(peer)) {
+                self.with_lists(named.subject, named.rank, &mut found);
             }
         }
         if let Some(ip) = ip {

@@ -1,18 +1,23 @@
 //! Texts as numbers: every literal segment of a direction's templates, so that a path is compared by numbers.
 
-use super::table::{Groups, hash};
+use super::table::Ends;
 use std::collections::BTreeSet;
 
 /// Distinct texts with a number each.
 pub(super) struct Words {
-    /// Where in `bytes` a word stands, and its number.
-    places: Groups<Place>,
+    /// Open addressing, a power of two, at most three quarters full.
+    places: Box<[Place]>,
     bytes: Box<[u8]>,
+    /// Whether there is none.
+    none: bool,
 }
 
+#[derive(Clone, Copy)]
 struct Place {
+    ends: Ends,
+    /// Where in `bytes` the word stands.
     start: u32,
-    len: u32,
+    /// [`UNKNOWN`] where there is no word.
     number: u32,
 }
 
@@ -22,29 +27,49 @@ pub(super) const UNKNOWN: u32 = u32::MAX;
 impl Words {
     pub(super) fn new(words: &BTreeSet<&[u8]>) -> Self {
         let mut bytes = Vec::with_capacity(words.iter().map(|w| w.len()).sum());
-        let mut places = Vec::with_capacity(words.len());
+        let size = (words.len() * 4).div_ceil(3).next_power_of_two();
+        let empty = Place { ends: Ends::of(&[]), start: 0, number: UNKNOWN };
+        let mut places = vec![empty; size].into_boxed_slice();
         for (number, word) in (0..UNKNOWN).zip(words) {
             let start = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            places.push((hash(word), Place { start, len: u32::try_from(word.len()).unwrap_or(u32::MAX), number }));
+            let ends = Ends::of(word);
+            let mut at = ends.hash(word) as usize & (size - 1);
+            while let Some(place) = places.get_mut(at) {
+                if place.number == UNKNOWN {
+                    *place = Place { ends, start, number };
+                    break;
+                }
+                at = (at + 1) & (size - 1);
+            }
             bytes.extend_from_slice(word);
         }
-        Self { places: Groups::new(places, |a, b| a.number.cmp(&b.number)), bytes: bytes.into() }
+        Self { places, bytes: bytes.into(), none: words.is_empty() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.none
     }
 
     /// The number of a text, or [`UNKNOWN`].
     #[inline]
     pub(super) fn number(&self, text: &[u8]) -> u32 {
-        for place in self.places.get(hash(text)) {
-            let start = place.start as usize;
-            if self.bytes.get(start..start + place.len as usize) == Some(text) {
+        let ends = Ends::of(text);
+        let mask = self.places.len().wrapping_sub(1);
+        let mut at = ends.hash(text) as usize & mask;
+        while let Some(place) = self.places.get(at) {
+            if place.number == UNKNOWN {
+                break;
+            }
+            if place.ends == ends && (ends.are_all() || self.stands_at(place.start as usize, text)) {
                 return place.number;
             }
+            at = at.wrapping_add(1) & mask;
         }
         UNKNOWN
+    }
+
+    fn stands_at(&self, start: usize, text: &[u8]) -> bool {
+        self.bytes.get(start..start + text.len()) == Some(text)
     }
 }
 

@@ -100,6 +100,19 @@ pub(crate) fn rules(count: usize, random: &mut Random) -> Vec<Rule> {
     (0..count).map(rule).collect()
 }
 
+/// So many rules as most workloads have them: callers named in full, a path or two each.
+#[allow(dead_code)] // the benchmark asks, the test does not
+pub(crate) fn few(count: usize) -> Vec<Rule> {
+    let callers = peers();
+    let rule = |i: usize| {
+        let id = IdPattern::parse(callers[i].as_str(), &own()).unwrap();
+        let requests = [format!("GET,HEAD /api/resource-{i}"), format!("GET,HEAD /api/resource-{i}/{{id:uint}}")];
+        let requests = requests.iter().map(|r| RequestPattern::parse(r).unwrap()).collect();
+        Rule { requests, ..Rule::new(&format!("rule-{i}"), Action::Allow, Direction::Inbound, Who::Ids(vec![id])) }
+    };
+    (0..count).map(rule).collect()
+}
+
 fn target(method: &str, path: &str) -> Target<'static> {
     let raw = RawTarget { method, path_and_query: path, authority: "orders.shop.svc", scheme: Scheme::Http };
     canonicalise(&PathOptions::default(), &raw).unwrap().into_owned()
