@@ -244,15 +244,15 @@ impl Worker {
                 // Idle connections end once they have been idle for a moment; each looks at that itself.
                 self.connections.wake_all();
             }
+            if tide.is_out(self.open_connections()) {
+                self.watches.shrink();
+                self.connections.shrink();
+                (self.shared.release_memory)();
+            }
             if swept.elapsed() >= limits::SWEEP {
                 swept = Instant::now();
                 self.pool.sweep(live.snapshot.proxy.timeouts.pool_idle);
                 self.peers.sweep();
-                if tide.is_out(self.open_connections()) {
-                    self.watches.shrink();
-                    self.connections.shrink();
-                    (self.shared.release_memory)();
-                }
             }
         }
     }
