@@ -8,13 +8,16 @@
 
 #[path = "../tests/common/counting.rs"]
 mod counting;
+#[path = "../tests/common/random.rs"]
+mod random;
 #[path = "../tests/common/workload.rs"]
 mod workload;
 
 use policy::{Attributes, Decision, Direction, Rule, RuleSet, Why};
+use random::Random;
 use std::hint::black_box;
 use std::time::Instant;
-use workload::{Asked, Random, few, requests, rules};
+use workload::{Asked, few, requests, rules};
 
 const KINDS: [(&str, Why); 3] =
     [("allowed", Why::MatchedAllow), ("denied", Why::MatchedDeny), ("no rule", Why::NoRule(None))];

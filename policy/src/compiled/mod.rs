@@ -27,6 +27,9 @@
 //! | `connections` | what is asked once per connection |
 
 mod build;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod collisions;
 mod connections;
 mod entry;
 mod id_shape;
