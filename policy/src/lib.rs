@@ -23,6 +23,10 @@
 //! | `party` | somebody whose part in the rules is looked up once per connection |
 //! | `permit` | the proof that a request may go on |
 
+// Tests of the tables share their world of rules with those that see this crate from outside.
+#[cfg(test)]
+extern crate self as policy;
+
 mod authority;
 mod canonical;
 mod cidr;

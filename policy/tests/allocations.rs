@@ -3,11 +3,14 @@
 
 #[path = "common/counting.rs"]
 mod counting;
+#[path = "common/random.rs"]
+mod random;
 #[path = "common/workload.rs"]
 mod workload;
 
 use policy::{Direction, PathOptions, RawTarget, RuleSet, Scheme, Why, canonicalise};
-use workload::{Asked, Random, peers, requests, rules};
+use random::Random;
+use workload::{Asked, peers, requests, rules};
 
 #[test]
 fn a_decision_among_ten_thousand_rules_allocates_nothing() {

@@ -8,11 +8,13 @@
 //! ```
 //!
 //! A kind of template is its length, which of its segments are literal, and whether a tail follows: the few kinds there are
-//! take the place of the steps of a tree, and their look-ups do not wait for each other. Entries compare in full what the
-//! hash stands for. The most specific match is the greatest (path, identity, name), numbered when the tables are made.
+//! take the place of the steps of a tree, and their look-ups do not wait for each other. Each subject knows the words of its
+//! templates, so that most look-ups that would find nothing are not made. Entries compare in full what the hash stands for.
+//! The most specific match is the greatest (path, identity, name), numbered when the tables are made.
 //!
-//! What the tables do not take is judged by the reference itself ([`Index`] counts it as odd): templates of more segments than
-//! [`path::DEPTH`], rules with both `requests` and `grpc`, methods beyond the first [`methods::OTHERS`] unusual ones.
+//! What the tables do not take is judged by the reference itself ([`Index`] calls it odd): templates of more segments than
+//! [`path::DEPTH`], rules with both `requests` and `grpc`, methods beyond the first [`methods::OTHERS`] unusual ones. So are
+//! sets of so few rules that there is nothing to find.
 //!
 //! | file | idea |
 //! | --- | --- |
@@ -27,6 +29,9 @@
 //! | `connections` | what is asked once per connection |
 
 mod build;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod collisions;
 mod connections;
 mod entry;
 mod id_shape;

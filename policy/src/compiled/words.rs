@@ -89,4 +89,13 @@ mod tests {
         }
         assert_eq!(Words::new(&BTreeSet::new()).number(b""), UNKNOWN);
     }
+
+    #[test]
+    fn long_words_with_the_same_ends_are_told_apart() {
+        let text = |i: u32| format!("segment-{i:08}-segment");
+        let texts: Vec<String> = (0..500).map(text).collect();
+        let words = Words::new(&texts.iter().map(|t| t.as_bytes()).collect());
+        assert!(texts.iter().map(|t| words.number(t.as_bytes())).eq(0..500));
+        assert!((500..1000).all(|i| words.number(text(i).as_bytes()) == UNKNOWN));
+    }
 }

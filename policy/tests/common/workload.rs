@@ -1,28 +1,12 @@
 //! Sets of rules of one workload as they grow in practice, and requests to them: 200 identities and patterns over them,
 //! overlapping typed templates, one rule in ten denies.
 
+use super::random::Random;
 use identity::{SpiffeId, TrustDomain};
 use policy::{
     Action, Attributes, Direction, IdPattern, PathOptions, RawTarget, RequestPattern, RequestView, Rule, RuleSet,
     Scheme, Target, Who, Why, canonicalise,
 };
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((u128::from(z ^ (z >> 31)) * n as u128) >> 64) as usize
-    }
-
-    pub(crate) fn of<'t, T>(&mut self, from: &'t [T]) -> &'t T {
-        &from[self.below(from.len())]
-    }
-}
 
 /// One request with whom it comes from.
 pub(crate) struct Asked {
