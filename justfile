@@ -50,7 +50,7 @@ examples:
 demo:
     cargo run --release --locked -- demo
 
-# CPU, latency and memory of a pair, beside Envoy and HAProxy; `just bench --quick` for a short look
+# CPU, latency and memory of a pair, beside Envoy, HAProxy and nginx; `just bench --quick` for a short look
 bench *arguments:
     cargo bench --bench compare -- {{ arguments }}
 

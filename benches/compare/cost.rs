@@ -73,7 +73,7 @@ impl Costs {
     /// The JSON line of a load generator. `latencies` are in nanoseconds, one per request of the window.
     pub(crate) fn report(&self, latencies: &mut [u64]) -> Value {
         latencies.sort_unstable();
-        let microseconds = |quantile: f64| nearest_rank(latencies, quantile) as f64 / 1000.0;
+        let microseconds = |quantile: f64| nearest_rank(latencies, quantile).map(|value| value as f64 / 1000.0);
         let mut report = json!({
             "requests": latencies.len(),
             "seconds": self.seconds,
@@ -99,7 +99,7 @@ pub(crate) fn share(report: &Value, processes: [&str; 2]) -> f64 {
     (seconds[0] + seconds[1]) / number(&report["seconds"])
 }
 
-fn number(value: &Value) -> f64 {
+pub(crate) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
@@ -145,7 +145,7 @@ fn shares(before: &[f64], after: &[f64]) -> Value {
 }
 
 /// The smallest value that at least the share `quantile` of all values does not exceed.
-fn nearest_rank(sorted: &[u64], quantile: f64) -> u64 {
+fn nearest_rank(sorted: &[u64], quantile: f64) -> Option<u64> {
     let rank = (quantile * sorted.len() as f64).ceil() as usize;
-    sorted[rank.clamp(1, sorted.len()) - 1]
+    sorted.get(rank.max(1) - 1).copied()
 }

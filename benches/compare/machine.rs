@@ -4,8 +4,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::makes::Make;
 use crate::options::Options;
-use crate::pairs::{Make, World};
+use crate::world::World;
 
 /// Everything a reader needs to judge or repeat the run.
 pub(crate) fn describe(world: &World, options: &Options) -> Value {
@@ -26,10 +27,12 @@ pub(crate) fn describe(world: &World, options: &Options) -> Value {
         "sidecar_core": options.cores.sidecars,
         "load_core": options.cores.load,
         "rounds": options.rounds,
-        "window_s": options.window.as_secs_f64(),
+        "window_s": options.times.window.as_secs_f64(),
+        "open_files": open_files(),
         "sekisho": version(world, options, &[Make::Sekisho], "--version"),
         "envoy": version(world, options, &[Make::Envoy, Make::EnvoyH2], "--version"),
         "haproxy": version(world, options, &[Make::Haproxy], "-v"),
+        "nginx": version(world, options, &[Make::Nginx], "-v"),
     })
 }
 
@@ -51,13 +54,25 @@ fn version(world: &World, options: &Options, makes: &[Make], flag: &str) -> Valu
     let Some(make) = options.makes.iter().find(|make| makes.contains(make)) else {
         return Value::Null;
     };
-    let text = output(world.program(*make).to_str().unwrap(), &[flag]);
+    let said = Command::new(world.program(*make)).arg(flag).output().unwrap();
+    // nginx tells its version on stderr.
+    let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).trim().to_owned();
     // `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL` after the name of the program's file.
     let line = text.lines().find(|line| line.chars().any(|letter| letter.is_ascii_digit())).unwrap_or_default();
+    if let Some((_, version)) = line.split_once("nginx version: ") {
+        return version.replace('/', " ").into();
+    }
     match line.split_once("version: ") {
         Some((_, version)) => format!("envoy {}", version.split('/').skip(1).collect::<Vec<_>>().join(" ")).into(),
         None => line.split(" - ").next().unwrap_or(line).into(),
     }
+}
+
+/// Files that a process may open, which bounds the connections of a sidecar.
+fn open_files() -> u64 {
+    let limits = read("/proc/self/limits");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 fn memory_mib() -> u64 {

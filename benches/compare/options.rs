@@ -1,21 +1,21 @@
-//! The command line: what to measure, for how long, on which cores; and, for the processes that the bench starts from
-//! itself, which part they play.
+//! The command line: what to measure, of whom, for how long, on which cores.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::pairs::Make;
+use crate::makes::Make;
+use crate::workloads::Workload;
 
 const HELP: &str = "\
 cargo bench --bench compare [-- OPTIONS]
 
-  --quick             2 rounds of 2 s instead of 5 of 5 s; runs go to benches/runs/tmp/, the README stays as it is
+  --quick             1 round of short windows instead of 5; runs go to benches/runs/tmp/, the README stays as it is
   --rounds N          rounds; each measures every make once, in turn
-  --only A,B          some of: sekisho, envoy, haproxy, envoy-h2; the README stays as it is
+  --only A,B          some of: sekisho, envoy, envoy-h2, haproxy, nginx; the README stays as it is
+  --workload A,B      some of: W1, W2, W3, W4, W5, W6, rules, tap, scale; the README stays as it is
   --cores SIDECARS,LOAD  the core of the sidecars and the core of load and origin; default 0,1
   --help              this text
 
-Needs haproxy (apt), taskset (util-linux), and an Envoy: $ENVOY, or the one that scripts/test installs, or PATH.
+Needs haproxy, nginx, strace and openssl (apt), util-linux, and an Envoy: $ENVOY, or the one that scripts/test installs, or PATH.
 ";
 
 /// What the run measures.
@@ -23,12 +23,25 @@ Needs haproxy (apt), taskset (util-linux), and an Envoy: $ENVOY, or the one that
 pub(crate) struct Options {
     pub(crate) quick: bool,
     pub(crate) rounds: u32,
+    /// The first rounds that also measure the scale, whose curves need no five of them.
+    pub(crate) scale_rounds: u32,
     pub(crate) makes: Vec<Make>,
+    pub(crate) workloads: Vec<Workload>,
     pub(crate) cores: Cores,
+    pub(crate) times: Times,
+    /// Idle connections of W6.
+    pub(crate) idle: usize,
+}
+
+/// How long the parts of a round take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
     /// Load before the measured window, so that connections, pools and caches are as they stay.
     pub(crate) warm_up: Duration,
-    /// The measured window of each workload.
+    /// The measured window of W1 to W3 and of the tap.
     pub(crate) window: Duration,
+    /// That of W4, W5 and the points of the scale, of which there are many.
+    pub(crate) short: Duration,
 }
 
 /// Sidecars on one core, everything else on another.
@@ -38,94 +51,48 @@ pub(crate) struct Cores {
     pub(crate) load: usize,
 }
 
-/// Connections of either workload.
+/// Connections of W1 and W2.
 pub(crate) const CONNECTIONS: usize = 64;
-/// Requests per second of the open loop.
+/// Requests per second of W2.
 pub(crate) const RATE: u32 = 1000;
 
-/// The part that this process plays.
-pub(crate) enum Role {
-    Bench(Options),
-    Origin(SocketAddr),
-    Closed(Load),
-    Open(Load),
-    None,
-}
-
-/// What a load generator is told.
-#[derive(Debug)]
-pub(crate) struct Load {
-    pub(crate) to: SocketAddr,
-    pub(crate) warm_up: Duration,
-    pub(crate) window: Duration,
-    /// The processes of caller, callee and origin.
-    pub(crate) pids: [u32; 3],
-}
-
-impl Role {
-    /// cargo passes `--bench`; the bench itself passes `--role`; a test runner passes neither.
-    pub(crate) fn of_this_process() -> Self {
-        let mut args: Vec<String> = std::env::args().skip(1).collect();
-        match args.first().map(String::as_str) {
-            Some("--role") => Self::child(&args[1..]),
-            _ => match args.iter().position(|arg| arg == "--bench") {
-                Some(at) => {
-                    args.remove(at);
-                    Self::Bench(Options::parse(&args).unwrap_or_else(|error| {
-                        eprintln!("{error}\n\n{HELP}");
-                        std::process::exit(2)
-                    }))
-                }
-                None => Self::None,
-            },
-        }
-    }
-
-    fn child(args: &[String]) -> Self {
-        match args[0].as_str() {
-            "origin" => Self::Origin(args[1].parse().unwrap()),
-            "closed" => Self::Closed(Load::parse(&args[1..])),
-            "open" => Self::Open(Load::parse(&args[1..])),
-            other => panic!("no role {other}"),
-        }
-    }
-}
-
-impl Load {
-    /// The arguments of a load generator, as [`Load::parse`] reads them.
-    pub(crate) fn arguments(&self) -> Vec<String> {
-        let milliseconds = [self.warm_up, self.window].map(|time| time.as_millis().to_string());
-        let pids = self.pids.map(|pid| pid.to_string());
-        [self.to.to_string()].into_iter().chain(milliseconds).chain(pids).collect()
-    }
-
-    fn parse(args: &[String]) -> Self {
-        let milliseconds = |text: &String| Duration::from_millis(text.parse().unwrap());
-        Self {
-            to: args[0].parse().unwrap(),
-            warm_up: milliseconds(&args[1]),
-            window: milliseconds(&args[2]),
-            pids: [3, 4, 5].map(|index| args[index].parse().unwrap()),
-        }
-    }
-}
+const FULL_ROUNDS: u32 = 5;
+const FULL: Times =
+    Times { warm_up: Duration::from_secs(1), window: Duration::from_secs(4), short: Duration::from_millis(1500) };
+const QUICK: Times =
+    Times { warm_up: Duration::from_millis(400), window: Duration::from_secs(1), short: Duration::from_secs(1) };
 
 impl Options {
+    /// From the words of the command line; ends the process after `--help` or a mistake.
+    pub(crate) fn of(args: &[String]) -> Self {
+        Self::parse(args).unwrap_or_else(|error| {
+            eprintln!("{error}\n\n{HELP}");
+            std::process::exit(2)
+        })
+    }
+
     /// Whether the run is one that the README may be made from.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.quick && self.makes.len() == Make::ALL.len() && self.rounds >= FULL.0
+        let everything = self.makes.len() == Make::ALL.len() && self.workloads.len() == Workload::ALL.len();
+        !self.quick && everything && self.rounds >= FULL_ROUNDS
+    }
+
+    /// Whether a make is to be measured under a workload.
+    pub(crate) fn wants(&self, make: Make, workload: Workload) -> bool {
+        self.workloads.contains(&workload) && make.takes_part(workload)
     }
 
     fn parse(args: &[String]) -> Result<Self, String> {
         let quick = args.iter().any(|arg| arg == "--quick");
-        let (rounds, warm_up, window) = if quick { QUICK } else { FULL };
         let mut options = Self {
             quick,
-            rounds,
-            makes: if quick { Make::ALL[..3].to_vec() } else { Make::ALL.to_vec() },
+            rounds: if quick { 1 } else { FULL_ROUNDS },
+            scale_rounds: 1,
+            makes: Make::ALL.to_vec(),
+            workloads: Workload::ALL.to_vec(),
             cores: Cores { sidecars: 0, load: 1 },
-            warm_up,
-            window,
+            times: if quick { QUICK } else { FULL },
+            idle: if quick { 2_000 } else { 10_000 },
         };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
@@ -135,9 +102,8 @@ impl Options {
                 "--rounds" => {
                     options.rounds = value()?.parse().map_err(|_| "--rounds needs a number")?;
                 }
-                "--only" => {
-                    options.makes = value()?.split(',').map(Make::parse).collect::<Result<_, _>>()?;
-                }
+                "--only" => options.makes = list(value()?, Make::parse)?,
+                "--workload" => options.workloads = list(value()?, Workload::parse)?,
                 "--cores" => options.cores = Cores::parse(value()?)?,
                 "--help" => {
                     print!("{HELP}");
@@ -153,8 +119,17 @@ impl Options {
     }
 }
 
-const QUICK: (u32, Duration, Duration) = (2, Duration::from_millis(500), Duration::from_secs(2));
-const FULL: (u32, Duration, Duration) = (5, Duration::from_secs(1), Duration::from_secs(5));
+/// Every item once, in the order given.
+fn list<T: PartialEq>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let mut items = Vec::new();
+    for item in text.split(',') {
+        let item = parse(item)?;
+        if !items.contains(&item) {
+            items.push(item);
+        }
+    }
+    Ok(items)
+}
 
 impl Cores {
     fn parse(text: &str) -> Result<Self, String> {

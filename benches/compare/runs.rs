@@ -32,11 +32,9 @@ impl Runs {
         runs
     }
 
-    pub(crate) fn extend(&mut self, records: Vec<Value>) {
-        for record in records {
-            self.write(&record);
-            self.records.push(record);
-        }
+    pub(crate) fn add(&mut self, record: Value) {
+        self.write(&record);
+        self.records.push(record);
     }
 
     pub(crate) fn all(&self) -> &[Value] {

@@ -65,7 +65,7 @@ codes! {
     METADATA = "W0103", "a rule reaches the cloud's metadata address",
         "The addresses of cloud metadata services hand out credentials. The rule `builtin/metadata-deny` refuses them even where a wide `to_cidr` would allow them.";
     NO_REQUESTS = "W0104", "rules about requests for an application that speaks `tcp`",
-        "Opaque bytes are not looked into: an allow rule with `requests`, `grpc` or `hosts` never matches them, and a deny rule with one of these refuses them, because it cannot be evaluated.";
+        "Opaque bytes are not looked into: an allow rule with `requests`, `grpc`, `hosts` or `upgrade` never matches them, and a deny rule with one of these refuses them, because it cannot be evaluated.";
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use crate::schema::{INBOUND, OUTBOUND, Section};
 use crate::services::{check_name, unique};
 use identity::SpiffeId;
 use policy::{
-    Action, Cidr, Direction, GrpcPattern, HostPattern, IdPattern, PatternError, RequestPattern, Rule, RuleProtocol, Who,
+    Action, Cidr, Direction, GrpcPattern, HostPattern, IdPattern, Methods, PatternError, RequestPattern, Rule,
+    RuleProtocol, UpgradePattern, Who,
 };
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -117,6 +118,7 @@ fn read_rule(
         protocol: read_protocol(table, notes),
         requests: patterns(table, "requests", RequestPattern::parse, notes),
         grpc: patterns(table, "grpc", GrpcPattern::parse, notes),
+        upgrade: read_upgrade(table, notes),
         plaintext: direction == Direction::Inbound && table.flag("plaintext", notes),
         owner: table.owned("owner", notes),
         ticket: table.owned("ticket", notes),
@@ -223,6 +225,14 @@ fn read_ports(table: &Table<'_>, notes: &mut Notebook) -> Vec<u16> {
     numbers.filter_map(|n| u16::try_from(n).ok()).collect()
 }
 
+fn read_upgrade(table: &Table<'_>, notes: &mut Notebook) -> Vec<UpgradePattern> {
+    let protocols = patterns(table, "upgrade", UpgradePattern::parse, notes);
+    if let Some((_, twice)) = protocols.iter().enumerate().find(|(i, p)| protocols.iter().take(*i).any(|q| q == *p)) {
+        notes.error(&codes::DUPLICATE, table.value_span("upgrade"), format!("`{twice}` is in `upgrade` twice"));
+    }
+    protocols
+}
+
 fn read_protocol(table: &Table<'_>, notes: &mut Notebook) -> Option<RuleProtocol> {
     let words = [("auto", None), ("http", Some(RuleProtocol::Http)), ("tcp", Some(RuleProtocol::Tcp))];
     if let Some(value) = table.value("protocol")
@@ -262,7 +272,7 @@ fn patterns<T>(
 /// Keys that contradict each other, so that the rule could never do what it says.
 fn check_together(table: &Table<'_>, rule: &Rule, notes: &mut Notebook) {
     if rule.protocol == Some(RuleProtocol::Tcp) {
-        for key in ["requests", "grpc", "hosts"].into_iter().filter(|key| table.has(key)) {
+        for key in ["requests", "grpc", "hosts", "upgrade"].into_iter().filter(|key| table.has(key)) {
             notes
                 .error(&codes::CONFLICT, table.key_span(key), format!("`{key}` in a rule with `protocol = \"tcp\"`"))
                 .related(table.key_span("protocol"), "opaque bytes are not looked into")
@@ -280,6 +290,17 @@ fn check_together(table: &Table<'_>, rule: &Rule, notes: &mut Notebook) {
             .related(table.key_span("requests"), "a request would have to match both")
             .help("write two rules");
     }
+    if table.has("upgrade") && table.has("grpc") {
+        notes
+            .error(
+                &codes::CONFLICT,
+                table.key_span("upgrade"),
+                format!("`upgrade` and `grpc` together in {}", table.called),
+            )
+            .related(table.key_span("grpc"), "a gRPC call never asks to switch protocols")
+            .help("write two rules");
+    }
+    check_connect(table, rule, notes);
     if !rule.plaintext {
         return;
     }
@@ -293,6 +314,31 @@ fn check_together(table: &Table<'_>, rule: &Rule, notes: &mut Notebook) {
             .error(&codes::CONFLICT, span, "`plaintext` in a rule that names identities")
             .label("without mutual TLS there is no identity")
             .help("write `from = \"anyone\"`");
+    }
+}
+
+/// CONNECT is named twice, as a method in `requests` and in `upgrade`; a rule with one of them alone looks as if it
+/// spoke of tunnels, and does not.
+fn check_connect(table: &Table<'_>, rule: &Rule, notes: &mut Notebook) {
+    let written = rule.requests.iter().any(|r| r.methods != Methods::Any && r.methods.contains("CONNECT"));
+    let covered = rule.requests.is_empty() || rule.requests.iter().any(|r| r.matches("CONNECT", "/"));
+    let named = rule.upgrade.iter().any(UpgradePattern::is_connect);
+    if written && !named && (rule.action == Action::Allow || !rule.upgrade.is_empty()) {
+        notes
+            .error(&codes::CONFLICT, table.key_span("requests"), "CONNECT in `requests` without `connect` in `upgrade`")
+            .label("no tunnel would match")
+            .help("write `upgrade = [\"connect\"]` as well");
+    }
+    if named && !covered {
+        notes
+            .error(
+                &codes::CONFLICT,
+                table.key_span("upgrade"),
+                "`connect` in `upgrade`, but no operation in `requests` is CONNECT",
+            )
+            .related(table.key_span("requests"), "a tunnel would have to match one of these")
+            .label("no tunnel would match")
+            .help("add `\"CONNECT /\"` to `requests`, or write two rules");
     }
 }
 

@@ -258,6 +258,7 @@ const RULE_PROTOCOLS: &str = "\"auto\" | \"http\" | \"tcp\"";
 const REQUESTS_DOC: &str =
     "Operations, `METHODS /path`: `GET,HEAD /orders/{id:uint}`, `* /public/{rest...}`. GET does not include HEAD.";
 const GRPC_DOC: &str = "gRPC methods, `package.Service/Method` or `package.Service/*`.";
+const UPGRADE_DOC: &str = "Switches of protocol: `websocket`, or another name of the `Upgrade` field; `connect` for the CONNECT method. An allow rule lets those it names pass besides ordinary requests; a deny rule with it refuses only these. Only for HTTP.";
 const PROTOCOL_DOC: &str =
     "`tcp`: opaque bytes only, and the ports listed here are not looked into. `http`: HTTP only.";
 
@@ -279,6 +280,7 @@ pub(crate) const INBOUND: Section = Section {
         key("protocol", RULE_PROTOCOLS, Text("auto"), PROTOCOL_DOC),
         key("requests", "operation(s)", Absent("every request"), REQUESTS_DOC),
         key("grpc", "gRPC method(s)", Absent("every request"), GRPC_DOC),
+        key("upgrade", "protocol(s)", Absent("none in an allow rule, every one in a deny rule"), UPGRADE_DOC),
         key(
             "plaintext",
             "boolean",
@@ -302,7 +304,6 @@ pub(crate) const INBOUND: Section = Section {
         "not_before",
         "from_cidr",
         "client_ip",
-        "upgrade",
         "tls",
         "path_regex",
         "at",
@@ -338,6 +339,7 @@ pub(crate) const OUTBOUND: Section = Section {
         key("protocol", RULE_PROTOCOLS, Text("auto"), PROTOCOL_DOC),
         key("requests", "operation(s)", Absent("every request"), REQUESTS_DOC),
         key("grpc", "gRPC method(s)", Absent("every request"), GRPC_DOC),
+        key("upgrade", "protocol(s)", Absent("none in an allow rule, every one in a deny rule"), UPGRADE_DOC),
         key("owner", "string", Absent("nobody"), "Who answers for the rule."),
         key("ticket", "string", Absent("none"), "Where it was decided."),
         key("reason", "string", Absent("none"), "Why, for whoever reads the refusal."),
@@ -354,7 +356,6 @@ pub(crate) const OUTBOUND: Section = Section {
         "expires",
         "not_before",
         "to_dns",
-        "upgrade",
         "tls",
         "path_regex",
         "at",

@@ -229,6 +229,54 @@ allow_plaintext_tap = true
 }
 
 #[test]
+fn switches_of_protocol_are_taken_over_in_lower_case() {
+    let s = load(&format!(
+        r#"{HEAD}
+[[inbound]]
+name = "page-and-socket"
+from = "shop/web"
+requests = "GET /live"
+upgrade = ["WebSocket", "irc"]
+[[inbound]]
+name = "no-tunnels"
+action = "deny"
+from = "anyone"
+requests = "CONNECT /"
+[[inbound]]
+name = "no-sockets"
+action = "deny"
+from = "anyone"
+upgrade = "websocket"
+[[outbound]]
+name = "tunnel"
+to = "shop/db"
+hosts = ["db.example.org"]
+upgrade = ["connect"]
+[[outbound]]
+name = "tunnel-and-page"
+to = "shop/db"
+requests = ["CONNECT /", "GET /health"]
+upgrade = ["connect", "websocket"]
+[[outbound]]
+name = "everything"
+to = "shop/db"
+requests = "* /{{rest...}}"
+upgrade = ["connect", "websocket"]
+"#
+    ));
+    let names = |direction| -> Vec<Vec<String>> {
+        let rules = s.rules.rules(direction).iter();
+        rules.map(|r| r.upgrade.iter().map(ToString::to_string).collect()).collect()
+    };
+    assert_eq!(names(Direction::Inbound), [vec!["websocket", "irc"], vec![], vec!["websocket"]]);
+    assert_eq!(
+        names(Direction::Outbound),
+        [vec!["connect"], vec!["connect", "websocket"], vec!["connect", "websocket"]]
+    );
+    assert!(s.warnings.is_empty());
+}
+
+#[test]
 fn the_digest_is_that_of_the_text() {
     assert_eq!(load(HEAD).digest, load(HEAD).digest);
     assert_ne!(load(HEAD).digest, load(&format!("{HEAD}\n")).digest);

@@ -60,6 +60,42 @@ error[E0201]: unknown parameter type `unit`
 }
 
 #[test]
+fn a_switch_that_would_hide_requests_says_why_it_is_refused() {
+    golden(
+        "[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\nupgrade = [\"websocket\", \"h2c\"]\n",
+        r#"
+error[E0201]: a switch to another version of HTTP is never made
+ --> orders.toml:6:26
+  |
+6 | upgrade = ["websocket", "h2c"]
+  |                          ^^^
+  |
+  = help: the requests after it would pass by every rule; callers speak HTTP/2 from the first byte
+
+1 error"#,
+    );
+}
+
+#[test]
+fn a_tunnel_is_named_as_method_and_in_upgrade_or_not_at_all() {
+    golden(
+        "[[outbound]]\nname = \"db\"\nto = \"shop/db\"\nrequests = \"GET /live\"\nupgrade = [\"connect\"]\n",
+        r#"
+error[E0111]: `connect` in `upgrade`, but no operation in `requests` is CONNECT
+ --> orders.toml:7:1
+  |
+6 | requests = "GET /live"
+  | -------- a tunnel would have to match one of these
+7 | upgrade = ["connect"]
+  | ^^^^^^^ no tunnel would match
+  |
+  = help: add `"CONNECT /"` to `requests`, or write two rules
+
+1 error"#,
+    );
+}
+
+#[test]
 fn a_second_use_of_a_name_shows_the_first() {
     golden(
         "[[outbound]]\nname = \"db\"\nto = \"shop/db\"\n[[outbound]]\nname = \"db\"\nto = \"shop/db2\"\n",
@@ -237,7 +273,6 @@ fn values_that_come_later_are_refused_by_name() {
         ("[[inbound]]\nname = \"a\"\nfrom = \"anyone\"\naction = \"tripwire\"", "tripwire"),
         ("[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\nmode = \"shadow\"", "mode"),
         ("[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\nrequests = \"GET ${api}/x\"", "${…}"),
-        ("[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\nrequests = \"CONNECT /\"", "CONNECT"),
         ("[[tap]]\nname = \"a\"\nto_sensor = \"pcap+mtls://ids:57012?id=sec/ids\"", "pcap+mtls"),
         ("[[tap]]\nname = \"a\"\nto_sensor = \"json:stdout\"", "json"),
     ] {
@@ -289,6 +324,23 @@ fn each_slip_has_its_code() {
         (rule("from = \"shop/web\"\ngrpc = \"a.B/C\"\nrequests = \"GET /\""), &["E0111"]),
         (rule("from = \"shop/web\"\nprotocol = \"tcp\"\nrequests = \"GET /\""), &["E0111"]),
         (rule("from = \"shop/web\"\nprotocol = \"http2\""), &["E0108"]),
+        // switches of protocol
+        (rule("from = \"shop/web\"\nupgrade = []"), &["E0109"]),
+        (rule("from = \"shop/web\"\nupgrade = true"), &["E0106"]),
+        (rule("from = \"shop/web\"\nupgrade = \"h2c\""), &["E0201"]),
+        (rule("from = \"shop/web\"\nupgrade = [\"websocket\", \"TLS/1.0\"]"), &["E0201"]),
+        (rule("from = \"shop/web\"\nupgrade = \"HTTP/2.0\""), &["E0201"]),
+        (rule("from = \"shop/web\"\nupgrade = \"websocket/13\""), &["E0201"]),
+        (rule("from = \"shop/web\"\nupgrade = \"*\""), &["E0201"]),
+        (rule("from = \"shop/web\"\nupgrade = \"web socket\""), &["E0201"]),
+        (rule("from = \"shop/web\"\nupgrade = [\"websocket\", \"WebSocket\"]"), &["E0110"]),
+        (rule("from = \"shop/web\"\nupgrade = \"websocket\"\nprotocol = \"tcp\""), &["E0111"]),
+        (rule("from = \"shop/web\"\nupgrade = \"websocket\"\ngrpc = \"a.B/C\""), &["E0111"]),
+        (rule("from = \"shop/web\"\nrequests = \"CONNECT /a\"\nupgrade = \"connect\""), &["E0201"]),
+        (rule("from = \"shop/web\"\nrequests = \"CONNECT /\""), &["E0111"]),
+        (rule("from = \"shop/web\"\nrequests = \"CONNECT /\"\nupgrade = \"websocket\""), &["E0111"]),
+        (rule("from = \"shop/web\"\nrequests = \"GET /live\"\nupgrade = [\"websocket\", \"connect\"]"), &["E0111"]),
+        (out("to = \"shop/a\"\nupgrade = \"h2c\""), &["E0201"]),
         (rule("from = \"shop/web\"\nplaintext = true"), &["E0111"]),
         (rule("from = \"anyone\"\naction = \"deny\"\nplaintext = true"), &["E0111"]),
         (rule("from = \"anyone\"\nplaintext = \"yes\""), &["E0106"]),

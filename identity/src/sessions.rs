@@ -504,15 +504,45 @@ mod tests {
     #[test]
     fn tickets_and_servers_are_few() {
         let root = Ca::root("root");
-        let scene = Scene::new(&credentials(&root, WEB, &root), &credentials(&root, ORDERS, &root));
+        let (web, orders) = (credentials(&root, WEB, &root), credentials(&root, ORDERS, &root));
         let ground = Ground { clock: Clock::at(NOW), bundle: root.bundle("example.org"), own: at(NOW + HOUR) };
-        let sessions = Sessions::new(ground);
+        let sessions = Arc::new(Sessions::new(ground));
+        let mut client = client_at(&web, ORDERS, Clock::at(NOW));
+        client.resumption = rustls::client::Resumption::store(Arc::clone(&sessions) as Arc<dyn ClientSessionStore>);
+        let client = Arc::new(client);
+        let server = server_at(&orders, Clock::at(NOW));
+        sessions.verified(&ServerName::try_from("unused.invalid").unwrap(), at(NOW + HOUR));
+        for _ in 0..2 * TICKETS {
+            // Each time another server's keys, so that no ticket is used up.
+            let mut server = server.clone();
+            server.ticketer = Arc::new(Tickets::new(sessions.ground.clone()).unwrap());
+            let met = meet(&client, &Arc::new(server));
+            assert_eq!((met.client_error, met.server_error), (None, None));
+        }
+        let kept = |sessions: &Sessions| sessions.servers.lock().unwrap().values().map(|s| s.tickets.len()).sum();
+        assert!((1..=TICKETS).contains(&kept(&sessions)));
         for number in 0..2 * SERVERS as u32 {
             let name = ServerName::from(std::net::IpAddr::from(number.to_be_bytes()));
             sessions.verified(&name, at(NOW + HOUR));
         }
-        // Without a ticket there is no reason to remember any.
         assert!(sessions.servers.lock().unwrap().len() <= SERVERS);
-        drop(scene);
+        // Those without a ticket made room for others, the one with some did not.
+        assert!(kept(&sessions) > 0);
+    }
+
+    #[test]
+    fn no_data_is_taken_or_sent_early() {
+        let root = Ca::root("root");
+        let scene = Scene::new(&credentials(&root, WEB, &root), &credentials(&root, ORDERS, &root));
+        assert!(!scene.client.enable_early_data);
+        assert_eq!(scene.server.max_early_data_size, 0);
+        // A client that would: its ticket does not allow it.
+        let mut eager = Arc::unwrap_or_clone(scene.client);
+        eager.enable_early_data = true;
+        let scene = Scene { client: Arc::new(eager), ..scene };
+        assert_eq!(scene.kind(), HandshakeKind::Full);
+        let name = ServerName::try_from("unused.invalid").unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::clone(&scene.client), name).unwrap();
+        assert!(client.early_data().is_none());
     }
 }

@@ -14,8 +14,9 @@ pub struct RawTarget<'a> {
     /// The method, as written.
     pub method: &'a str,
     /// The origin form: path, and query with its `?` if there is one. Absolute form is taken apart by the caller.
+    /// Of CONNECT, the authority form `host:port` as it stands in the request line, or nothing (HTTP/2 has no path there).
     pub path_and_query: &'a str,
-    /// `Host` or `:authority`; of an absolute-form target, its authority.
+    /// `Host` or `:authority`; of an absolute-form target, its authority. Where CONNECT has both, they must say the same.
     pub authority: &'a str,
     /// Whose default port the authority leaves out.
     pub scheme: Scheme,
@@ -65,10 +66,17 @@ pub struct Target<'a> {
 
 /// Reads a request once, for everyone. See [`Malformed`] for what is refused and why.
 ///
+/// A CONNECT is read as its authority, port included, with the path `/`, which is what rules see of it.
+///
 /// # Errors
 /// The first reason, in reading order method, path, query, authority.
 pub fn canonicalise<'a>(_options: &PathOptions, raw: &RawTarget<'a>) -> Result<Target<'a>, Malformed> {
-    check_method(raw.method)?;
+    if !is_token(raw.method) {
+        return Err(Malformed::BadMethod);
+    }
+    if raw.method == CONNECT {
+        return connect(raw);
+    }
     let path = path::canonical(raw.path_and_query)?;
     let authority = authority::canonical(raw.authority, raw.scheme.default_port())?;
     Ok(Target {
@@ -83,14 +91,29 @@ pub fn canonicalise<'a>(_options: &PathOptions, raw: &RawTarget<'a>) -> Result<T
     })
 }
 
-fn check_method(method: &str) -> Result<(), Malformed> {
-    if !is_token(method) {
-        return Err(Malformed::BadMethod);
+const CONNECT: &str = "CONNECT";
+
+/// RFC 9110 §9.3.6: authority form only, and the port is always there.
+fn connect<'a>(raw: &RawTarget<'a>) -> Result<Target<'a>, Malformed> {
+    let text = if raw.path_and_query.is_empty() { raw.authority } else { raw.path_and_query };
+    if text.bytes().any(|b| b"/?#@".contains(&b)) {
+        return Err(Malformed::ConnectTarget);
     }
-    if method == "CONNECT" {
-        return Err(Malformed::ConnectMethod);
+    // A tunnel has no scheme whose port could be left out; 0 is no port, so nothing is dropped.
+    let authority = authority::canonical(text, 0)?;
+    if authority.port.is_none() || authority::canonical(raw.authority, 0)?.text != authority.text {
+        return Err(Malformed::ConnectTarget);
     }
-    Ok(())
+    Ok(Target {
+        method: Cow::Borrowed(raw.method),
+        path_and_query: Cow::Borrowed("/"),
+        path_len: 1,
+        escapes: false,
+        verbatim: authority.text == text,
+        authority: authority.text,
+        host_len: authority.host_len,
+        port: authority.port,
+    })
 }
 
 /// RFC 9110 §5.6.2.
@@ -128,7 +151,13 @@ impl Target<'_> {
         self.authority.get(..self.host_len).unwrap_or_default()
     }
 
-    /// The port, where one was written that is not the scheme's default.
+    /// Whether the method is CONNECT.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        self.method == CONNECT
+    }
+
+    /// The port, where one was written that is not the scheme's default. A CONNECT always has one.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
@@ -140,13 +169,19 @@ impl Target<'_> {
         Cow::Borrowed(&self.authority)
     }
 
-    /// What is forwarded as request target or `:path`.
+    /// What is forwarded as `:path`. Of a CONNECT it is `/` and is not forwarded.
     #[must_use]
     pub fn path_and_query(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.path_and_query)
     }
 
-    /// Whether [`Target::path_and_query`] is the text that came in, so that the caller's own copy may be sent.
+    /// What is forwarded as the request target of HTTP/1.1: path and query, of a CONNECT the authority.
+    #[must_use]
+    pub fn request_target(&self) -> &str {
+        if self.is_connect() { &self.authority } else { &self.path_and_query }
+    }
+
+    /// Whether [`Target::request_target`] is the text that came in, so that the caller's own copy may be sent.
     #[must_use]
     pub fn is_verbatim(&self) -> bool {
         self.verbatim
@@ -404,20 +439,76 @@ mod tests {
     }
 
     #[test]
-    fn the_method_is_a_token_and_not_connect() {
+    fn the_method_is_a_token() {
         for (method, reason) in [
             ("", M::BadMethod),
             ("GE T", M::BadMethod),
             ("GET\r", M::BadMethod),
             ("G\u{e9}T", M::BadMethod),
             ("GET/", M::BadMethod),
-            ("CONNECT", M::ConnectMethod),
         ] {
             assert_eq!(read(method, "/", "a"), Err(reason), "{method:?}");
         }
         assert_eq!(read("OPTIONS", "*", "a"), Err(M::NotAbsolute));
         // Case is part of a method; this is a token of its own, which no rule for GET covers.
         assert_eq!(read("get", "/", "a").unwrap().method(), "get");
+    }
+
+    #[test]
+    fn a_connect_is_its_authority() {
+        for (raw, forwarded, host, port) in [
+            ("db.example.org:5432", "db.example.org:5432", "db.example.org", 5432),
+            ("DB.Example.org.:443", "db.example.org:443", "db.example.org", 443),
+            ("a:80", "a:80", "a", 80),
+            ("10.1.2.3:08080", "10.1.2.3:8080", "10.1.2.3", 8080),
+            ("[2001:DB8::0:1]:443", "[2001:db8::1]:443", "[2001:db8::1]", 443),
+        ] {
+            // As HTTP/1.1 writes it, as HTTP/2 does, and as somebody who took the request line apart.
+            for target in [read("CONNECT", raw, raw).unwrap(), read("CONNECT", "", raw).unwrap()] {
+                assert_eq!((target.path(), target.query(), target.host()), ("/", None, host), "{raw}");
+                assert_eq!((target.authority().as_ref(), target.request_target()), (forwarded, forwarded), "{raw}");
+                assert_eq!((target.port(), target.is_connect()), (Some(port), true), "{raw}");
+                assert_eq!(target.is_verbatim(), raw == forwarded, "{raw}");
+            }
+        }
+        let other_spelling = read("CONNECT", "a.b:443", "A.B.:0443").unwrap();
+        assert_eq!(other_spelling.authority(), "a.b:443");
+        assert_eq!(read("GET", "/a?b", "a").unwrap().request_target(), "/a?b");
+        // Case is part of a method: this one is not CONNECT.
+        assert!(!read("Connect", "/", "a").unwrap().is_connect());
+    }
+
+    #[test]
+    fn a_connect_without_host_and_port_is_refused() {
+        for (target, host, reason) in [
+            ("", "db.example.org", M::ConnectTarget),
+            ("db.example.org", "db.example.org", M::ConnectTarget),
+            ("/", "a:80", M::ConnectTarget),
+            ("*", "a:80", M::BadHost),
+            ("/a", "a:80", M::ConnectTarget),
+            ("http://a:80/", "a:80", M::ConnectTarget),
+            ("http://a:80", "a:80", M::ConnectTarget),
+            ("a:80/", "a:80", M::ConnectTarget),
+            ("a:80?x", "a:80", M::ConnectTarget),
+            ("a:80#x", "a:80", M::ConnectTarget),
+            ("user@a:80", "a:80", M::ConnectTarget),
+            ("", "", M::BadHost),
+            ("", ":80", M::BadHost),
+            ("a:", "a:", M::BadPort),
+            ("a:0", "a:0", M::BadPort),
+            ("a:65536", "a:65536", M::BadPort),
+            ("a:+80", "a:80", M::BadPort),
+            ("a b:80", "a:80", M::BadHost),
+            ("a%2eb:80", "a.b:80", M::BadHost),
+            ("[::1]", "[::1]", M::ConnectTarget),
+            // Two names for one tunnel: which one would be judged?
+            ("a:80", "a", M::ConnectTarget),
+            ("a:80", "b:80", M::ConnectTarget),
+            ("a:80", "a:81", M::ConnectTarget),
+            ("a:80", "", M::BadHost),
+        ] {
+            assert_eq!(read("CONNECT", target, host), Err(reason), "{target:?} {host:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 use crate::canonical::Target;
 use crate::request::RequestPattern;
 use crate::rule::{Action, Direction, Rule, RuleProtocol, Who};
+use crate::upgrade;
 use identity::SpiffeId;
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -37,6 +38,10 @@ pub struct RequestView<'a> {
     pub target: &'a Target<'a>,
     /// POST with a content type of `application/grpc` or `application/grpc+…`.
     pub grpc: bool,
+    /// The protocol of the `Upgrade` field where the request asks to switch (RFC 9110 §7.8: HTTP/1.1, and `Connection`
+    /// names `upgrade`), as one name; `connect` or `None` for CONNECT, whose method says it. Case does not matter.
+    /// A request that names several protocols is the caller's to refuse.
+    pub upgrade: Option<&'a str>,
 }
 
 /// The rules of one workload, both directions.
@@ -96,6 +101,8 @@ pub enum Hint {
     HeadIsNotGet,
     /// It would be allowed with mutual TLS.
     NeedsMutualTls,
+    /// It would be allowed if it did not ask to switch protocols.
+    UpgradeNotNamed,
 }
 
 impl RuleSet {
@@ -191,6 +198,7 @@ struct Seen<'a> {
     escapes: bool,
     host: &'a str,
     grpc: bool,
+    upgrade: Option<&'a str>,
 }
 
 impl<'a> Seen<'a> {
@@ -198,7 +206,14 @@ impl<'a> Seen<'a> {
         let target = view.target;
         // gRPC is POST only, whatever the caller of this room made of the content type.
         let grpc = view.grpc && target.method() == "POST";
-        Self { method: target.method(), path: target.path(), escapes: target.has_escapes(), host: target.host(), grpc }
+        Self {
+            method: target.method(),
+            path: target.path(),
+            escapes: target.has_escapes(),
+            host: target.host(),
+            grpc,
+            upgrade: upgrade::asked(target.method(), view.upgrade),
+        }
     }
 }
 
@@ -271,6 +286,9 @@ fn apply<'r>(rule: &'r Rule, direction: Direction, a: &Attributes<'_>, seen: Opt
 
 /// The ranks of the narrowest operation of the rule that covers the request; empty when the rule names none.
 fn operation<'r>(rule: &'r Rule, seen: Seen<'_>) -> Option<&'r [u8]> {
+    if !rule.covers_upgrade(seen.upgrade) {
+        return None;
+    }
     if !rule.hosts.is_empty() && !rule.hosts.iter().any(|h| h.matches(seen.host)) {
         return None;
     }
@@ -300,6 +318,12 @@ fn hint(rules: &[Rule], direction: Direction, a: &Attributes<'_>, seen: Option<S
     }
     if direction == Direction::Inbound && a.plaintext && allowed(&Attributes { plaintext: false, ..*a }, seen) {
         return Some(Hint::NeedsMutualTls);
+    }
+    if let Some(seen) = seen
+        && seen.upgrade.is_some()
+        && allowed(a, Some(Seen { upgrade: None, ..seen }))
+    {
+        return Some(Hint::UpgradeNotNamed);
     }
     None
 }
@@ -377,6 +401,7 @@ impl Hint {
         match self {
             Self::HeadIsNotGet => "no_rule_head_is_not_get",
             Self::NeedsMutualTls => "no_rule_needs_mutual_tls",
+            Self::UpgradeNotNamed => "no_rule_upgrade_not_named",
         }
     }
 
@@ -386,6 +411,9 @@ impl Hint {
         match self {
             Self::HeadIsNotGet => "GET is allowed here, and GET does not include HEAD",
             Self::NeedsMutualTls => "this is allowed with mutual TLS",
+            Self::UpgradeNotNamed => {
+                "this is allowed without the switch of protocols, which no rule names in `upgrade`"
+            }
         }
     }
 }

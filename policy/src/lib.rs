@@ -14,6 +14,7 @@
 //! | `canonical` | the one reading of a request, or why there is none (`path`, `authority`, `malformed`) |
 //! | `template` | path templates, `/orders/{id:uint}` |
 //! | `request`, `grpc` | operations: methods with a template, gRPC methods |
+//! | `upgrade` | protocols a request may ask to switch to, CONNECT among them |
 //! | `id_pattern`, `host`, `cidr` | who, which host, which address |
 //! | `rule` | one rule as data |
 //! | `decide` | the verdict of a set of rules |
@@ -35,6 +36,7 @@ mod request;
 mod rule;
 mod segment;
 mod template;
+mod upgrade;
 
 pub use canonical::{PathOptions, RawTarget, Scheme, Target, canonicalise};
 pub use cidr::Cidr;
@@ -48,3 +50,4 @@ pub use permit::Permit;
 pub use request::{Methods, RequestPattern};
 pub use rule::{Action, Direction, Mode, Rule, RuleProtocol, Who};
 pub use template::{PathTemplate, Specificity};
+pub use upgrade::UpgradePattern;

@@ -9,8 +9,8 @@ use std::fmt;
 pub enum Malformed {
     /// The method is empty or not a token (RFC 9110 §9.1, §5.6.2).
     BadMethod,
-    /// CONNECT names a tunnel, not a resource; it has no path to judge (RFC 9110 §9.3.6).
-    ConnectMethod,
+    /// CONNECT whose target is not `host:port` alone, or whose `Host` says something else (RFC 9110 §9.3.6, §7.2).
+    ConnectTarget,
     /// The path does not begin with `/`: `*`, a URL, an empty target (RFC 9112 §3.2).
     NotAbsolute,
     /// A segment is `.` or `..`, written plainly or as `%2e` (CVE-2019-9901).
@@ -57,7 +57,7 @@ impl Malformed {
     /// Every reason, in the order of the reference page.
     pub const ALL: [Self; 22] = [
         Self::BadMethod,
-        Self::ConnectMethod,
+        Self::ConnectTarget,
         Self::NotAbsolute,
         Self::DotSegment,
         Self::EmptySegment,
@@ -85,7 +85,7 @@ impl Malformed {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadMethod => "bad_method",
-            Self::ConnectMethod => "connect_method",
+            Self::ConnectTarget => "connect_target",
             Self::NotAbsolute => "not_absolute",
             Self::DotSegment => "dot_segment",
             Self::EmptySegment => "empty_segment",
@@ -112,7 +112,7 @@ impl Malformed {
     const fn sentence(self) -> &'static str {
         match self {
             Self::BadMethod => "the method is not a token",
-            Self::ConnectMethod => "CONNECT is not accepted",
+            Self::ConnectTarget => "the target of CONNECT is not a host and a port, or the host field says another",
             Self::NotAbsolute => "the path does not begin with a slash",
             Self::DotSegment => "the path has a segment that is `.` or `..`",
             Self::EmptySegment => "the path has an empty segment (two slashes side by side)",

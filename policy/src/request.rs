@@ -45,6 +45,10 @@ impl RequestPattern {
             return Err(PatternError::new(at, 1, "exactly one blank stands between methods and path"));
         }
         let template = PathTemplate::parse(path).map_err(|e| e.shifted(at))?;
+        if matches!(methods, Methods::Only(_)) && methods.contains("CONNECT") && !template.matches("/") {
+            return Err(PatternError::new(at, path.len(), "CONNECT has no path")
+                .help("write `CONNECT /`; where a tunnel may go is said by `hosts`"));
+        }
         Ok(Self { methods, template })
     }
 
@@ -90,9 +94,6 @@ impl Methods {
                     error("methods are case-sensitive".into()).help(format!("write `{}`", method.to_ascii_uppercase()))
                 );
             }
-            if method == "CONNECT" {
-                return Err(error("CONNECT is not yet supported".into()));
-            }
             if methods.iter().any(|m| **m == *method) {
                 return Err(error(format!("`{method}` is there twice")));
             }
@@ -134,6 +135,8 @@ mod tests {
         let any = RequestPattern::parse("* /a").unwrap();
         assert!(any.matches("BREW", "/a") && !any.matches("GET", "/b"));
         assert_eq!(both.to_string(), "GET,PUT /a/{id:uint}");
+        assert!(RequestPattern::parse("CONNECT /").unwrap().matches("CONNECT", "/"));
+        assert!(RequestPattern::parse("GET,CONNECT /{rest...}").unwrap().matches("CONNECT", "/"));
     }
 
     #[test]
@@ -149,7 +152,9 @@ mod tests {
             ("GET,* /a", 4),
             ("GET,head /a", 4),
             ("GE(T /a", 0),
-            ("CONNECT /a", 0),
+            ("CONNECT /a", 8),
+            ("GET,CONNECT /a", 12),
+            ("connect /", 0),
             ("GET a", 4),
             ("GET /a/*", 7),
             ("GET /a/{id:nt}", 11),

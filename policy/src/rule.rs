@@ -6,6 +6,7 @@ use crate::grpc::GrpcPattern;
 use crate::host::HostPattern;
 use crate::id_pattern::IdPattern;
 use crate::request::RequestPattern;
+use crate::upgrade::UpgradePattern;
 use identity::SpiffeId;
 use std::sync::Arc;
 
@@ -79,6 +80,10 @@ pub struct Rule {
     pub requests: Vec<RequestPattern>,
     /// The request is gRPC and one of these operations.
     pub grpc: Vec<GrpcPattern>,
+    /// The protocols a request may ask to switch to, CONNECT among them. An allow rule without them matches no request
+    /// that asks for a switch, but with or without them it matches the ordinary ones. A deny rule with them matches
+    /// only requests that ask for one of them; without them it matches whether or not a switch is asked for.
+    pub upgrade: Vec<UpgradePattern>,
     /// Inbound allow rules: may match without mutual TLS.
     pub plaintext: bool,
     /// Who answers for the rule.
@@ -105,6 +110,7 @@ impl Rule {
             protocol: None,
             requests: Vec::new(),
             grpc: Vec::new(),
+            upgrade: Vec::new(),
             plaintext: false,
             owner: None,
             ticket: None,
@@ -121,7 +127,16 @@ impl Rule {
     /// Whether the rule looks into requests: such a condition has no value for opaque bytes.
     #[must_use]
     pub fn reads_requests(&self) -> bool {
-        !self.requests.is_empty() || !self.grpc.is_empty() || !self.hosts.is_empty()
+        !self.requests.is_empty() || !self.grpc.is_empty() || !self.hosts.is_empty() || !self.upgrade.is_empty()
+    }
+
+    /// Whether the rule's `upgrade` lets it match a request that asks for this switch, or for none.
+    pub(crate) fn covers_upgrade(&self, asked: Option<&str>) -> bool {
+        let named = asked.is_some_and(|protocol| self.upgrade.iter().any(|p| p.matches(protocol)));
+        match self.action {
+            Action::Allow => asked.is_none() || named,
+            Action::Deny => self.upgrade.is_empty() || named,
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 use identity::{SpiffeId, TrustDomain};
 use policy::{
     Action, Attributes, Cidr, Direction, GrpcPattern, Hint, HostPattern, IdPattern, PathOptions, RawTarget,
-    RequestPattern, RequestView, Rule, RuleProtocol, RuleSet, Scheme, Target, Verdict, Who, Why, canonicalise,
+    RequestPattern, RequestView, Rule, RuleProtocol, RuleSet, Scheme, Target, UpgradePattern, Verdict, Who, Why,
+    canonicalise,
 };
 use proptest::prelude::*;
 
@@ -38,7 +39,7 @@ fn target<'a>(method: &'a str, path: &'a str) -> Target<'a> {
 
 /// A request over mutual TLS to port 8080.
 fn http<'a>(peer: Option<&'a SpiffeId>, target: &'a Target<'a>) -> Attributes<'a> {
-    let request = Some(RequestView { target, grpc: false });
+    let request = Some(RequestView { target, grpc: false, upgrade: None });
     Attributes { peer, plaintext: false, ip: None, port: 8080, request }
 }
 
@@ -186,7 +187,7 @@ fn grpc_rules_want_grpc_and_request_rules_take_it_too() {
         Rule { requests: requests(&["POST /shop.v1.Orders/Watch"]), ..inbound("r", Action::Allow, &["shop/web"]) };
     let judge = |rule: &Rule, method: &str, path: &str, grpc: bool| {
         let target = target(method, path);
-        let request = Some(RequestView { target: &target, grpc });
+        let request = Some(RequestView { target: &target, grpc, upgrade: None });
         only(rule.clone()).decide(Direction::Inbound, &Attributes { request, ..opaque(Some(&web), 9090) }).is_allowed()
     };
     assert!(judge(&watch, "POST", "/shop.v1.Orders/Watch", true));
@@ -262,6 +263,88 @@ fn a_denied_head_says_that_get_is_allowed() {
     let (head, post) = (target("HEAD", "/a"), target("POST", "/a"));
     assert_eq!(rules.decide(Direction::Inbound, &http(Some(&web), &head)).why, Why::NoRule(Some(Hint::HeadIsNotGet)));
     assert_eq!(rules.decide(Direction::Inbound, &http(Some(&web), &post)).why, Why::NoRule(None));
+}
+
+/// A GET that asks to switch to `protocol`, or a CONNECT.
+fn switching(rules: &RuleSet, target: &Target<'_>, protocol: Option<&str>) -> Why {
+    let web = id("shop/web");
+    let request = Some(RequestView { target, grpc: false, upgrade: protocol });
+    rules.decide(Direction::Inbound, &Attributes { request, ..opaque(Some(&web), 8080) }).why
+}
+
+fn upgrades(names: &[&str]) -> Vec<UpgradePattern> {
+    names.iter().map(|n| UpgradePattern::parse(n).unwrap()).collect()
+}
+
+#[test]
+fn a_switch_of_protocol_passes_only_where_a_rule_names_it() {
+    let plain = Rule { requests: requests(&["GET /live"]), ..inbound("page", Action::Allow, &["shop/web"]) };
+    let socket = Rule { upgrade: upgrades(&["websocket"]), ..plain.clone() };
+    let live = target("GET", "/live");
+    let denied = Why::NoRule(Some(Hint::UpgradeNotNamed));
+    for (rule, protocol, why) in [
+        (&plain, None, Why::MatchedAllow),
+        (&plain, Some("websocket"), denied),
+        (&socket, None, Why::MatchedAllow),
+        (&socket, Some("websocket"), Why::MatchedAllow),
+        (&socket, Some("WebSocket"), Why::MatchedAllow),
+        (&socket, Some("h2c"), denied),
+        (&socket, Some(""), denied),
+        (&socket, Some("connect"), denied),
+        (&socket, Some("websocket, h2c"), denied),
+    ] {
+        assert_eq!(switching(&only(rule.clone()), &live, protocol), why, "{:?} {protocol:?}", rule.upgrade);
+    }
+    // The other keys hold as ever.
+    assert_eq!(switching(&only(socket), &target("GET", "/other"), Some("websocket")), Why::NoRule(None));
+}
+
+#[test]
+fn a_deny_rule_holds_for_switches_and_one_that_names_them_for_nothing_else() {
+    let allow = Rule { upgrade: upgrades(&["websocket", "irc"]), ..inbound("all", Action::Allow, &["shop/web"]) };
+    let all = inbound("nothing", Action::Deny, &["anyone"]);
+    let sockets = Rule { upgrade: upgrades(&["websocket"]), ..inbound("no-sockets", Action::Deny, &["anyone"]) };
+    let get = target("GET", "/");
+    let with = |deny: &Rule| RuleSet::new(vec![allow.clone(), deny.clone()], vec![]);
+    assert_eq!(switching(&with(&all), &get, Some("websocket")), Why::MatchedDeny);
+    assert_eq!(switching(&with(&all), &get, None), Why::MatchedDeny);
+    assert_eq!(switching(&with(&sockets), &get, Some("WEBSOCKET")), Why::MatchedDeny);
+    assert_eq!(switching(&with(&sockets), &get, Some("irc")), Why::MatchedAllow);
+    assert_eq!(switching(&with(&sockets), &get, None), Why::MatchedAllow);
+    // Opaque bytes have no `Upgrade` field to read: no leave, and no way round the refusal.
+    let web = id("shop/web");
+    let opaque_bytes = opaque(Some(&web), 8080);
+    assert!(!only(allow.clone()).decide(Direction::Inbound, &opaque_bytes).is_allowed());
+    let wide = inbound("wide", Action::Allow, &["shop/web"]);
+    let rules = RuleSet::new(vec![wide, sockets], vec![]);
+    assert_eq!(rules.decide(Direction::Inbound, &opaque_bytes).why, Why::UnreadableDeny);
+}
+
+#[test]
+fn connect_is_named_like_a_protocol_and_judged_by_host_and_slash() {
+    let raw = |authority| RawTarget { method: "CONNECT", path_and_query: "", authority, scheme: Scheme::Http };
+    let to = |authority| canonicalise(&PathOptions::default(), &raw(authority)).unwrap();
+    let tunnel = Rule {
+        upgrade: upgrades(&["connect"]),
+        hosts: vec![HostPattern::parse("db.example.org").unwrap()],
+        ..inbound("tunnel", Action::Allow, &["shop/web"])
+    };
+    let only_tunnel = Rule { requests: requests(&["CONNECT /"]), ..tunnel.clone() };
+    let db = to("db.example.org:5432");
+    let other = to("other.example.org:5432");
+    for rule in [&tunnel, &only_tunnel] {
+        // The method says it, whatever the caller of this room says.
+        for said in [Some("connect"), None, Some("websocket")] {
+            assert_eq!(switching(&only(rule.clone()), &db, said), Why::MatchedAllow, "{said:?}");
+        }
+        assert_eq!(switching(&only(rule.clone()), &other, None), Why::NoRule(None));
+    }
+    let everything = Rule { requests: requests(&["* /{rest...}"]), ..inbound("all", Action::Allow, &["shop/web"]) };
+    assert_eq!(switching(&only(everything.clone()), &db, None), Why::NoRule(Some(Hint::UpgradeNotNamed)));
+    let sockets = Rule { upgrade: upgrades(&["websocket"]), ..everything.clone() };
+    assert_eq!(switching(&only(sockets), &db, Some("websocket")), Why::NoRule(Some(Hint::UpgradeNotNamed)));
+    let deny = Rule { action: Action::Deny, name: "deny".into(), ..everything };
+    assert_eq!(switching(&RuleSet::new(vec![tunnel, deny], vec![]), &db, None), Why::MatchedDeny);
 }
 
 #[test]
@@ -369,7 +452,7 @@ proptest! {
         }
         let peer = peer.map(id);
         let target = request.map(|(method, path)| target(method, path));
-        let request = target.as_ref().map(|target| RequestView { target, grpc: false });
+        let request = target.as_ref().map(|target| RequestView { target, grpc: false, upgrade: None });
         let a = Attributes { peer: peer.as_ref(), plaintext, ip: None, port, request };
 
         let expected = naive(&rules, &a);

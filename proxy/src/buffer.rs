@@ -3,7 +3,7 @@
 //! A connection holds a buffer only while bytes are in it: whoever has to wait with an empty buffer gives it back, so that an
 //! idle connection costs none. Buffers are never zeroed; what lies beyond the filled part is never read.
 
-use bytes::{BufMut, buf::Limit};
+use bytes::{BufMut, Bytes, buf::Limit};
 use std::cell::RefCell;
 
 /// Bytes waiting to be consumed from the front.
@@ -63,10 +63,24 @@ impl Buffer {
         }
     }
 
-    /// Gives up unused memory: for few bytes that have to wait long.
-    pub(crate) fn shrink(&mut self) {
-        self.compact();
-        self.bytes.shrink_to_fit();
+    /// Exchanges a large store for a small one: for few bytes that may have to wait long.
+    pub(crate) fn stow(&mut self, buffers: &Buffers) {
+        let small = Self { bytes: self.filled().to_vec(), start: 0 };
+        buffers.put(std::mem::replace(self, small));
+    }
+
+    /// The reverse of [`Self::stow`], before more is read.
+    pub(crate) fn unstow(&mut self, buffers: &Buffers) {
+        let mut large = buffers.take();
+        large.extend(self.filled());
+        *self = large;
+    }
+
+    /// The bytes that wait, out of the buffer.
+    pub(crate) fn take_bytes(&mut self) -> Bytes {
+        let bytes = Bytes::copy_from_slice(self.filled());
+        self.clear();
+        bytes
     }
 
     fn clear(&mut self) {

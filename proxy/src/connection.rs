@@ -3,18 +3,20 @@
 //! The peer, if there is one, is proved before this is made, and never changes during the connection's life.
 
 use crate::{
+    live::Live,
     observe::metrics::DirectionCells,
     tls::{Peer, TlsFacts},
+    upstream::Route,
     watch::Place,
     worker::Worker,
 };
 use http::HeaderValue;
 use policy::Direction;
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    task::Waker,
+    sync::Arc,
     time::Instant,
 };
 
@@ -56,12 +58,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Cell<Phase>,
     pub(crate) active: Cell<usize>,
     pub(crate) place: Place,
-    /// The target of the request head that came last holds a `#`, which the engine's URI type drops.
-    pub(crate) fragment: Cell<bool>,
-    /// Why the bytes of this connection cannot be read as HTTP.
-    pub(crate) refused: Cell<Option<crate::http::Refused>>,
-    /// Who must look again when the exchange under way has ended: the reader of a request that came early.
-    held: Cell<Option<Waker>>,
+    /// The route to where this connection wants to go, and for which generation of the rules and which name it was made.
+    route: RefCell<Option<(u64, u32, Arc<Route>)>>,
     /// Under which credentials the peer was last checked, and with what result.
     trusted: Cell<(u64, bool)>,
 }
@@ -94,9 +92,7 @@ impl Connection {
             phase: Cell::new(Phase::Idle),
             active: Cell::new(0),
             place: Place::default(),
-            fragment: Cell::new(false),
-            refused: Cell::new(None),
-            held: Cell::new(None),
+            route: RefCell::new(None),
             trusted: Cell::new((version, true)),
         });
         connection.cells().connections.inc();
@@ -147,9 +143,18 @@ impl Connection {
         trusted
     }
 
-    /// Wakes `waker` when the exchange under way has ended.
-    pub(crate) fn hold(&self, waker: &Waker) {
-        self.held.set(Some(waker.clone()));
+    /// The route of this name to this connection's original destination. Nearly all requests of a connection have the same
+    /// one, so the last is kept.
+    pub(crate) fn route_of(&self, live: &Live, name: u32, make: impl FnOnce() -> Route) -> Arc<Route> {
+        let mut kept = self.route.borrow_mut();
+        match &*kept {
+            Some((generation, of, route)) if (*generation, *of) == (live.generation, name) => Arc::clone(route),
+            _ => {
+                let route = Arc::new(make());
+                *kept = Some((live.generation, name, Arc::clone(&route)));
+                route
+            }
+        }
     }
 
     /// An exchange began.
@@ -164,9 +169,6 @@ impl Connection {
         self.active.set(active);
         if active == 0 {
             self.enter(Phase::Idle);
-        }
-        if let Some(waker) = self.held.take() {
-            waker.wake();
         }
     }
 

@@ -4,9 +4,9 @@
 //! consumes, or a refusal. The decision is [`policy`]'s, a pure function, and only it can make a permit: a path that skips the
 //! judgement does not compile. This room keeps what is needed to ask again when the rules change.
 
-use crate::{live::Live, observe::metrics::Verdict};
+use crate::{http::Asked, live::Live, observe::metrics::Verdict};
 use identity::SpiffeId;
-use policy::{Attributes, Direction, Mode, PathOptions, Permit, RawTarget, RequestView, Why, canonicalise};
+use policy::{Attributes, Direction, Mode, PathOptions, Permit, RequestView, Why, canonicalise};
 use std::{net::IpAddr, sync::Arc};
 
 /// Who wants what, without the request itself.
@@ -64,16 +64,16 @@ pub(crate) fn judge(live: &Live, question: Question, request: Option<RequestView
 
 impl Judged {
     /// Asks again under `live`. `None` when the question can no longer be put.
-    pub(crate) fn still_allowed(&self, live: &Live, target: Option<&RawTarget<'_>>, grpc: bool) -> Option<bool> {
+    pub(crate) fn still_allowed(&self, live: &Live, asked: Option<&Asked>) -> Option<bool> {
         if live.snapshot.mode == Mode::Observe {
             return Some(true);
         }
         if !self.is_http {
             return Some(decide(live, &self.question, None).verdict == policy::Verdict::Allow);
         }
-        let target = canonicalise(&PathOptions::default(), target?).ok()?;
-        let request = RequestView { target: &target, grpc };
-        Some(decide(live, &self.question, Some(request)).verdict == policy::Verdict::Allow)
+        let asked = asked?;
+        let target = canonicalise(&PathOptions::default(), &asked.raw().ok()?).ok()?;
+        Some(decide(live, &self.question, Some(asked.view(&target))).verdict == policy::Verdict::Allow)
     }
 }
 

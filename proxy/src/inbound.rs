@@ -8,17 +8,17 @@ use crate::{
     connection::{Connection, Entry},
     detect::{self, Detected},
     guard::{self, Question},
-    http::{Body, Chosen, Engine, Exchange, Failure, Http, Incoming, inbound_headers, read},
+    http::{self, Exchange, Failure, Http},
     observe::{access_log, refusal},
     opaque,
+    passage::Passage,
     stream::Stream,
     tls,
-    upstream::{Route, Security, Target, forward},
+    upstream::{Route, Security, Target},
     worker::Worker,
 };
 use config::{Capture, Protocol};
-use http::{Request, Response};
-use policy::{Direction, RequestView};
+use policy::{Direction, PathOptions, canonicalise};
 use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -85,7 +85,7 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream, alpn: Option<Vec<
         }
     };
     match detected {
-        Detected::Http(http) => Chosen::serve(stream, http, connection, exchange).await,
+        Detected::Http(http) => http::serve(stream, http, connection).await,
         Detected::Opaque => {
             let route = route(&connection);
             let question = question(&connection);
@@ -94,44 +94,24 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream, alpn: Option<Vec<
     }
 }
 
-/// Serves one request.
-pub(crate) async fn exchange(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
-    if let Some(refusal) = crate::http::unreadable(&connection) {
-        return refusal;
-    }
-    let live = connection.worker.live();
-    let (parts, body) = request.into_parts();
-    let exchange = Exchange::begin(&connection, live, &parts);
-    let answer = answer(&exchange, parts, body).await;
-    exchange.conclude(answer)
-}
-
-async fn answer(
-    exchange: &Rc<Exchange>,
-    mut parts: http::request::Parts,
-    body: Incoming,
-) -> Result<Response<Body>, Failure> {
+/// Decides about one request.
+pub(crate) fn decide(exchange: &Exchange) -> Result<Passage, Failure> {
     let connection = &exchange.connection;
-    let body = Body::request(body, Rc::clone(exchange));
+    let asked = &exchange.asked;
     if !connection.is_trusted() {
         return Err(Failure::Distrusted);
     }
-    crate::http::refuse_tunnels(&parts)?;
-    let received = read(&parts, connection.fragment.take())?;
-    let target = received.target()?;
-    let (judged, permit) =
-        guard::judge(&exchange.live, question(connection), Some(RequestView { target: &target, grpc: exchange.grpc }));
-    let denied = judged.rule.as_deref().map(str::to_owned);
+    asked.refuse_unclear()?;
+    let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;
+    let (judged, permit) = guard::judge(&exchange.live, question(connection), Some(asked.view(&target)));
+    let denied = if permit.is_none() { judged.rule.as_deref().map(str::to_owned) } else { None };
     exchange.judged(judged);
     let Some(permit) = permit else {
         return Err(Failure::Denied(denied));
     };
     let route = route(connection).ok_or(Failure::NoRoute)?;
     exchange.routed(&route);
-    crate::http::write_target(&mut parts, &target)?;
-    let id = inbound_headers(&mut parts.headers, connection, crate::http::timeout_ms(&route));
-    exchange.facts.borrow_mut().request_id = Some(id);
-    forward(exchange, permit, &route, Request::from_parts(parts, body), None).await
+    Ok(Passage::new(asked, &target, permit, route, None))
 }
 
 fn question(connection: &Connection) -> Question {
@@ -150,7 +130,7 @@ fn route(connection: &Connection) -> Option<Arc<Route>> {
     let Some(destination) = connection.original_dst else {
         return live.app.clone();
     };
-    Some(Arc::new(Route {
+    Some(connection.route_of(&live, live.captured_app_id, || Route {
         name: "InboundPassthroughCluster".into(),
         name_id: live.captured_app_id,
         targets: vec![Target::Socket(destination)],
@@ -169,23 +149,5 @@ async fn begins_with_tls(tcp: &mut TcpStream, deadline: std::time::Duration) -> 
     match tokio::time::timeout(deadline, tcp.peek(&mut first)).await {
         Ok(Ok(1)) => first == [22],
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size_of_future<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn the_future_of_a_request_stays_small() {
-        // It is moved when a request begins: every kilobyte is copied for every request.
-        let size = size_of_future(exchange);
-        assert!(size < 2600, "{size}");
-        let size = size_of_future(crate::outbound::exchange);
-        assert!(size < 2900, "{size}");
     }
 }

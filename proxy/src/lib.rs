@@ -33,6 +33,7 @@ mod live;
 mod observe;
 mod opaque;
 mod outbound;
+mod passage;
 mod proxy;
 mod stream;
 mod taps;

@@ -11,8 +11,15 @@ pub(crate) const HEADER_FIELDS: usize = 100;
 /// Bytes of one HTTP/1.1 head or one decoded HTTP/2 header list. Envoy's `max_request_headers_kb` is 60.
 pub(crate) const HEAD_BYTES: usize = 60 * 1024;
 
-/// Read buffer of one HTTP/1.1 connection; it must hold a whole head, and bounds what a slow reader pins.
-pub(crate) const H1_BUFFER: usize = 64 * 1024;
+/// Bytes asked for in one read, and the bound on what waits in one direction of an HTTP/1.1 exchange: four TLS records, and
+/// more than a head.
+pub(crate) const READ: usize = 64 * 1024;
+
+/// Interim responses (1xx) an upstream may send before its response.
+pub(crate) const INFORMATIONAL: usize = 16;
+
+/// Bytes of an unwanted body that are thrown away so that the other end can read why it is unwanted.
+pub(crate) const LINGER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Streams a downstream may hold open on one HTTP/2 connection. Envoy's hardened default is 100.
 pub(crate) const H2_STREAMS: u32 = 100;
@@ -47,9 +54,6 @@ pub(crate) const POOL_IDLE_PER_KEY: usize = 128;
 
 /// Upstream connections of one worker to one endpoint. Envoy's `max_connections` default.
 pub(crate) const UPSTREAM_CONNECTIONS: usize = 1024;
-
-/// An idle connection older than this may be about to be closed by the other end.
-pub(crate) const RACE_IDLE: Duration = Duration::from_millis(500);
 
 /// Requests in flight on one upstream HTTP/2 connection before another connection is opened.
 pub(crate) const H2_STREAMS_PER_UPSTREAM: usize = 64;

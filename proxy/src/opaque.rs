@@ -101,7 +101,7 @@ pub(crate) async fn carry(
     };
     let idle = live.snapshot.proxy.timeouts.downstream_idle;
     let (end, passed) =
-        tunnel::run(&worker, &mut stream, &mut dialled.stream, &judged, &connection, dialled.peer.as_ref(), idle).await;
+        tunnel::run(&mut stream, &mut dialled.stream, &judged, None, &connection, dialled.peer.as_ref(), idle).await;
     outcome.passed = passed;
     (outcome.flag, outcome.details) = match end {
         tunnel::End::Closed => ("-", "-".to_owned()),

@@ -9,17 +9,17 @@ use crate::{
     connection::{Connection, Entry},
     detect::{self, Detected},
     guard::{self, Question},
-    http::{Body, Chosen, Engine, Exchange, Failure, Incoming, outbound_headers, read},
+    http::{self, Exchange, Failure},
     live::Live,
     observe::{access_log, refusal},
     opaque,
+    passage::Passage,
     stream::Stream,
-    upstream::{Expect, Route, Security, Target, acquire, forward, upstream_http},
+    upstream::{Expect, Route, Security, Target, acquire, upstream_http},
     worker::Worker,
 };
 use config::{Capture, Protocol};
-use http::{Request, Response};
-use policy::{Direction, Mode, RequestView};
+use policy::{Direction, Mode, PathOptions, canonicalise};
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::net::TcpStream;
 
@@ -62,17 +62,17 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream) {
         }
     };
     match detected {
-        Detected::Http(http) => Chosen::serve(stream, http, connection, exchange).await,
+        Detected::Http(http) => http::serve(stream, http, connection).await,
         Detected::Opaque => {
             let (route, question) = match by_connection {
                 Destination::Service(index) => {
                     (service(&connection, &live, index), question(&connection, expected(&live, index)))
                 }
                 Destination::Address(address) => {
-                    (Some(original_dst_route(&live, address)), question(&connection, None))
+                    (Some(original_dst_route(&connection, &live, address)), question(&connection, None))
                 }
                 Destination::Passthrough(address) => {
-                    (Some(passthrough_route(&live, address)), question(&connection, None))
+                    (Some(passthrough_route(&connection, &live, address)), question(&connection, None))
                 }
                 Destination::Unknown => (None, question(&connection, None)),
             };
@@ -81,42 +81,28 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream) {
     }
 }
 
-/// Serves one request.
-pub(crate) async fn exchange(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
-    if let Some(refusal) = crate::http::unreadable(&connection) {
-        return refusal;
-    }
-    let live = connection.worker.live();
-    let (parts, body) = request.into_parts();
-    let exchange = Exchange::begin(&connection, live, &parts);
-    let answer = answer(&exchange, parts, body).await;
-    exchange.conclude(answer)
-}
-
-async fn answer(
-    exchange: &Rc<Exchange>,
-    mut parts: http::request::Parts,
-    body: Incoming,
-) -> Result<Response<Body>, Failure> {
+/// Decides about one request.
+pub(crate) async fn decide(exchange: &Rc<Exchange>) -> Result<Passage, Failure> {
     let connection = &exchange.connection;
+    let asked = &exchange.asked;
     let live = &exchange.live;
-    let body = Body::request(body, Rc::clone(exchange));
-    crate::http::refuse_tunnels(&parts)?;
-    let received = read(&parts, connection.fragment.take())?;
-    let target = received.target()?;
-    let (route, expected, mut lease) = match destination(connection, live, Some(target.host())) {
+    asked.refuse_unclear()?;
+    let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;
+    let (route, expected, lease) = match destination(connection, live, Some(target.host())) {
         Destination::Service(index) => (service(connection, live, index), expected(live, index), None),
-        Destination::Passthrough(address) => (Some(passthrough_route(live, address)), None, None),
+        Destination::Passthrough(address) => (Some(passthrough_route(connection, live, address)), None, None),
         Destination::Address(address) => {
-            let route = original_dst_route(live, address);
+            let route = original_dst_route(connection, live, address);
             exchange.routed(&route);
-            match acquire(exchange, &route, upstream_http(&route, exchange.version), false).await {
+            match acquire(exchange, &route, upstream_http(&route, asked.version), false).await {
                 Ok(lease) => {
                     let proved = lease.made.peer.as_ref().map(|peer| peer.id().clone());
                     (Some(route), proved, Some(lease))
                 }
                 // `observe` refuses nothing: who does not prove an identity is reached as without the proxy, and noted.
-                Err(_) if live.snapshot.mode == Mode::Observe => (Some(passthrough_route(live, address)), None, None),
+                Err(_) if live.snapshot.mode == Mode::Observe => {
+                    (Some(passthrough_route(connection, live, address)), None, None)
+                }
                 Err(failure) => return Err(failure),
             }
         }
@@ -128,9 +114,8 @@ async fn answer(
         // An explicit listener and a host that is no service's: there is nothing to judge.
         return Err(Failure::NoRoute);
     }
-    let (judged, permit) =
-        guard::judge(live, question(connection, expected), Some(RequestView { target: &target, grpc: exchange.grpc }));
-    let denied = judged.rule.as_deref().map(str::to_owned);
+    let (judged, permit) = guard::judge(live, question(connection, expected), Some(asked.view(&target)));
+    let denied = if permit.is_none() { judged.rule.as_deref().map(str::to_owned) } else { None };
     exchange.judged(judged);
     let Some(permit) = permit else {
         return Err(Failure::Denied(denied));
@@ -138,14 +123,11 @@ async fn answer(
     let route = match (route, connection.original_dst) {
         (Some(route), _) => route,
         // Only `observe` permits what nothing describes: it goes where the application wanted it to go, as it is.
-        (None, Some(address)) => passthrough_route(live, address),
+        (None, Some(address)) => passthrough_route(connection, live, address),
         (None, None) => return Err(Failure::NoRoute),
     };
     exchange.routed(&route);
-    crate::http::write_target(&mut parts, &target)?;
-    let id = outbound_headers(&mut parts.headers, connection, crate::http::timeout_ms(&route));
-    exchange.facts.borrow_mut().request_id = Some(id);
-    forward(exchange, permit, &route, Request::from_parts(parts, body), lease.take()).await
+    Ok(Passage::new(asked, &target, permit, route, lease))
 }
 
 /// Where an outbound connection or request goes.
@@ -186,7 +168,9 @@ fn destination(connection: &Connection, live: &Live, host: Option<&str>) -> Dest
 fn service(connection: &Connection, live: &Live, index: usize) -> Option<Arc<Route>> {
     let route = live.services.get(index)?;
     match connection.original_dst {
-        Some(address) if route.targets.is_empty() => Some(Arc::new(route.at(address))),
+        Some(address) if route.targets.is_empty() => {
+            Some(connection.route_of(live, route.name_id, || route.at(address)))
+        }
         _ => Some(Arc::clone(route)),
     }
 }
@@ -205,8 +189,8 @@ fn question(connection: &Connection, peer: Option<identity::SpiffeId>) -> Questi
     }
 }
 
-fn original_dst_route(live: &Live, address: SocketAddr) -> Arc<Route> {
-    Arc::new(Route {
+fn original_dst_route(connection: &Connection, live: &Live, address: SocketAddr) -> Arc<Route> {
+    connection.route_of(live, live.original_dst_id, || Route {
         name: "OriginalDstCluster".into(),
         name_id: live.original_dst_id,
         targets: vec![Target::Socket(address)],
@@ -218,8 +202,8 @@ fn original_dst_route(live: &Live, address: SocketAddr) -> Arc<Route> {
     })
 }
 
-fn passthrough_route(live: &Live, address: SocketAddr) -> Arc<Route> {
-    Arc::new(Route {
+fn passthrough_route(connection: &Connection, live: &Live, address: SocketAddr) -> Arc<Route> {
+    connection.route_of(live, live.passthrough_id, || Route {
         name: "PassthroughCluster".into(),
         name_id: live.passthrough_id,
         targets: vec![Target::Socket(address)],

@@ -5,6 +5,7 @@ use bytes::{Buf, Bytes};
 use std::{
     future::Future,
     io,
+    mem::MaybeUninit,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
@@ -53,6 +54,19 @@ impl Stream {
         let mut room = buffer.room(most);
         let reading = self.read_buf(&mut room);
         pin!(reading).poll(cx)
+    }
+
+    /// Whether the kernel holds bytes, or the end, that were not read yet. Costs a system call.
+    pub(crate) fn has_unread(&self) -> bool {
+        let tcp = match &self.transport {
+            Transport::Plain(tcp) => tcp,
+            Transport::Tls(tls) => tls.tcp(),
+        };
+        let mut byte = [MaybeUninit::uninit()];
+        match socket2::SockRef::from(tcp).peek(&mut byte) {
+            Ok(_) => true,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 
     /// Closes with a reset, so that the other end cannot take what it got for the whole.

@@ -4,11 +4,10 @@
 //! instead of ending, a TLS stream without close_notify included (RFC 8446 §6.1), is passed on as a reset, so that nobody
 //! takes a cut message for a whole one.
 
-use crate::{connection::Connection, guard::Judged, limits, stream::Stream, tls::Peer, watch::Place, worker::Worker};
+use crate::{connection::Connection, guard::Judged, http::Asked, limits, stream::Stream, tls::Peer, watch::Place};
 use std::{
     future::poll_fn,
     pin::Pin,
-    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -34,14 +33,15 @@ pub(crate) struct Passed {
 
 /// Carries bytes until the end.
 pub(crate) async fn run(
-    worker: &Rc<Worker>,
     downstream: &mut Stream,
     upstream: &mut Stream,
     judged: &Judged,
+    asked: Option<&Asked>,
     connection: &Connection,
     callee: Option<&Peer>,
     idle: Duration,
 ) -> (End, Passed) {
+    let worker = &connection.worker;
     let place = Place::default();
     let mut epoch = worker.watches.epoch();
     let mut up = Half::new();
@@ -66,7 +66,7 @@ pub(crate) async fn run(
             epoch = worker.watches.epoch();
             let trusted = connection.is_trusted()
                 && callee.is_none_or(|peer| peer.is_trusted_by(worker.identity().bundle(), identity::Usage::Server));
-            if !trusted || judged.still_allowed(&worker.live(), None, false) == Some(false) {
+            if !trusted || judged.still_allowed(&worker.live(), asked) == Some(false) {
                 return Poll::Ready(End::Revoked);
             }
         }

@@ -4,6 +4,8 @@
 //! which it receives accepted connections.
 
 use crate::{
+    buffer::Buffers,
+    http::h1::Lists,
     limits,
     live::{Current, Live, Published},
     observe::{
@@ -69,6 +71,8 @@ pub(crate) struct Worker {
     pub(crate) refusals: Lines,
     pub(crate) pool: Pool,
     pub(crate) peers: Peers,
+    pub(crate) buffers: Buffers,
+    pub(crate) lists: Lists,
     /// Streams that wait for bytes.
     pub(crate) watches: Watches,
     /// Connections that wait for their next request.
@@ -102,6 +106,8 @@ impl Worker {
             metrics,
             pool: Pool::default(),
             peers: Peers::default(),
+            buffers: Buffers::default(),
+            lists: Lists::default(),
             watches: Watches::default(),
             connections: Watches::default(),
             resolver: crate::dns::Resolver::default(),
@@ -166,18 +172,20 @@ impl Worker {
     }
 
     /// A version 4 UUID (RFC 9562 §5.4) for `x-request-id`.
-    pub(crate) fn uuid(&self) -> HeaderValue {
-        let high = self.random_u64();
-        let low = self.random_u64();
-        let text = format!(
-            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-            high >> 32,
-            high >> 16 & 0xffff,
-            high & 0xfff,
-            (low >> 48 & 0x3fff) | 0x8000,
-            low & 0xffff_ffff_ffff
-        );
-        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    pub(crate) fn uuid(&self) -> [u8; 36] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let high = self.random_u64() & !0xf000 | 0x4000;
+        let low = self.random_u64() & !(0b11 << 62) | 0b10 << 62;
+        let mut bits = u128::from(high) << 64 | u128::from(low);
+        let mut text = [b'-'; 36];
+        for (at, place) in text.iter_mut().enumerate().rev() {
+            if !matches!(at, 8 | 13 | 18 | 23) {
+                let digit = usize::try_from(bits & 15).unwrap_or(0);
+                *place = DIGITS.get(digit).copied().unwrap_or(b'0');
+                bits >>= 4;
+            }
+        }
+        text
     }
 
     /// xorshift64*.

@@ -4,6 +4,8 @@
 
 use super::{
     exchange::{End, Exchange, Side},
+    feed::Fed,
+    h1::Carried,
     headers,
 };
 use crate::upstream::Lease;
@@ -27,8 +29,12 @@ pub(crate) type BodyError = Box<dyn StdError + Send + Sync>;
 pub(crate) enum Body {
     /// Bytes of our own: a local reply. `None` once taken.
     Local(Option<Bytes>),
-    /// A message passing through.
+    /// A message that came over HTTP/2, passing through.
     Passing(Box<Passing>),
+    /// A request body that comes over HTTP/1.1, on its way to an HTTP/2 upstream.
+    Fed(Fed),
+    /// A response body that comes over HTTP/1.1, on its way to an HTTP/2 downstream.
+    Carried(Box<Carried>),
 }
 
 /// A body on its way from one side to the other.
@@ -36,7 +42,7 @@ pub(crate) struct Passing {
     inner: Incoming,
     side: Side,
     exchange: Rc<Exchange>,
-    /// The upstream connection the body comes from, while it must be driven by whoever reads the body.
+    /// The share of the upstream connection the body comes from: it counts as in flight for as long.
     lease: Option<Lease>,
     /// When the time for the whole request is over; few routes have one.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -64,7 +70,7 @@ impl Body {
         }))
     }
 
-    /// The response's body, on its way down. The lease is given back to the pool when the body has ended well.
+    /// The response's body, on its way down.
     pub(crate) fn response(inner: Incoming, exchange: Rc<Exchange>, lease: Lease, until: Option<Instant>) -> Self {
         let deadline = until.map(|until| Box::pin(tokio::time::sleep_until(until.into())));
         let lease = Some(lease);
@@ -90,14 +96,17 @@ impl http_body::Body for Body {
         match self.get_mut() {
             Self::Local(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Passing(passing) => passing.poll_frame(cx),
+            Self::Fed(fed) => fed.poll_frame(cx),
+            Self::Carried(carried) => carried.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Local(bytes) => bytes.is_none(),
-            // A response is only over once it has been polled to its end: that is when its connection is given back.
             Self::Passing(passing) => passing.ended,
+            Self::Fed(fed) => fed.is_ended(),
+            Self::Carried(carried) => carried.is_ended(),
         }
     }
 
@@ -107,6 +116,7 @@ impl http_body::Body for Body {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| u64::try_from(b.len()).unwrap_or(0)))
             }
             Self::Passing(passing) => passing.inner.size_hint(),
+            Self::Fed(_) | Self::Carried(_) => SizeHint::default(),
         }
     }
 }
@@ -116,18 +126,7 @@ impl Passing {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Some(lease) = &mut self.lease {
-            lease.drive(cx);
-        }
-        let mut polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if polled.is_pending()
-            && let Some(lease) = &mut self.lease
-        {
-            // The first poll of a body tells the connection that somebody wants it; driving once more reads what is there.
-            lease.drive(cx);
-            polled = Pin::new(&mut self.inner).poll_frame(cx);
-        }
-        match polled {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Pending => {
                 let late = self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
                 let end = if late { Some(End::Deadline) } else { self.exchange.waits(self.side, cx) };
@@ -145,11 +144,11 @@ impl Passing {
                 if let Some(data) = frame.data_ref() {
                     self.exchange.data(self.side, data);
                 } else if let Some(trailers) = frame.trailers_ref() {
-                    self.exchange.trailers(self.side, trailers);
+                    self.exchange.trailers(self.side, || trailers.clone());
                 }
                 // Nothing follows trailers, and the engine does not ask whether anything does.
                 if frame.is_trailers() || self.inner.is_end_stream() {
-                    self.end(cx);
+                    self.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -159,17 +158,15 @@ impl Passing {
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
-                self.end(cx);
+                self.end();
                 Poll::Ready(None)
             }
         }
     }
 
-    fn end(&mut self, cx: &mut Context<'_>) {
+    fn end(&mut self) {
         self.ended = true;
         self.exchange.ended(self.side);
-        if let Some(lease) = self.lease.take() {
-            lease.give_back(cx);
-        }
+        self.lease = None;
     }
 }

@@ -5,9 +5,8 @@
 //! hands the copy to the taps. So there is exactly one line per request, also for one that died.
 
 use super::{
-    Body,
+    Asked, Body,
     respond::{Failure, Reply},
-    target,
 };
 use crate::{
     connection::Connection,
@@ -18,12 +17,12 @@ use crate::{
         metrics::{Series, Verdict},
         refusal,
     },
+    tunnel,
     upstream::{Made, Route},
     watch::Place,
     worker::Worker,
 };
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version};
 use identity::Usage;
 use std::{
     borrow::Cow,
@@ -46,14 +45,10 @@ pub(crate) enum Side {
 pub(crate) struct Exchange {
     pub(crate) connection: Rc<Connection>,
     pub(crate) live: Rc<Live>,
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    pub(crate) version: Version,
-    pub(crate) authority: Option<HeaderValue>,
-    pub(crate) user_agent: Option<HeaderValue>,
-    pub(crate) forwarded_for: Option<HeaderValue>,
-    pub(crate) grpc: bool,
+    pub(crate) asked: Asked,
     pub(crate) started: Instant,
+    /// The `x-request-id` we gave it, when it brought none.
+    made_id: Cell<Option<[u8; 36]>>,
     pub(crate) facts: RefCell<Facts>,
     /// Of the request and of the response.
     places: [Place; 2],
@@ -61,7 +56,6 @@ pub(crate) struct Exchange {
     epoch: Cell<u64>,
     /// Set once: an exchange that has to end cannot go on again.
     end: Cell<Option<End>>,
-    expects: bool,
 }
 
 /// Why an exchange that has to wait must end instead.
@@ -83,7 +77,6 @@ pub(crate) struct Facts {
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) judged: Option<Judged>,
-    pub(crate) request_id: Option<HeaderValue>,
     pub(crate) upstream: Option<Arc<Route>>,
     pub(crate) upstream_id: u32,
     pub(crate) upstream_address: Option<SocketAddr>,
@@ -96,6 +89,13 @@ pub(crate) struct Facts {
     copy: Option<Box<TapCopy>>,
 }
 
+impl Facts {
+    fn tell(&mut self, flag: &'static str, details: &'static str) {
+        self.flag = flag;
+        self.details = Cow::Borrowed(details);
+    }
+}
+
 /// The copy of one exchange for the taps, and the places reserved for it in their queues.
 struct TapCopy {
     taps: Vec<(tap::Tap, tap::Admission)>,
@@ -105,28 +105,23 @@ struct TapCopy {
 }
 
 impl Exchange {
-    /// A request head has been read.
-    pub(crate) fn begin(connection: &Rc<Connection>, live: Rc<Live>, request: &http::request::Parts) -> Rc<Self> {
+    /// A request head has been read. `headers` makes a map of its fields, for the taps, if there are any.
+    pub(crate) fn begin(
+        connection: &Rc<Connection>,
+        live: Rc<Live>,
+        asked: Asked,
+        headers: impl FnOnce() -> HeaderMap,
+    ) -> Rc<Self> {
         let cells = connection.cells();
         cells.requests.inc();
         cells.requests_active.inc();
-        let header = |name: header::HeaderName| request.headers.get(name).cloned();
-        let authority = match request.uri.authority() {
-            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-            None => header(header::HOST),
-        };
-        let copy = TapCopy::admit(connection, &live, request, authority.as_ref());
+        let copy = TapCopy::admit(connection, &live, &asked, headers);
         Rc::new(Self {
             connection: Rc::clone(connection),
             live,
-            method: request.method.clone(),
-            uri: request.uri.clone(),
-            version: request.version,
-            authority,
-            user_agent: header(header::USER_AGENT),
-            forwarded_for: request.headers.get("x-forwarded-for").cloned(),
-            grpc: is_grpc(request),
+            asked,
             started: Instant::now(),
+            made_id: Cell::new(None),
             facts: RefCell::new(Facts {
                 status: 0,
                 flag: "-",
@@ -134,7 +129,6 @@ impl Exchange {
                 bytes_received: 0,
                 bytes_sent: 0,
                 judged: None,
-                request_id: request.headers.get("x-request-id").cloned(),
                 upstream: None,
                 upstream_id: 0,
                 upstream_address: None,
@@ -147,9 +141,24 @@ impl Exchange {
             }),
             places: Default::default(),
             end: Cell::new(None),
-            expects: request.headers.contains_key(header::EXPECT),
             epoch: Cell::new(connection.worker.watches.epoch()),
         })
+    }
+
+    /// The id of the request, its own or ours.
+    pub(crate) fn request_id(&self) -> Option<Cow<'_, str>> {
+        match self.made_id.get() {
+            Some(id) => Some(Cow::Owned(String::from_utf8_lossy(&id).into_owned())),
+            None => self.asked.request_id(),
+        }
+    }
+
+    /// The id to be added to the request, when it brought none; always the same.
+    pub(crate) fn added_id(&self) -> Option<[u8; 36]> {
+        if !self.asked.has_request_id() && self.made_id.get().is_none() {
+            self.made_id.set(Some(self.connection.worker.uuid()));
+        }
+        self.made_id.get()
     }
 
     /// The rules have spoken.
@@ -174,8 +183,34 @@ impl Exchange {
         facts.upstream = Some(Arc::clone(route));
     }
 
+    /// A connection has been found for it.
+    pub(crate) fn sending_on(&self, made: &Rc<Made>) {
+        let mut facts = self.facts.borrow_mut();
+        facts.upstream_address = Some(made.key.address);
+        facts.callee = Some(Rc::clone(made));
+    }
+
+    /// The connection became a tunnel, and that has ended.
+    pub(crate) fn tunnelled(&self, end: tunnel::End, passed: tunnel::Passed) {
+        let mut facts = self.facts.borrow_mut();
+        facts.bytes_received += passed.up;
+        facts.bytes_sent += passed.down;
+        facts.response_complete = true;
+        match end {
+            tunnel::End::Closed => {}
+            tunnel::End::DownstreamBroke => facts.tell("DC", "downstream_remote_disconnect"),
+            tunnel::End::UpstreamBroke => facts.tell("UC", "upstream_remote_disconnect"),
+            tunnel::End::Idle => facts.tell("SI", "idle_timeout"),
+            tunnel::End::Revoked => {
+                facts.tell("-", "revoked_by_policy");
+                drop(facts);
+                refusal::revoked(self);
+            }
+        }
+    }
+
     /// Body bytes passed.
-    pub(crate) fn data(&self, side: Side, data: &Bytes) {
+    pub(crate) fn data(&self, side: Side, data: &[u8]) {
         let watches = &self.connection.worker.watches;
         watches.moved(self.place(Side::Request));
         watches.moved(self.place(Side::Response));
@@ -194,11 +229,11 @@ impl Exchange {
     }
 
     /// Trailers passed.
-    pub(crate) fn trailers(&self, side: Side, trailers: &HeaderMap) {
+    pub(crate) fn trailers(&self, side: Side, trailers: impl FnOnce() -> HeaderMap) {
         if let Some(copy) = &mut self.facts.borrow_mut().copy
             && let Some(message) = copy.message(side)
         {
-            message.trailers = Some(trailers.clone());
+            message.trailers = Some(trailers());
         }
     }
 
@@ -221,9 +256,8 @@ impl Exchange {
     /// The end of a story: the upstream's response, or our refusal, as it goes down.
     pub(crate) fn conclude(&self, answer: Result<http::Response<Body>, Failure>) -> http::Response<Body> {
         match answer {
-            Ok(mut response) => {
-                super::close_when_draining(self, &mut response);
-                self.responding(&response);
+            Ok(response) => {
+                self.responding(response.status(), || response.headers().clone());
                 response
             }
             Err(failure) => self.refuse(&failure),
@@ -231,23 +265,19 @@ impl Exchange {
     }
 
     /// The response head that goes down, from the upstream or our own.
-    fn responding<B>(&self, response: &http::Response<B>) {
+    pub(crate) fn responding(&self, status: StatusCode, headers: impl FnOnce() -> HeaderMap) {
         let mut facts = self.facts.borrow_mut();
-        facts.status = response.status().as_u16();
+        facts.status = status.as_u16();
         if let Some(copy) = &mut facts.copy {
-            copy.response =
-                Some(tap::Message::response(response.status(), response.headers().clone(), SystemTime::now()));
+            copy.response = Some(tap::Message::response(status, headers(), SystemTime::now()));
         }
     }
 
     /// We answer ourselves. Writes the refusal line when it is one.
-    fn refuse<B: From<Cow<'static, str>>>(&self, failure: &Failure) -> http::Response<B> {
-        // When the request's own bytes broke off, what the upstream made of it is not the reason.
-        let unreadable = self.connection.refused.take().map(Failure::Unreadable);
-        let failure = unreadable.as_ref().unwrap_or(failure);
+    pub(crate) fn refuse<B: From<Cow<'static, str>>>(&self, failure: &Failure) -> http::Response<B> {
         let mut reply: Reply = failure.reply();
         // Who waits for "100 Continue" may send the body after this answer or not: the connection ends the doubt.
-        reply.close |= self.expects || self.connection.worker.is_draining();
+        reply.close |= self.asked.expects || self.connection.worker.is_draining();
         let cells = self.connection.cells();
         match failure {
             Failure::Malformed(_) | Failure::MissingHost | Failure::ConflictingHost => cells.path_refused.inc(),
@@ -256,7 +286,7 @@ impl Exchange {
             Failure::Overflow => cells.overflow.inc(),
             _ => {}
         }
-        let body_len = if self.grpc { 0 } else { reply.body.len() };
+        let body_len = if self.asked.grpc { 0 } else { reply.body.len() };
         {
             let mut facts = self.facts.borrow_mut();
             facts.flag = reply.flag;
@@ -273,19 +303,19 @@ impl Exchange {
         if failure.is_refusal() {
             refusal::request(self, failure);
         }
-        let copied = Bytes::copy_from_slice(reply.body.as_bytes());
-        let http1 = self.version < Version::HTTP_2;
+        let copied = reply.body.clone();
+        let http1 = self.asked.version < Version::HTTP_2;
         let close = reply.close && http1;
         reply.close = close;
-        let response = reply.into_response(self.grpc, self.connection.worker.date());
-        self.responding(&response);
+        let response = reply.into_response(self.asked.grpc, self.connection.worker.date());
+        self.responding(response.status(), || response.headers().clone());
         if self.facts.borrow().flag == "DC" {
             self.facts.borrow_mut().status = 0;
         }
-        if !self.grpc
+        if !self.asked.grpc
             && let Some(copy) = &mut self.facts.borrow_mut().copy
         {
-            copy.data(Side::Response, &copied);
+            copy.data(Side::Response, copied.as_bytes());
         }
         response
     }
@@ -295,7 +325,21 @@ impl Exchange {
     pub(crate) fn waits(&self, side: Side, cx: &Context<'_>) -> Option<End> {
         let worker = &self.connection.worker;
         let idle = worker.watches.wait(self.place(side), cx, self.live.snapshot.proxy.timeouts.idle_stream);
+        let before = self.end.get();
+        let end = self.must_end(idle);
+        if before.is_none() && end.is_some() {
+            // Both sides end: whichever is not being polled now must hear of it.
+            worker.watches.wake(self.place(Side::Request));
+            worker.watches.wake(self.place(Side::Response));
+        }
+        end
+    }
+
+    /// Whether the exchange must end instead of waiting on: nothing has moved for too long (`idle`), or what came into force
+    /// since it was judged forbids it.
+    pub(crate) fn must_end(&self, idle: bool) -> Option<End> {
         if self.end.get().is_none() {
+            let worker = &self.connection.worker;
             let epoch = worker.watches.epoch();
             if idle {
                 self.end.set(Some(End::Idle));
@@ -304,11 +348,6 @@ impl Exchange {
                 if self.is_revoked(worker) {
                     self.end.set(Some(End::Revoked));
                 }
-            }
-            if self.end.get().is_some() {
-                // Both sides end: whichever is not being polled now must hear of it.
-                worker.watches.wake(self.place(Side::Request));
-                worker.watches.wake(self.place(Side::Response));
             }
         }
         self.end.get()
@@ -333,8 +372,7 @@ impl Exchange {
             return true;
         }
         let Some(judged) = &facts.judged else { return false };
-        let target = target::raw(&self.method, &self.uri, self.authority.as_ref());
-        judged.still_allowed(&worker.live(), target.as_ref(), self.grpc) == Some(false)
+        judged.still_allowed(&worker.live(), Some(&self.asked)) == Some(false)
     }
 
     /// The response broke off because the exchange may not go on.
@@ -418,8 +456,8 @@ impl TapCopy {
     fn admit(
         connection: &Connection,
         live: &Live,
-        request: &http::request::Parts,
-        authority: Option<&HeaderValue>,
+        asked: &Asked,
+        headers: impl FnOnce() -> HeaderMap,
     ) -> Option<Box<Self>> {
         // One mirror per hop: the callee's side sees both identities, the verdict, and what was refused.
         if live.taps.is_empty() || !connection.is_inbound() {
@@ -430,12 +468,12 @@ impl TapCopy {
         if taps.is_empty() {
             return None;
         }
-        let target = request.uri.path_and_query().map_or(request.uri.path(), |target| target.as_str()).to_owned();
-        let authority = authority.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (method, headers) = (request.method.clone(), request.headers.clone());
+        let target = asked.path().to_owned();
+        let authority = asked.authority().map(Cow::into_owned);
+        let method = Method::from_bytes(asked.method().as_bytes()).unwrap_or_default();
         Some(Box::new(Self {
             taps,
-            request: tap::Message::request(method, target, authority, headers, SystemTime::now()),
+            request: tap::Message::request(method, target, authority, headers(), SystemTime::now()),
             response: None,
             max_body,
         }))
@@ -449,7 +487,7 @@ impl TapCopy {
     }
 
     /// Copies what the taps may have of `data`; false when their queues have no room, so that the whole copy is given up.
-    fn data(&mut self, side: Side, data: &Bytes) -> bool {
+    fn data(&mut self, side: Side, data: &[u8]) -> bool {
         let max_body = self.max_body;
         let Some(message) = self.message(side) else {
             return true;
@@ -502,15 +540,4 @@ impl TapCopy {
             tap.offer(place, record);
         }
     }
-}
-
-/// gRPC: POST with content type `application/grpc` or `application/grpc+…`.
-fn is_grpc(request: &http::request::Parts) -> bool {
-    request.method == Method::POST
-        && request.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-            value
-                .as_bytes()
-                .strip_prefix(b"application/grpc")
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
-        })
 }

@@ -3,7 +3,11 @@
 //! Removed in both directions: hop-by-hop fields (RFC 9110 §7.6.1). Removed from requests that come in: every claim that only
 //! a proxy may make (`x-envoy-*`, client certificates, method and URL overrides).
 
-use crate::{connection::Connection, tls::Peer};
+use super::{
+    Exchange,
+    field::{self, Name},
+};
+use crate::tls::Peer;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use identity::SpiffeId;
 use std::fmt::Write;
@@ -16,22 +20,9 @@ const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-servi
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Fields by which a caller could make the application see another request than the one that was judged.
-const OVERRIDES: [&str; 6] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-original-uri",
-    "x-rewrite-url",
-];
-
-/// Fields a `Connection` field may name without effect: dropping one would change what the request says.
-const NOT_HOP_BY_HOP: [&str; 5] =
-    ["host", "content-length", "x-forwarded-client-cert", "authorization", "content-type"];
-
-/// A request on its way to our application. Returns its request id.
-pub(crate) fn inbound(headers: &mut HeaderMap, connection: &Connection, timeout_ms: Option<u64>) -> HeaderValue {
+/// A request on its way up: to our application, or out of the pod.
+pub(crate) fn request(headers: &mut HeaderMap, exchange: &Exchange, timeout_ms: Option<u64>) {
+    let connection = &exchange.connection;
     hop_by_hop(headers);
     strip_claims(headers);
     match &connection.xfcc {
@@ -42,15 +33,20 @@ pub(crate) fn inbound(headers: &mut HeaderMap, connection: &Connection, timeout_
             headers.remove(XFCC);
         }
     }
-    common(headers, connection, timeout_ms)
-}
-
-/// A request of our application on its way out. Returns its request id.
-pub(crate) fn outbound(headers: &mut HeaderMap, connection: &Connection, timeout_ms: Option<u64>) -> HeaderValue {
-    hop_by_hop(headers);
-    strip_claims(headers);
-    headers.remove(XFCC);
-    common(headers, connection, timeout_ms)
+    if !headers.contains_key(&FORWARDED_PROTO) {
+        let proto = if connection.tls.is_some() { "https" } else { "http" };
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
+    }
+    if let Some(ms) = timeout_ms {
+        headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(ms));
+    }
+    // Interim responses do not pass this way: the upstream gets the body without asking.
+    headers.remove(header::EXPECT);
+    if let Some(id) = exchange.added_id()
+        && let Ok(id) = HeaderValue::from_bytes(&id)
+    {
+        headers.insert(REQUEST_ID, id);
+    }
 }
 
 /// A response on its way down.
@@ -59,37 +55,15 @@ pub(crate) fn downstream(headers: &mut HeaderMap, service_time_ms: u128) {
     headers.insert(SERVICE_TIME, HeaderValue::from(u64::try_from(service_time_ms).unwrap_or(u64::MAX)));
 }
 
-fn common(headers: &mut HeaderMap, connection: &Connection, timeout_ms: Option<u64>) -> HeaderValue {
-    if !headers.contains_key(&FORWARDED_PROTO) {
-        let proto = if connection.tls.is_some() { "https" } else { "http" };
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
-    }
-    if let Some(ms) = timeout_ms {
-        headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(ms));
-    }
-    // We answer `Expect: 100-continue` ourselves, as Envoy does; the upstream gets the body without asking.
-    headers.remove(header::EXPECT);
-    match headers.get(&REQUEST_ID) {
-        Some(id) if !id.is_empty() => id.clone(),
-        _ => {
-            let id = connection.worker.uuid();
-            headers.insert(REQUEST_ID, id.clone());
-            id
-        }
-    }
-}
-
 /// Removes what belongs to one hop (RFC 9110 §7.6.1), and reduces `te` to what may pass (RFC 9113 §8.2.2).
 fn hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
-            .filter(|name| !NOT_HOP_BY_HOP.contains(&name.as_str()))
-            .filter(|name| *name != header::TE)
+            .flat_map(|value| field::list(value.as_bytes()))
+            .filter_map(|option| HeaderName::from_bytes(option).ok())
+            .filter(|name| Name::of(name.as_str().as_bytes()).may_be_hop_by_hop())
             .collect();
         for name in named {
             headers.remove(name);
@@ -124,27 +98,14 @@ fn strip_claims(headers: &mut HeaderMap) {
 }
 
 fn is_claim(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    if !text.starts_with(['x', 'l']) {
-        return false;
-    }
-    if text.contains('_') {
-        let hyphens = text.replace('_', "-");
-        // With hyphens it is ours to replace; with underscores it can only be an imitation.
-        return hyphens == XFCC.as_str() || names_claim(&hyphens);
-    }
-    names_claim(text)
-}
-
-fn names_claim(text: &str) -> bool {
-    text.starts_with("x-envoy-") || text.starts_with("l5d-") || OVERRIDES.contains(&text)
+    Name::of(name.as_str().as_bytes()) == Name::Claim
 }
 
 /// Trailers may not change how the message is read (RFC 9110 §6.5.1), nor claim what headers may not.
 pub(crate) fn trailers(trailers: &mut HeaderMap) {
-    strip_claims(trailers);
-    for name in [XFCC, header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::TE]
-    {
+    let names: Vec<HeaderName> =
+        trailers.keys().filter(|name| !Name::of(name.as_str().as_bytes()).passes_as_trailer()).cloned().collect();
+    for name in names {
         trailers.remove(name);
     }
 }

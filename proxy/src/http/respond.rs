@@ -4,7 +4,7 @@
 //! metrics count. The rows follow what Envoy 1.40 was seen to answer; gRPC callers get the same facts as a trailers-only
 //! response with a gRPC status (gRPC over HTTP/2, "Responses").
 
-use super::gate::Refused;
+use super::h1::Refused;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use policy::Malformed;
 use std::borrow::Cow;

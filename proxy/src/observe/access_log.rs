@@ -6,9 +6,9 @@
 use super::clock;
 use crate::{connection::Connection, http::Exchange, live::Live, observe::metrics::Verdict, opaque::Outcome};
 use config::{AccessSink, LogFormat};
-use http::{HeaderValue, Version};
+use http::Version;
 use serde_json::{Map, Value, json};
-use std::{io::Write, time::SystemTime};
+use std::{borrow::Cow, io::Write, time::SystemTime};
 
 /// Version of the JSON line's shape; raised when a field changes its meaning or goes away.
 const SCHEMA: u32 = 1;
@@ -22,8 +22,8 @@ pub(crate) fn request(exchange: &Exchange) {
     let facts = exchange.facts.borrow();
     let duration = exchange.started.elapsed();
     let start = SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH);
-    let text = |value: Option<&HeaderValue>| value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let path = exchange.uri.path_and_query().map_or(exchange.uri.path(), |path| path.as_str());
+    let asked = &exchange.asked;
+    let path = asked.path();
     let service_time = facts.upstream_time.map(|time| time.as_millis());
     let mut line = Vec::with_capacity(512);
     match log.format {
@@ -31,39 +31,39 @@ pub(crate) fn request(exchange: &Exchange) {
             &mut line,
             &EnvoyLine {
                 start,
-                method: Some(exchange.method.as_str()),
+                method: Some(asked.method()),
                 path: Some(path),
-                protocol: Some(protocol(exchange.version)),
+                protocol: Some(protocol(asked.version)),
                 status: facts.status,
                 flags: facts.flag,
                 received: facts.bytes_received,
                 sent: facts.bytes_sent,
                 duration_ms: duration.as_millis(),
                 service_time,
-                forwarded_for: text(exchange.forwarded_for.as_ref()),
-                user_agent: text(exchange.user_agent.as_ref()),
-                request_id: text(facts.request_id.as_ref()),
-                authority: text(exchange.authority.as_ref()),
+                forwarded_for: asked.forwarded_for().map(Cow::into_owned),
+                user_agent: asked.user_agent().map(Cow::into_owned),
+                request_id: exchange.request_id().map(Cow::into_owned),
+                authority: asked.authority().map(Cow::into_owned),
                 upstream: facts.upstream_address.map(|address| address.to_string()),
             },
         ),
         LogFormat::Json => {
             let mut object = common(&exchange.connection, start, duration.as_millis());
             let judged = facts.judged.as_ref();
-            object.insert("method".into(), exchange.method.as_str().into());
+            object.insert("method".into(), asked.method().into());
             object.insert("path".into(), path.into());
-            object.insert("protocol".into(), protocol(exchange.version).into());
-            object.insert("grpc".into(), exchange.grpc.into());
+            object.insert("protocol".into(), protocol(asked.version).into());
+            object.insert("grpc".into(), asked.grpc.into());
             object.insert("response_code".into(), facts.status.into());
             object.insert("response_flags".into(), facts.flag.into());
             object.insert("response_code_details".into(), facts.details.as_ref().into());
             object.insert("bytes_received".into(), facts.bytes_received.into());
             object.insert("bytes_sent".into(), facts.bytes_sent.into());
             object.insert("upstream_service_time".into(), service_time.map(saturate).into());
-            object.insert("x_forwarded_for".into(), text(exchange.forwarded_for.as_ref()).into());
-            object.insert("user_agent".into(), text(exchange.user_agent.as_ref()).into());
-            object.insert("request_id".into(), text(facts.request_id.as_ref()).into());
-            object.insert("authority".into(), text(exchange.authority.as_ref()).into());
+            object.insert("x_forwarded_for".into(), asked.forwarded_for().map(Cow::into_owned).into());
+            object.insert("user_agent".into(), asked.user_agent().map(Cow::into_owned).into());
+            object.insert("request_id".into(), exchange.request_id().map(Cow::into_owned).into());
+            object.insert("authority".into(), asked.authority().map(Cow::into_owned).into());
             object.insert("upstream_host".into(), facts.upstream_address.map(|address| address.to_string()).into());
             object
                 .insert("upstream_cluster".into(), facts.upstream.as_ref().map(|route| route.name.to_string()).into());

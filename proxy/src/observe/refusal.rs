@@ -20,9 +20,8 @@ const NO_RULE: &str = "no rule";
 pub(crate) fn request(exchange: &Exchange, failure: &Failure) {
     let facts = exchange.facts.borrow();
     let judged = facts.judged.as_ref();
-    let path = exchange.uri.path_and_query().map_or(exchange.uri.path(), |path| path.as_str());
-    let authority = exchange.authority.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let mut detail = format!("{} {path}: {}", exchange.method, facts.details);
+    let asked = &exchange.asked;
+    let mut detail = format!("{} {}: {}", asked.method(), asked.path(), facts.details);
     if let Some(hint) = judged.and_then(|judged| judged.hint) {
         detail.push_str("; ");
         detail.push_str(hint);
@@ -41,10 +40,10 @@ pub(crate) fn request(exchange: &Exchange, failure: &Failure) {
         "peer": if matches!(failure, Failure::Tls(_)) { None } else { peer(&exchange.connection, judged) },
         "detail": detail,
         "code": facts.details,
-        "authority": authority,
+        "authority": asked.authority(),
         "remote": exchange.connection.remote.to_string(),
         "original_dst": exchange.connection.original_dst.map(|address| address.to_string()),
-        "request_id": facts.request_id.as_ref().map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned()),
+        "request_id": exchange.request_id(),
         "generation": exchange.live.generation,
     });
     emit(&exchange.connection.worker, exchange.connection.is_inbound(), failure.reason(), &line);
@@ -60,7 +59,7 @@ pub(crate) fn revoked(exchange: &Exchange) {
         "reason": "revoked_by_policy",
         "rule": NO_RULE,
         "peer": peer(&exchange.connection, facts.judged.as_ref()),
-        "detail": format!("{} {}: allowed when it began, not by the rules now in force", exchange.method, exchange.uri.path()),
+        "detail": format!("{} {}: allowed when it began, not by the rules now in force", exchange.asked.method(), exchange.asked.path()),
         "remote": exchange.connection.remote.to_string(),
     });
     emit(&exchange.connection.worker, exchange.connection.is_inbound(), "revoked_by_policy", &line);

@@ -1,11 +1,13 @@
-//! Towards the other side: where a request goes, by which connection, and sending it.
+//! Towards the other side: where a request goes, and by which connection.
 
+mod acquire;
+mod connection;
 mod dial;
-mod forward;
 mod pool;
 mod route;
 
+pub(crate) use acquire::{acquire, acquire_until, addresses, upstream_http};
+pub(crate) use connection::Upstream;
 pub(crate) use dial::{Dialled, dial};
-pub(crate) use forward::{acquire, addresses, forward, upstream_http};
 pub(crate) use pool::{Lease, Made, Pool};
 pub(crate) use route::{Expect, Route, Security, Target};

@@ -4,41 +4,55 @@
 //! connection stays in the pool and is shared. A connection is only used again under the credentials, the expected identity
 //! and the route it was made for.
 
-use super::dial::Opened;
+use super::{connection::Upstream, dial::Opened};
 use crate::{
-    http::{Http, Upstream, UpstreamConnection},
+    http::{Http, h1},
     limits,
+    observe::metrics::Mix,
     tls::Peer,
     worker::Worker,
 };
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
+    hash::{BuildHasherDefault, Hash, Hasher},
     net::SocketAddr,
     rc::Rc,
     task::Context,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// What must be the same for a connection to be used again.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) route: u32,
     pub(crate) address: SocketAddr,
     pub(crate) http: Http,
 }
 
+impl Hash for Key {
+    /// Routes are few and numbered by us, and endpoints of one route differ by port or are few: no peer chooses a key, so the
+    /// hash need not withstand one.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u32(self.route);
+        state.write_u32(u32::from(self.address.port()));
+    }
+}
+
 /// The pool.
 #[derive(Default)]
 pub(crate) struct Pool {
-    places: RefCell<HashMap<Key, Vec<Idle>>>,
+    places: RefCell<HashMap<Key, Vec<Idle>, BuildHasherDefault<Mix>>>,
     open: RefCell<HashMap<u32, usize>>,
+    /// The pool's clock, which ticks once every [`limits::SWEEP`]: reading it costs nothing.
+    sweeps: Cell<u32>,
 }
 
 struct Idle {
     upstream: Upstream,
     made: Rc<Made>,
-    since: Instant,
+    /// By the pool's clock.
+    since: u32,
 }
 
 /// How a connection was made. It counts as open for as long as anything holds this.
@@ -98,8 +112,8 @@ impl Made {
 pub(crate) struct Lease {
     pub(crate) upstream: Upstream,
     pub(crate) made: Rc<Made>,
-    /// How long it has been idle since the request before; `None` for a new connection.
-    pub(crate) idle: Option<Duration>,
+    /// It has carried a request before: the other end may close it at the very moment it is used again.
+    pub(crate) reused: bool,
 }
 
 impl Pool {
@@ -125,21 +139,19 @@ impl Pool {
                     }
                 }
             };
-            // Reads what the other end may have sent meanwhile: its close, above all.
-            idle.upstream.drive(cx);
             let fits = idle.made.stamp == stamp && idle.made.expected.as_ref() == expected;
-            if !fits || !idle.upstream.is_ready() {
+            // Looks at what the other end may have sent meanwhile: its close, above all.
+            if !fits || !idle.upstream.is_ready(cx) {
                 continue;
             }
             let made = Rc::clone(&idle.made);
-            let waited = Some(idle.since.elapsed());
             return Some(match idle.upstream.share() {
                 Some(upstream) => {
-                    idle.since = Instant::now();
+                    idle.since = self.sweeps.get();
                     self.put(idle);
-                    Lease { upstream, made, idle: waited }
+                    Lease { upstream, made, reused: true }
                 }
-                None => Lease { upstream: idle.upstream, made, idle: waited },
+                None => Lease { upstream: idle.upstream, made, reused: true },
             });
         }
     }
@@ -147,7 +159,7 @@ impl Pool {
     /// Keeps a fresh HTTP/2 connection for others to share.
     pub(crate) fn keep_shared(&self, lease: &Lease) {
         if let Some(upstream) = lease.upstream.share() {
-            self.put(Idle { upstream, made: Rc::clone(&lease.made), since: Instant::now() });
+            self.put(Idle { upstream, made: Rc::clone(&lease.made), since: self.sweeps.get() });
         }
     }
 
@@ -164,7 +176,10 @@ impl Pool {
 
     /// Drops connections that were idle for longer than `patience`, and those the other end has closed.
     pub(crate) fn sweep(&self, patience: Duration) {
-        let now = Instant::now();
+        self.sweeps.set(self.sweeps.get().wrapping_add(1));
+        let now = self.sweeps.get();
+        // A whole tick early rather than late: the other end has a time of its own.
+        let patience = u32::try_from(patience.as_millis() / limits::SWEEP.as_millis()).unwrap_or(u32::MAX);
         let mut gone = Vec::new();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         {
@@ -172,10 +187,10 @@ impl Pool {
             for list in places.values_mut() {
                 let mut at = 0;
                 while let Some(idle) = list.get_mut(at) {
-                    idle.upstream.drive(&mut cx);
-                    let busy = idle.upstream.in_flight() > 1;
-                    let old = !busy && now.duration_since(idle.since) > patience;
-                    if old || !(idle.upstream.is_ready() || busy) {
+                    let ready = idle.upstream.is_ready(&mut cx);
+                    let busy = idle.upstream.in_flight() > 0;
+                    let old = !busy && now.wrapping_sub(idle.since) >= patience.max(1);
+                    if old || !(ready || busy) {
                         gone.push(list.swap_remove(at));
                     } else {
                         at += 1;
@@ -188,22 +203,11 @@ impl Pool {
     }
 }
 
-impl Lease {
-    /// Moves the connection's bytes.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.upstream.drive(cx);
-    }
-
-    /// The response is over. The connection goes back if it can carry another request; if the request is still being sent,
-    /// or either side wants to close, it is dropped here.
-    pub(crate) fn give_back(mut self, cx: &mut Context<'_>) {
-        if self.made.key.http == Http::Two {
-            return;
-        }
-        self.upstream.drive(cx);
-        if self.upstream.is_ready() {
-            let worker = Rc::clone(&self.made.worker);
-            worker.pool.put(Idle { upstream: self.upstream, made: self.made, since: Instant::now() });
-        }
+impl Made {
+    /// The response is over, and the connection can carry another request.
+    pub(crate) fn give_back(self: Rc<Self>, client: Box<h1::Client>) {
+        let worker = Rc::clone(&self.worker);
+        let since = worker.pool.sweeps.get();
+        worker.pool.put(Idle { upstream: Upstream::One(client), made: self, since });
     }
 }

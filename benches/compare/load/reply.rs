@@ -1,10 +1,6 @@
 //! Reading a response strictly enough that a wrong one cannot be counted as served.
 
-use crate::origin::BODY;
-
-/// The request that is measured.
-pub(crate) const REQUEST: &[u8] =
-    b"GET /api/orders/42 HTTP/1.1\r\nhost: orders.shop.svc\r\nuser-agent: compare\r\naccept: */*\r\n\r\n";
+use crate::load::origin::BODY;
 
 /// Whether `bytes` hold the whole response; `Err` says what is wrong with it.
 ///
@@ -28,7 +24,7 @@ pub(crate) fn is_whole(bytes: &[u8]) -> Result<bool, String> {
     }
 }
 
-fn content_length(head: &[u8]) -> Option<usize> {
+pub(crate) fn content_length(head: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"content-length:";
     let line = head
         .split(|byte| *byte == b'\n')
@@ -36,6 +32,6 @@ fn content_length(head: &[u8]) -> Option<usize> {
     std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }

@@ -1,0 +1,21 @@
+//! HTTP/2 (RFC 9113), by hyper, used thinly: no shared pool, no boxed service, limits set where ours are tighter.
+
+mod client;
+mod forward;
+mod server;
+
+pub(crate) use client::{Client, SendError};
+pub(crate) use forward::{join_cookies, prepare, received};
+pub(crate) use server::serve;
+
+use std::future::Future;
+
+/// Runs hyper's HTTP/2 tasks on the worker they belong to.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

@@ -1,0 +1,146 @@
+//! One downstream HTTP/2 connection, and the story of each of its requests.
+
+use super::{Local, forward::forward};
+use crate::{
+    connection::Connection,
+    http::{Asked, Body, Exchange, Failure, asked, h1::Refused, headers},
+    limits,
+    observe::access_log,
+    passage,
+    stream::Stream,
+};
+use http::{Request, Response, request::Parts};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::TokioIo;
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+/// Serves requests until the connection ends, its timers run out, or the drain.
+pub(crate) async fn serve(stream: Stream, connection: Rc<Connection>) {
+    connection.cells().http2_connections.inc();
+    let service = {
+        let connection = Rc::clone(&connection);
+        service_fn(move |request| {
+            connection.begin();
+            let answer = exchange(Rc::clone(&connection), request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        })
+    };
+    let serving = http2::Builder::new(Local)
+        .initial_stream_window_size(limits::H2_STREAM_WINDOW)
+        .initial_connection_window_size(limits::H2_CONNECTION_WINDOW)
+        .max_concurrent_streams(limits::H2_STREAMS)
+        .max_header_list_size(u32::try_from(limits::HEAD_BYTES).unwrap_or(u32::MAX))
+        .max_send_buf_size(limits::H2_SEND_BUFFER)
+        .max_pending_accept_reset_streams(limits::H2_PENDING_RESETS)
+        .max_local_error_reset_streams(limits::H2_LOCAL_RESETS)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serve = Serve { serving, connection: Rc::clone(&connection), told: false };
+    if let Some(Err(error)) = poll_fn(|cx| serve.poll(cx)).await
+        && error.is_parse()
+    {
+        // A fault of the other end that no request's log line can tell.
+        connection.cells().protocol_errors.inc();
+        access_log::unread(&connection, 400, "DPE", "http2.codec_error");
+    }
+}
+
+/// Serves one request.
+async fn exchange(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
+    let live = connection.worker.live();
+    let (parts, body) = request.into_parts();
+    let exchange = Exchange::begin(&connection, live, Asked::http2(&parts), || parts.headers.clone());
+    let answer = answer(&exchange, parts, body).await;
+    exchange.conclude(answer)
+}
+
+async fn answer(exchange: &Rc<Exchange>, mut parts: Parts, body: Incoming) -> Result<Response<Body>, Failure> {
+    let body = Body::request(body, Rc::clone(exchange));
+    if !asked::has_clear_length(&parts.headers) {
+        return Err(Failure::Unreadable(Refused::Syntax));
+    }
+    let passage = passage::decide(exchange).await?;
+    headers::request(&mut parts.headers, exchange, crate::http::timeout_ms(&passage.route));
+    // Boxed: the caller's future is copied when a request begins, and this would be most of it.
+    Box::pin(forward(exchange, passage, parts, body)).await
+}
+
+/// Serves one connection, and ends it when its timers or the drain say so.
+struct Serve<C> {
+    serving: C,
+    connection: Rc<Connection>,
+    /// The other end was told that no more requests are taken (GOAWAY).
+    told: bool,
+}
+
+impl<S> Serve<http2::Connection<TokioIo<Stream>, S, Local>>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = Body>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    Local: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
+    http2::Connection<TokioIo<Stream>, S, Local>: Future<Output = Result<(), hyper::Error>> + Unpin,
+{
+    /// `None`: nothing moved for too long in the middle of an exchange, and there is nobody to finish it with.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), hyper::Error>>> {
+        let worker = Rc::clone(&self.connection.worker);
+        if !self.told && worker.is_draining() {
+            self.connection.moved();
+            self.finish();
+        }
+        if let Poll::Ready(ended) = Pin::new(&mut self.serving).poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        let timeouts = worker.live().snapshot.proxy.timeouts;
+        let busy = self.connection.active.get() > 0;
+        if !busy && !self.told && !self.connection.is_trusted() {
+            self.finish();
+            return Pin::new(&mut self.serving).poll(cx).map(Some);
+        }
+        let patience = match busy {
+            // Told to go, and nothing under way: a moment for the other end to see it.
+            false if self.told => limits::FAREWELL,
+            false => timeouts.downstream_idle,
+            // The stream's own idle timer comes first; this one ends a connection whose reader has stopped reading.
+            true => timeouts.idle_stream + limits::STALL_MARGIN,
+        };
+        if !worker.connections.wait(&self.connection.place, cx, patience) {
+            return Poll::Pending;
+        }
+        if !worker.is_draining() || busy {
+            self.connection.cells().idle_timeouts.inc();
+        }
+        if busy || self.told {
+            return Poll::Ready(None);
+        }
+        self.connection.moved();
+        self.finish();
+        Pin::new(&mut self.serving).poll(cx).map(Some)
+    }
+
+    fn finish(&mut self) {
+        self.told = true;
+        Pin::new(&mut self.serving).graceful_shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_future_of_a_request_stays_small() {
+        // It is moved when a request begins: every kilobyte is copied for every request.
+        let size = size_of_future(exchange);
+        assert!(size < 2900, "{size}");
+    }
+}
