@@ -63,6 +63,9 @@ pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, remote: Socke
         }
     };
     cells.tls_handshakes.inc();
+    if facts.resumed {
+        cells.tls_resumed.inc();
+    }
     let alpn = facts.alpn.clone();
     let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, Some((peer, facts)));
     serve(connection, Stream::tls(stream), alpn).await;

@@ -6,6 +6,7 @@ use crate::{
     tls::{
         Peers, Secured, accept, connect,
         records::{Handshake, Records, inbound::Misbehaved},
+        testing::{ORDERS, WEB},
     },
 };
 use aws_lc_rs::digest::{self, SHA256};
@@ -282,7 +283,10 @@ async fn an_end_without_close_is_an_error_after_the_data() {
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     assert_eq!(text, b"half of it");
     // rustls says the same.
-    let (client, mut server) = connected(&pair, &pair.for_rustls()).await;
+    let (mut client, mut server) = connected(&pair, &pair.for_rustls()).await;
+    // A ticket left unread would make the kernel reset the connection.
+    let waiting = tokio::time::timeout(Duration::from_millis(50), client.read(&mut [0; 8])).await;
+    assert!(waiting.is_err());
     drop(client);
     assert_eq!(server.read_to_end(&mut text).await.unwrap_err().to_string().split('\n').next(), Some(ERROR));
     const ERROR: &str = "peer closed connection without sending TLS close_notify: \
@@ -427,4 +431,35 @@ async fn tls12_peers_are_served_by_rustls_records() {
     let (mut client, mut server) = (client, Secured::Rustls(Box::new(server.unwrap().into())));
     assert!(matches!(client, Secured::Tls12(_)));
     exchange(&mut client, &mut server, 300_000).await;
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_by_either_engine() {
+    for (rustls_client, rustls_server) in [(false, false), (true, false), (false, true), (true, true)] {
+        let pair = Pair::new();
+        let engine = |rustls| if rustls { pair.for_rustls() } else { pair.clone() };
+        let (client, server) = (engine(rustls_client), engine(rustls_server));
+        for round in 0..3 {
+            let (near, far, address) = tcp().await;
+            let peers = Peers::default();
+            let (mut client, (mut server, peer, facts)) = tokio::join!(
+                async {
+                    let (mut stream, peer) =
+                        connect(near, address, Arc::clone(&client.client), TIMEOUT, &peers).await.unwrap();
+                    assert_eq!(peer.id().as_str(), ORDERS);
+                    stream.flush().await.unwrap();
+                    stream
+                },
+                async { accept(far, Arc::clone(&server.server), TIMEOUT, &peers).await.unwrap() },
+            );
+            assert_eq!(peer.id().as_str(), WEB);
+            assert_eq!(facts.resumed, round > 0);
+            server.write_all(b"after the ticket").await.unwrap();
+            server.flush().await.unwrap();
+            let mut text = [0; 16];
+            client.read_exact(&mut text).await.unwrap();
+            client.shutdown().await.unwrap();
+            assert_eq!(server.read(&mut text).await.unwrap(), 0);
+        }
+    }
 }
