@@ -48,7 +48,7 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
         snapshot.rules.rules(policy::Direction::Outbound).len(),
     );
     let mut watched = Watched::new(&arguments.config, &snapshot);
-    let proxy = match Proxy::start(snapshot, credentials, cpus::workers()) {
+    let proxy = match Proxy::start(snapshot, credentials, cpus::workers(), sys::memory::release) {
         Ok(proxy) => Arc::new(proxy),
         Err(error) => {
             err!("sekisho: {error}");

@@ -4,10 +4,11 @@
 //! URI SAN and nothing else (X.509-SVID §2); the other names are carried for `x-forwarded-client-cert` and for logs. The chain
 //! is kept, once per peer and worker, because a later bundle may no longer trust it.
 
+use http::HeaderValue;
 use identity::{Bundle, CertificateDer, SpiffeId, Svid, SvidError, Usage};
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::HashMap,
     rc::{Rc, Weak},
     time::{Duration, SystemTime},
@@ -23,6 +24,8 @@ struct Known {
     chain: Vec<CertificateDer<'static>>,
     /// When the first certificate of the chain expires.
     expiry: SystemTime,
+    /// Its `x-forwarded-client-cert` element, for our own identity, which never changes while the process runs.
+    xfcc: OnceCell<Option<HeaderValue>>,
 }
 
 /// The peers a worker has connections with, by the hash of their leaf: many connections of one peer share one entry.
@@ -79,6 +82,11 @@ impl Peer {
         &self.0.svid
     }
 
+    /// The `x-forwarded-client-cert` element of this peer; all its connections share one.
+    pub(crate) fn xfcc(&self, own: &SpiffeId) -> Option<HeaderValue> {
+        self.0.xfcc.get_or_init(|| crate::http::xfcc(own, self)).clone()
+    }
+
     /// Whether `bundle`, which may be newer than the handshake, trusts this peer as what it is to us. A certificate that has expired
     /// since is not held against an open connection.
     pub(crate) fn is_trusted_by(&self, bundle: &Bundle, usage: Usage) -> bool {
@@ -99,7 +107,7 @@ impl Peers {
         }
         let (svid, expiry) = (Svid::from_leaf(leaf)?, identity::expiry(chain)?);
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
-        let peer = Rc::new(Known { svid, chain, expiry });
+        let peer = Rc::new(Known { svid, chain, expiry, xfcc: OnceCell::new() });
         known.insert(hash, Rc::downgrade(&peer));
         Ok(Peer(peer))
     }

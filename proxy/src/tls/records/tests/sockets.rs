@@ -4,19 +4,20 @@ use super::{Pair, name};
 use crate::{
     buffer::Buffer,
     tls::{
-        Peers, Secured, accept, connect,
+        Peer, Peers, Secured, accept, connect,
         records::{Handshake, Records, inbound::Misbehaved},
         testing::{ORDERS, WEB},
     },
 };
 use aws_lc_rs::digest::{self, SHA256};
+use identity::SvidError;
 use rustls::{AlertDescription, CipherSuite, ServerConfig};
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -461,5 +462,40 @@ async fn sessions_are_resumed_by_either_engine() {
             client.shutdown().await.unwrap();
             assert_eq!(server.read(&mut text).await.unwrap(), 0);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_resumed_session_that_rests_on_an_expired_certificate_is_no_peer() {
+    let pair = Pair::new();
+    // The certificates of these tests are good until the year 4096.
+    let late = SystemTime::UNIX_EPOCH + Duration::from_secs(70_000_000_000);
+    for resumed in [false, true] {
+        let (near, far, _) = tcp().await;
+        let (client, server) = tokio::join!(
+            async {
+                let client = Handshake::connect(near, Arc::clone(&pair.client), name()).await.unwrap();
+                let peers = Peers::default();
+                let judged = Peer::of_finished_handshake(client.facts(), &peers, late);
+                assert_eq!(judged.err(), resumed.then_some(SvidError::Expired));
+                let early = Peer::of_finished_handshake(client.facts(), &peers, SystemTime::UNIX_EPOCH);
+                assert_eq!(early.err(), resumed.then_some(SvidError::NotYetValid));
+                assert!(Peer::of_finished_handshake(client.facts(), &peers, SystemTime::now()).is_ok());
+                let mut client = Secured::from(client.finish().unwrap());
+                client.write_all(b"x").await.unwrap();
+                client
+            },
+            async {
+                let server = Handshake::accept(far, Arc::clone(&pair.server)).await.unwrap();
+                let peers = Peers::default();
+                let judged = Peer::of_finished_handshake(server.facts(), &peers, late);
+                assert_eq!(judged.err(), resumed.then_some(SvidError::Expired));
+                let mut server = Secured::from(server.finish().unwrap());
+                server.write_all(b"after the ticket").await.unwrap();
+                server
+            }
+        );
+        let (mut client, _server) = (client, server);
+        client.read_exact(&mut [0; 16]).await.unwrap();
     }
 }
