@@ -65,6 +65,9 @@ pub(crate) async fn open(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr,
         }
     };
     cells.tls_handshakes.inc();
+    if facts.resumed {
+        cells.tls_resumed.inc();
+    }
     let alpn = facts.alpn.clone();
     let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, Some((peer, facts)));
     detected(connection, Stream::tls(stream), alpn).await
