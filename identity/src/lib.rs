@@ -14,6 +14,7 @@ mod error;
 mod id;
 mod key;
 mod pem;
+mod remembered;
 mod sessions;
 mod subject;
 mod svid;

@@ -19,6 +19,7 @@ use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorith
 use crate::bundle::Bundle;
 use crate::error::SvidError;
 use crate::id::SpiffeId;
+use crate::remembered::Remembering;
 use crate::sessions::Sessions;
 use crate::verify::{Usage, verify_parts};
 
@@ -169,7 +170,13 @@ impl ServerCertVerifier for PeerIsServer {
 
 /// The algorithms with which certificates may be signed.
 pub(crate) fn signature_algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
-    PROVIDER.signature_verification_algorithms.all
+    static ALGORITHMS: LazyLock<Vec<&'static dyn SignatureVerificationAlgorithm>> = LazyLock::new(|| {
+        let all = PROVIDER.signature_verification_algorithms.all.iter();
+        // Leaked once: there is one list for the life of the process.
+        all.map(|inner| &*Box::leak(Box::new(Remembering::new(*inner))) as &dyn SignatureVerificationAlgorithm)
+            .collect()
+    });
+    &ALGORITHMS
 }
 
 /// The inverse of [`svid_error`]. The unit values of rustls are used where the alert is worth more than a
