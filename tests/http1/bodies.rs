@@ -1,11 +1,10 @@
 //! Bodies on their way: trailers, extensions, single bytes, sixty-four megabytes at a time, and the memory that takes.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use support::message::{self, Kind};
-use support::pair::HOST;
 use support::sidecar::Sidecar;
 use support::wire::Connection;
 
@@ -106,12 +105,18 @@ const GROWTH: usize = 20 * 1024;
 fn eight_large_bodies_pass_both_ways_at_once_and_cost_no_memory() {
     let stage = staged(|line| {
         while let Some(head) = line.head()? {
-            // What comes is sent back as it comes, framed as it was.
-            let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
-            let framing =
-                if chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {LARGE}") };
+            // All of it is read before any of it goes back: an application that does both by turns stands still as soon as
+            // the kernel's buffers of both directions are full.
+            let head = message::read_start(&mut head.as_bytes(), Kind::Request)?.unwrap();
+            let length: usize = head.header("x-length").unwrap().parse().unwrap();
+            read_pattern(message::body(line.reader(), &head), length);
+            let framing = if head.chunked {
+                "transfer-encoding: chunked".to_owned()
+            } else {
+                format!("content-length: {length}")
+            };
             line.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"))?;
-            line.echo(if chunked { None } else { Some(LARGE) })?;
+            write_pattern(|bytes| line.send(bytes), length, head.chunked)?;
         }
         Ok(())
     });
@@ -136,40 +141,45 @@ fn eight_large_bodies_pass_both_ways_at_once_and_cost_no_memory() {
     }
 }
 
-/// Sends a body of the pattern and reads it back.
+/// Sends a body of the pattern and reads another.
 fn exchange_large(entry: SocketAddr, chunked: bool, length: usize) {
-    let pattern: Vec<u8> = (0..PATTERN).map(|at| u8::try_from((at * 7 + at / 251) % 256).unwrap()).collect();
     let mut stream = TcpStream::connect(entry).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    // The application takes the other way of framing for exactly this length.
-    let chunked = chunked || length != LARGE;
     let framing = if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {length}") };
-    stream.write_all(format!("POST /open/large HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n\r\n").as_bytes()).unwrap();
-    let mut writer = stream.try_clone().unwrap();
-    let text = pattern.clone();
-    let sending = std::thread::spawn(move || {
-        let mut sent = 0;
-        while sent < length {
-            let size = PATTERN.min(length - sent);
-            if chunked {
-                writer.write_all(format!("{size:x}\r\n").as_bytes()).unwrap();
-            }
-            writer.write_all(&text[..size]).unwrap();
-            if chunked {
-                writer.write_all(b"\r\n").unwrap();
-            }
-            sent += size;
-        }
-        if chunked {
-            writer.write_all(b"0\r\n\r\n").unwrap();
-        }
-    });
+    let lines = format!("{framing}\r\nX-Length: {length}\r\n");
+    stream.write_all(head("POST", "large", &lines).as_bytes()).unwrap();
+    write_pattern(|bytes| stream.write_all(bytes), length, chunked).unwrap();
     let mut reader = BufReader::with_capacity(1 << 17, stream);
     let head = message::read_start(&mut reader, Kind::Response).unwrap().unwrap();
-    assert_eq!(head.status(), 200);
-    let mut body = message::body(&mut reader, &head);
-    let mut received = 0;
+    assert_eq!((head.status(), head.chunked), (200, chunked));
+    read_pattern(message::body(&mut reader, &head), length);
+}
+
+fn pattern() -> Vec<u8> {
+    (0..PATTERN).map(|at| u8::try_from((at * 7 + at / 251) % 256).unwrap()).collect()
+}
+
+fn write_pattern(mut write: impl FnMut(&[u8]) -> io::Result<()>, length: usize, chunked: bool) -> io::Result<()> {
+    let pattern = pattern();
+    let mut left = length;
+    while left > 0 {
+        let piece = &pattern[..PATTERN.min(left)];
+        if chunked {
+            write(format!("{:x}\r\n", piece.len()).as_bytes())?;
+        }
+        write(piece)?;
+        if chunked {
+            write(b"\r\n")?;
+        }
+        left -= piece.len();
+    }
+    if chunked { write(b"0\r\n\r\n") } else { Ok(()) }
+}
+
+fn read_pattern(mut body: impl Read, length: usize) {
+    let pattern = pattern();
     let mut piece = vec![0; PATTERN];
+    let mut received = 0;
     while received < length {
         let size = PATTERN.min(length - received);
         body.read_exact(&mut piece[..size]).unwrap();
@@ -177,7 +187,6 @@ fn exchange_large(entry: SocketAddr, chunked: bool, length: usize) {
         received += size;
     }
     assert_eq!(body.read(&mut [0]).unwrap(), 0, "more than was sent");
-    sending.join().unwrap();
 }
 
 /// Resident memory of a sidecar, in KiB.

@@ -12,5 +12,6 @@ mod interim;
 mod leaving;
 mod open;
 mod pipelining;
+mod programs;
 mod reuse;
 mod versions;

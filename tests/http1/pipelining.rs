@@ -146,3 +146,65 @@ fn an_answer_to_head_tells_the_length_and_has_no_body() {
     assert_eq!((reply.status(), reply.header("content-length")), (200, Some("14")));
     assert_eq!(connection.receive().unwrap().text(), "GET /open/next 0");
 }
+
+#[test]
+fn what_follows_a_request_for_another_protocol_is_not_passed_on() {
+    let pair = pair();
+    for text in [
+        head("GET", "a", "Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+        head("GET", "a", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"),
+        format!("CONNECT {HOST}:80 HTTP/1.1\r\nHost: {HOST}:80\r\n\r\n"),
+    ] {
+        let (received, end) =
+            exchange(pair.entry(), &[text.clone().into_bytes(), get("smuggled")].concat(), Duration::from_secs(5));
+        let received = String::from_utf8_lossy(&received);
+        assert!(
+            !received.starts_with("HTTP/1.1 2") && received.matches("HTTP/1.1 ").count() == 1,
+            "{text}: {received}"
+        );
+        assert!(end != End::Quiet, "{text}");
+    }
+    // Without the `Connection` option it is a field like any other for one hop.
+    let mut connection = Connection::open(pair.entry()).unwrap();
+    connection.send(head("GET", "plain", "Upgrade: h2c\r\n").as_bytes()).unwrap();
+    assert_eq!(connection.receive().unwrap().status(), 200);
+    assert_eq!(pair.origin.last("/open/plain").header("upgrade"), None);
+    assert!(!pair.origin.saw(b"smuggled"));
+    assert_eq!(pair.origin.requests().len(), 1);
+}
+
+#[test]
+fn the_host_of_an_absolute_target_is_the_only_one_that_goes_on() {
+    let pair = pair();
+    for (target, host) in [
+        (format!("http://{HOST}/open/a?b"), "evil.example"),
+        (format!("HTTP://{HOST}:80/open/a?b"), "evil.example"),
+        ("/open/a?b".to_owned(), HOST),
+        ("/open/a?b".to_owned(), "ORDERS.shop.svc.:80"),
+    ] {
+        let mut connection = Connection::open(pair.entry()).unwrap();
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(connection.receive().unwrap().status(), 200, "{target} {host}");
+    }
+    for seen in pair.origin.requests() {
+        assert_eq!((seen.target(), seen.count("host"), seen.header("host")), ("/open/a?b", 1, Some(HOST)), "{seen:?}");
+    }
+    assert!(!pair.origin.saw(b"evil"));
+}
+
+#[test]
+fn what_a_connection_field_names_goes_and_what_the_message_needs_stays() {
+    let pair = pair();
+    let lines = "Connection: x-hop, host, content-length, x-forwarded-client-cert, content-type, close\r\nX-Hop: 1\r\n\
+                 Content-Type: a/b\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nContent-Length: 5\r\n";
+    let mut connection = Connection::open(pair.entry()).unwrap();
+    connection.send((head("POST", "a", lines) + "hello").as_bytes()).unwrap();
+    let reply = connection.receive().unwrap();
+    assert!(reply.status() == 200 && reply.closes());
+    let seen = pair.origin.last("/open/a");
+    assert_eq!((seen.text().as_str(), seen.header("content-type"), seen.count("host")), ("hello", Some("a/b"), 1));
+    for gone in ["x-hop", "keep-alive", "proxy-connection", "connection"] {
+        assert_eq!(seen.count(gone), 0, "{gone}");
+    }
+    assert_eq!(seen.count("x-forwarded-client-cert"), 1);
+}

@@ -107,6 +107,21 @@ fn an_http1_head_to_an_http2_application_has_no_body() {
 }
 
 #[test]
+fn an_http1_client_that_waits_for_100_before_an_http2_application_gets_it() {
+    for caller in [false, true] {
+        let up = up_at(caller);
+        let mut connection = up.connect();
+        for _ in 0..2 {
+            connection.send(head("POST", "a", "Expect: 100-continue\r\nContent-Length: 5\r\n").as_bytes()).unwrap();
+            assert_eq!(connection.receive_any().unwrap().status(), 100);
+            connection.send(b"hello").unwrap();
+            let reply = connection.receive_any().unwrap();
+            assert_eq!((reply.status(), reply.text().as_str()), (200, "h2 5"));
+        }
+    }
+}
+
+#[test]
 fn an_http1_request_that_is_denied_never_reaches_an_http2_application() {
     let up = up();
     let mut connection = up.connect();

@@ -46,6 +46,15 @@ pub(super) async fn relay(
     let Upstream::Two(client) = &mut lease.upstream else { return Err(Failure::UpstreamProtocol) };
     let (mut upload, body) = Upload::new(framing);
     let request = request(server, exchange, passage, body)?;
+    // The upstream is not told of the expectation, so that it does not have to be waited for. Whose body is here does not wait.
+    if exchange.asked.expects
+        && framing != Framing::None
+        && server.input.is_empty()
+        && server.send_continue().await.is_err()
+    {
+        exchange.failed(Side::Request);
+        return Ok(After::Reset);
+    }
     let sent = Instant::now();
     let response = {
         let mut sending = pin!(client.send(request));

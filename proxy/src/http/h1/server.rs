@@ -15,7 +15,7 @@ use super::{
 use crate::{
     buffer::Buffer,
     connection::{Connection, Phase},
-    http::{Asked, End, Exchange, Failure, Side},
+    http::{Asked, End, Exchange, Failure, Side, Wants},
     limits,
     observe::access_log,
     passage,
@@ -276,6 +276,8 @@ impl Server {
     /// Answers in the upstream's place.
     async fn reply(&mut self, exchange: &Exchange, failure: &Failure, framing: Framing) -> After {
         self.skip(exchange, framing);
+        // Who asked for another protocol may have begun to speak it: what follows is not read as requests.
+        self.unread |= exchange.asked.wants != Wants::Nothing;
         let mut response: Response<Cow<'static, str>> = exchange.refuse(failure);
         let closes = response.headers().get(http::header::CONNECTION).is_some();
         if self.unread || (self.close && !closes) {
@@ -317,6 +319,13 @@ impl Server {
         if with_body {
             out.extend(response.body().as_bytes());
         }
+        poll_fn(|cx| self.poll_send(cx, &mut out)).await
+    }
+
+    /// Lets a client that waits for it send its body (RFC 9110 §10.1.1), where nobody further up will.
+    pub(super) async fn send_continue(&mut self) -> io::Result<()> {
+        let mut out = Buffer::default();
+        out.extend(b"HTTP/1.1 100 Continue\r\n\r\n");
         poll_fn(|cx| self.poll_send(cx, &mut out)).await
     }
 

@@ -361,8 +361,14 @@ fn length(random: &mut Random, odd: &Odd, lines: &mut Lines<'_>, length: usize, 
         2 => lines.line(random, &[b"Content-Length: ", format!("{length:025}").as_bytes()]),
         3 => lines.line(random, &[b"Content-Length: ", format!("{length:018}").as_bytes()]),
         4 => {
-            let huge =
-                *random.of(&["18446744073709551615", "18446744073709551616", "4294967296", "1000000000000000000"]);
+            // Past each size a counter might have; the last two come to the true length if the upper half is lost.
+            let huge = match random.below(5) {
+                0 => "18446744073709551615".to_owned(),
+                1 => "18446744073709551616".to_owned(),
+                2 => "1000000000000000000".to_owned(),
+                3 => (length + (1 << 16)).to_string(),
+                _ => (length + (1 << 32)).to_string(),
+            };
             lines.line(random, &[b"Content-Length: ", huge.as_bytes()]);
         }
         5 => {
@@ -571,6 +577,7 @@ fn size_line(random: &mut Random, strange: bool, size: usize, out: &mut Vec<u8>)
         3 => format!("{size:x}\n").into_bytes(),
         4 => format!("{size:015x}\r\n").into_bytes(),
         5 => format!("{size:0width$x}\r\n", width = 16 + random.below(30)).into_bytes(),
+        6 if byte < 128 => format!("{:x}\r\n", size + (1 << if byte < 64 { 16 } else { 32 })).into_bytes(),
         6 => format!("{:x}\r\n", size + 1).into_bytes(),
         7 => format!("{:x}\r\n", size.saturating_sub(1)).into_bytes(),
         8 => [format!("{size:x};a").as_bytes(), &[byte], b"b\r\n"].concat(),

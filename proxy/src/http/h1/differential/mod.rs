@@ -25,7 +25,7 @@ use ledger::{Class, Mended};
 use ours::Reading;
 use policy::{PathOptions, canonicalise};
 use random::Random;
-use seen::{Pair, Seen};
+use seen::{Kind, Pair, Seen};
 use std::collections::BTreeMap;
 
 /// What a run came to.
@@ -239,20 +239,18 @@ fn alike(we: &Seen, they: &Seen, mended: &[Class]) -> Result<Vec<Class>, String>
     }
     if we.start.1 != theirs.start.1 {
         let target = Uri::try_from(&we.start.1[..]).ok().map(|uri| uri.to_string().into_bytes());
-        let class = if we.start.0[0].is_ascii_digit()
-            && theirs.start.1.is_empty()
-            && we.start.1.iter().any(|byte| *byte >= 0x80)
-        {
-            Class::ReasonBytes
-        } else if target.as_ref() != Some(&theirs.start.1) {
-            return Err(format!("another target or reason: {we:?} {they:?}"));
-        } else if we.start.1.contains(&b'#') {
-            Class::Fragment
-        } else if we.start.1[0].is_ascii_alphabetic() {
-            Class::AbsoluteForm
-        } else {
-            return Err(format!("another target: {we:?} {they:?}"));
-        };
+        let class =
+            if we.kind == Kind::Response && theirs.start.1.is_empty() && we.start.1.iter().any(|byte| *byte >= 0x80) {
+                Class::ReasonBytes
+            } else if target.as_ref() != Some(&theirs.start.1) {
+                return Err(format!("another target or reason: {we:?} {they:?}"));
+            } else if we.start.1.contains(&b'#') {
+                Class::Fragment
+            } else if we.start.1[0].is_ascii_alphabetic() {
+                Class::AbsoluteForm
+            } else {
+                return Err(format!("another target: {we:?} {they:?}"));
+            };
         if class == Class::Fragment && !is_refused_later(we) {
             return Err(format!("a fragment passes: {we:?}"));
         }
@@ -327,22 +325,18 @@ fn argued(first: &Reading, again: &Reading, they: &Seen, mended: &Mended, tally:
 
 /// We read what they refused.
 fn we_alone_read(we: &Seen, they: Option<&Seen>, text: &[u8], seed: u64, tally: &mut Tally) -> Result<(), String> {
-    if they.is_none() && !we.start.0[0].is_ascii_digit() && Uri::try_from(&we.start.1[..]).is_err() {
+    if they.is_none() && we.kind == Kind::Request && Uri::try_from(&we.start.1[..]).is_err() {
         if is_refused_later(we) {
             tally.note(&[Class::TargetJudgedLater]);
             return Ok(());
         }
         let mended = ledger::query(text, &we.start.1);
-        let again = ours::requests(&mended, seed);
-        let they = theirs::requests(&Bytes::copy_from_slice(&mended), seed);
-        return match (again.messages.first(), they.first()) {
-            (Some(we), Some(they)) if we.whole == they.whole => {
-                tally.note(&alike(we, they, &[])?);
-                tally.note(&[Class::QueryBytes]);
-                Ok(())
-            }
-            _ => Err(format!("a target that is no URI passes: {we:?}")),
-        };
+        if mended == text {
+            return Err(format!("a target that is no URI passes: {we:?}"));
+        }
+        tally.note(&[Class::QueryBytes]);
+        // From here on both go on, so all that follows is compared as well.
+        return requests(&mended, seed, tally);
     }
     Err(format!("read by us alone: {we:?}, not {they:?}"))
 }

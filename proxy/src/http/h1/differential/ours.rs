@@ -9,7 +9,7 @@ use super::super::{
 };
 use super::{
     random::Random,
-    seen::{Pair, Seen, grouped},
+    seen::{Kind, Pair, Seen, grouped},
 };
 use crate::{http::field::Name, limits};
 
@@ -127,7 +127,7 @@ pub(super) fn response(text: &[u8], to_head: bool, seed: u64) -> Reading {
     };
     let bytes = arriving.from(at);
     let start = (head.status.to_string().into_bytes(), head.reason.of(bytes).to_vec());
-    reading.messages.push(Seen { start, fields: pairs(bytes, &fields), at, ..Seen::default() });
+    reading.messages.push(Seen { kind: Kind::Response, start, fields: pairs(bytes, &fields), at, ..Seen::default() });
     at += head.length;
     body(&mut arriving, &mut at, framing, &mut reading);
     reading

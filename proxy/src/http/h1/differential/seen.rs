@@ -5,9 +5,17 @@ use std::fmt;
 /// A name, lower-cased, and its value.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Request,
+    Response,
+}
+
 /// One message, as far as it was read.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Seen {
+    pub(super) kind: Kind,
     /// Method and target, or status and reason.
     pub(super) start: (Vec<u8>, Vec<u8>),
     /// Names in the order in which each came first; values of one name in their order.

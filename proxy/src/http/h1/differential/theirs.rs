@@ -4,7 +4,7 @@
 
 use super::{
     random::Random,
-    seen::{Pair, Seen, grouped},
+    seen::{Kind, Pair, Seen, grouped},
 };
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -69,7 +69,12 @@ pub(super) fn response(text: &Bytes, to_head: bool, seed: u64) -> Option<Seen> {
                 None => parts.status.canonical_reason().unwrap_or_default().as_bytes().to_vec(),
             };
             let start = (parts.status.as_str().as_bytes().to_vec(), reason);
-            seen.borrow_mut().push(Seen { start, fields: pairs(&parts.headers), ..Seen::default() });
+            seen.borrow_mut().push(Seen {
+                kind: Kind::Response,
+                start,
+                fields: pairs(&parts.headers),
+                ..Seen::default()
+            });
             read(body, &seen, 0).await;
         }
     };
