@@ -22,9 +22,6 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs until a signal ends it.
 pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
-    // The allocator's arenas are sparse here: with huge pages an idle sidecar held 10 MiB more. A kernel without the call
-    // is only larger.
-    let _ = nix::sys::prctl::set_thp_disable(true);
     let snapshot = match config::load(&arguments.config) {
         Ok(snapshot) => snapshot,
         Err(report) => {
@@ -48,7 +45,7 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
         snapshot.rules.rules(policy::Direction::Outbound).len(),
     );
     let mut watched = Watched::new(&arguments.config, &snapshot);
-    let proxy = match Proxy::start(snapshot, credentials, cpus::workers()) {
+    let proxy = match Proxy::start(snapshot, credentials, cpus::workers(), sys::memory::release) {
         Ok(proxy) => Arc::new(proxy),
         Err(error) => {
             err!("sekisho: {error}");
@@ -56,6 +53,8 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
         }
     };
     event(&proxy, "started", json!({ "detail": started }));
+    // Reading the file and the certificates took memory that nothing needs again.
+    sys::memory::release();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

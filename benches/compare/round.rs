@@ -34,7 +34,10 @@ pub(crate) fn measure(world: &World, make: Make, round: u32, options: &Options, 
             proof::caller(world, make);
         }
         match start(world, make, Shape::default()) {
-            Err(error) => note("pair", Err(error)),
+            Err(error) => {
+                let lost = STEADY.iter().filter(|(workload, _)| wants(*workload));
+                lost.flat_map(|(_, names)| *names).for_each(|name| note(name, Err(error.clone())));
+            }
             Ok(pair) => steady(world, &pair, options, &mut note),
         }
     }
@@ -45,7 +48,7 @@ pub(crate) fn measure(world: &World, make: Make, round: u32, options: &Options, 
     }
     if wants(Workload::W6) {
         match start(world, make, Shape::default()) {
-            Err(error) => note("w6-plain", Err(error)),
+            Err(error) => ["w6-plain", "w6-mtls"].iter().for_each(|name| note(name, Err(error.clone()))),
             Ok(pair) => idle(world, &pair, options, &mut note),
         }
     }
@@ -53,6 +56,15 @@ pub(crate) fn measure(world: &World, make: Make, round: u32, options: &Options, 
         note("rules", many_rules(world, make, options.times));
     }
 }
+
+/// The records of one pair, which fail together when it does not start.
+const STEADY: [(Workload, &[&str]); 5] = [
+    (Workload::W6, &["w6"]),
+    (Workload::W2, &["w2"]),
+    (Workload::W1, &["w1", "w1-syscalls"]),
+    (Workload::W4, &["w4-1", "w4-4"]),
+    (Workload::W5, &["w5-full", "w5-resumed", "w5-mlkem"]),
+];
 
 /// A pair that has been shown to refuse what it must.
 pub(crate) fn start(world: &World, make: Make, shape: Shape) -> Result<Pair, String> {

@@ -44,7 +44,7 @@ impl<'a> Summary<'a> {
         let mut values = Vec::new();
         let mut invalid = false;
         for record in self.records.iter().filter(|record| record["make"] == make) {
-            if record["error"].is_string() && (record["workload"] == workload || record["workload"] == "pair") {
+            if record["error"].is_string() && record["workload"] == workload {
                 invalid = true;
             } else if record["workload"] == workload {
                 values.push(value(record));

@@ -48,6 +48,8 @@ codes! {
         "Written together, the keys contradict each other or could never match.";
     BAD_NAME = "E0112", "a name that is not allowed",
         "Names are letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 128. `builtin/` belongs to the sidecar's own rules.";
+    TOO_MANY = "E0113", "too many identities",
+        "Every name of [identities] counts with all it stands for, in every rule that uses it. Together they may be 100,000; a pattern is one.";
     BAD_PATTERN = "E0201", "a request, path, host or address pattern is wrong",
         "The caret shows the place inside the pattern.";
     BAD_IDENTITY = "E0202", "an identity is wrong",

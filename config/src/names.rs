@@ -9,6 +9,7 @@ use crate::suggest;
 use crate::values;
 use identity::{SpiffeId, TrustDomain};
 use policy::IdPattern;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
@@ -18,14 +19,20 @@ pub(crate) struct Names {
     own: TrustDomain,
     /// A name whose identities could not be read is here with those that could.
     entries: BTreeMap<String, NamedIdentity>,
+    /// How many identities the words of rules may still stand for; `None` once that was said.
+    left: Cell<Option<usize>>,
 }
+
+/// How many identities all words of all rules may stand for together. A name of [identities] stands for all of its own
+/// wherever it is used, so a short file could otherwise ask for any amount of memory.
+const MOST_IDENTITIES: usize = 100_000;
 
 /// The word for everyone, with or without an identity.
 pub(crate) const ANYONE: &str = "anyone";
 
 impl Names {
     pub(crate) fn read(table: Option<(&DeTable<'_>, Range<usize>)>, own: TrustDomain, notes: &mut Notebook) -> Self {
-        let mut names = Self { own, entries: BTreeMap::new() };
+        let mut names = Self { own, entries: BTreeMap::new(), left: Cell::new(Some(MOST_IDENTITIES)) };
         for (key, value) in table.iter().flat_map(|(map, _)| map.iter()) {
             let name = key.get_ref().as_ref();
             if !values::is_name(name) || name == ANYONE {
@@ -47,9 +54,11 @@ impl Names {
     /// What one word of a rule means: a name, or a pattern. `anyone` is not for this function.
     pub(crate) fn resolve(&self, text: &Text<'_>, notes: &mut Notebook) -> Option<Vec<IdPattern>> {
         if text.value.contains(['/', ':']) {
+            self.take(1, text, notes)?;
             return self.pattern(text, notes).map(|p| vec![p]);
         }
         if let Some(entry) = self.entries.get(text.value) {
+            self.take(entry.ids.len(), text, notes)?;
             return Some(entry.ids.clone());
         }
         let problem =
@@ -60,6 +69,20 @@ impl Names {
             None => problem.help("write `namespace/service-account`, or add the name to [identities]"),
         };
         None
+    }
+
+    /// Counts what a word stands for. `None`, and a note the first time, when that is more than is left.
+    fn take(&self, count: usize, text: &Text<'_>, notes: &mut Notebook) -> Option<()> {
+        let left = self.left.get()?;
+        self.left.set(left.checked_sub(count));
+        if self.left.get().is_none() {
+            let message = format!("the rules of this file stand for more than {MOST_IDENTITIES} identities");
+            notes
+                .error(&codes::TOO_MANY, text.span.clone(), message)
+                .label("up to here")
+                .help("write a pattern, such as `ns:shop` or `batch-*/*`, instead of a list");
+        }
+        self.left.get().map(|_| ())
     }
 
     /// What one word means where exactly one identity is wanted.

@@ -455,6 +455,21 @@ fn files_that_cannot_be_read_say_why() {
     assert_eq!(config::load(&path).unwrap_err().problems[0].code, "E0102");
 }
 
+/// A name stands for many, and a list for many names: what a small file may ask for is bounded.
+#[test]
+fn names_that_multiply_are_refused_at_a_bound() {
+    let many: String = (0..1000).map(|i| format!("\"shop/s{i}\",")).collect();
+    let file = |uses: usize| {
+        let words = "\"many\",".repeat(uses / 2);
+        let rule = |name: &str| format!("[[inbound]]\nname = \"{name}\"\nfrom = [{words}]\n");
+        format!("{HEAD}[identities]\nmany = [{many}]\n{}{}", rule("a"), rule("b"))
+    };
+    assert!(config::parse("t.toml", &file(100), Path::new("")).is_ok());
+    let report = refuse(&file(20_000));
+    let [problem] = report.problems.as_slice() else { panic!("{report}") };
+    assert_eq!((problem.code, problem.line), ("E0113", 7), "{report}");
+}
+
 #[test]
 fn a_megabyte_of_nonsense_is_answered_quickly() {
     for piece in ["a = 1\n", "[[inbound]]\n", "]", "\"", "a.", "[", "{a=", "[[a]]\nb=[[[\n"] {

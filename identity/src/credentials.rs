@@ -9,9 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, Tls12Resumption};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, InconsistentKeys, ServerConfig};
 use rustls_pki_types::pem::SectionKind;
@@ -21,6 +22,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::error::SvidError;
 use crate::id::{SpiffeId, TrustDomain};
 use crate::pem;
+use crate::sessions::{Ground, Sessions, Tickets, expiry};
 use crate::svid::Svid;
 use crate::tls::{self, Accepts, PeerIsClient, PeerIsServer};
 use crate::verify::{Usage, verify};
@@ -30,6 +32,8 @@ pub struct Credentials {
     svid: Svid,
     bundle: Bundle,
     certified: Arc<CertifiedKey>,
+    /// When the first certificate of our chain expires.
+    expiry: SystemTime,
 }
 
 impl Credentials {
@@ -60,7 +64,8 @@ impl Credentials {
         for usage in [Usage::Client, Usage::Server] {
             verify(&certified.cert, &bundle, usage, now).map_err(CredentialsError::Certificate)?;
         }
-        Ok(Arc::new(Self { svid, bundle, certified: Arc::new(certified) }))
+        let expiry = expiry(&certified.cert).map_err(CredentialsError::Certificate)?;
+        Ok(Arc::new(Self { svid, bundle, certified: Arc::new(certified), expiry }))
     }
 
     /// The facts of our own leaf.
@@ -80,17 +85,27 @@ impl Credentials {
 
     /// The configuration for accepting connections: every client shows an acceptable SVID or is turned away.
     ///
-    /// `alpn` is in order of preference. Nothing is resumed: a resumed session would skip the verifier, so an
-    /// expired peer or one under a removed root would live on in its ticket.
+    /// `alpn` is in order of preference. TLS 1.3 sessions may be resumed within the bounds that `sessions.rs` states, and only
+    /// under this very configuration: a new one has new ticket keys.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, rustls::Error> {
+        self.server_config_at(alpn, Arc::new(DefaultTimeProvider))
+    }
+
+    pub(crate) fn server_config_at(
+        &self,
+        alpn: &[&[u8]],
+        clock: Arc<dyn TimeProvider>,
+    ) -> Result<Arc<ServerConfig>, rustls::Error> {
         let verifier = PeerIsClient { bundle: self.bundle.clone() };
-        let mut config = ServerConfig::builder_with_provider(tls::provider())
+        let mut config = ServerConfig::builder_with_details(tls::provider(), Arc::clone(&clock))
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified))));
         config.alpn_protocols = protocols(alpn);
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
+        config.ticketer = Arc::new(Tickets::new(self.ground(clock))?);
+        // One is enough: a client that uses it gets the next. A client that cannot resume (RFC 8446 §4.2.9) gets none.
+        config.send_tls13_tickets = 1;
         config.max_early_data_size = 0;
         // OpenSSL clients list AES-256 first out of habit; our order is the measured one.
         config.ignore_client_order = true;
@@ -99,15 +114,26 @@ impl Credentials {
 
     /// The configuration for opening connections to a server that `expected` accepts.
     ///
-    /// No server name is sent: an SVID has none to compare, and the name would be readable on the wire. Nothing
-    /// is resumed, for the reason given at [`server_config`](Self::server_config).
+    /// No server name is sent: an SVID has none to compare, and the name would be readable on the wire. TLS 1.3 sessions may be
+    /// resumed within the bounds that `sessions.rs` states, and only under this very configuration, so that a session never
+    /// speaks for another identity than the one its server proved to this `expected`.
     pub fn client_config(
         &self,
         expected: Arc<dyn Accepts>,
         alpn: &[&[u8]],
     ) -> Result<Arc<ClientConfig>, rustls::Error> {
-        let verifier = PeerIsServer { bundle: self.bundle.clone(), expected };
-        let mut config = ClientConfig::builder_with_provider(tls::provider())
+        self.client_config_at(expected, alpn, Arc::new(DefaultTimeProvider))
+    }
+
+    pub(crate) fn client_config_at(
+        &self,
+        expected: Arc<dyn Accepts>,
+        alpn: &[&[u8]],
+        clock: Arc<dyn TimeProvider>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let sessions = Arc::new(Sessions::new(self.ground(Arc::clone(&clock))));
+        let verifier = PeerIsServer { bundle: self.bundle.clone(), expected, sessions: Arc::clone(&sessions) };
+        let mut config = ClientConfig::builder_with_details(tls::provider(), clock)
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
@@ -115,14 +141,18 @@ impl Credentials {
         config.alpn_protocols = protocols(alpn);
         config.enable_sni = false;
         config.enable_early_data = false;
-        config.resumption = Resumption::disabled();
+        config.resumption = Resumption::store(sessions).tls12_resumption(Tls12Resumption::Disabled);
         Ok(Arc::new(config))
+    }
+
+    fn ground(&self, clock: Arc<dyn TimeProvider>) -> Ground {
+        Ground { clock, bundle: self.bundle.clone(), own: self.expiry }
     }
 
     /// The same certificate with other roots, as a test's stranger would hold it.
     #[cfg(test)]
     pub(crate) fn dangerous_with_bundle(&self, bundle: Bundle) -> Arc<Self> {
-        Arc::new(Self { svid: self.svid.clone(), bundle, certified: Arc::clone(&self.certified) })
+        Arc::new(Self { svid: self.svid.clone(), bundle, certified: Arc::clone(&self.certified), expiry: self.expiry })
     }
 }
 

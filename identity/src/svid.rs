@@ -61,6 +61,11 @@ impl Svid {
         })
     }
 
+    /// The [`hash`](Self::hash) of a leaf that has not been read.
+    pub fn hash_of(der: &[u8]) -> [u8; 32] {
+        sha256(der)
+    }
+
     /// The SPIFFE ID; its path is not empty.
     pub fn id(&self) -> &SpiffeId {
         &self.id

@@ -19,6 +19,8 @@ use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorith
 use crate::bundle::Bundle;
 use crate::error::SvidError;
 use crate::id::SpiffeId;
+use crate::remembered::Remembering;
+use crate::sessions::Sessions;
 use crate::verify::{Usage, verify_parts};
 
 /// The crypto of every TLS connection: AES-128-GCM first (fastest where the CPU has AES, and no weaker in
@@ -119,6 +121,7 @@ impl ClientCertVerifier for PeerIsClient {
 pub(crate) struct PeerIsServer {
     pub(crate) bundle: Bundle,
     pub(crate) expected: Arc<dyn Accepts>,
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 impl ServerCertVerifier for PeerIsServer {
@@ -126,12 +129,14 @@ impl ServerCertVerifier for PeerIsServer {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
+        server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let svid = verify_parts(end_entity, intermediates, &self.bundle, Usage::Server, now).map_err(refusal)?;
+        let verified = verify_parts(end_entity, intermediates, &self.bundle, Usage::Server, now).map_err(refusal)?;
+        let svid = verified.svid;
         if self.expected.accepts(svid.id()) {
+            self.sessions.verified(server_name, verified.expiry);
             Ok(ServerCertVerified::assertion())
         } else {
             Err(refusal(SvidError::NotExpected { got: svid.id().clone(), expected: self.expected.describe() }))
@@ -165,7 +170,13 @@ impl ServerCertVerifier for PeerIsServer {
 
 /// The algorithms with which certificates may be signed.
 pub(crate) fn signature_algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
-    PROVIDER.signature_verification_algorithms.all
+    static ALGORITHMS: LazyLock<Vec<&'static dyn SignatureVerificationAlgorithm>> = LazyLock::new(|| {
+        let all = PROVIDER.signature_verification_algorithms.all.iter();
+        // Leaked once: there is one list for the life of the process.
+        all.map(|inner| &*Box::leak(Box::new(Remembering::new(*inner))) as &dyn SignatureVerificationAlgorithm)
+            .collect()
+    });
+    &ALGORITHMS
 }
 
 /// The inverse of [`svid_error`]. The unit values of rustls are used where the alert is worth more than a
@@ -196,32 +207,41 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
 });
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
-mod tests {
+#[allow(clippy::unwrap_used)]
+pub(crate) mod testing {
     use super::*;
     use crate::testing::*;
     use crate::{Bundle, Credentials, TrustDomain};
     use rustls::time_provider::TimeProvider;
-    use rustls::{
-        AlertDescription, CipherSuite, ClientConfig, ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion,
-        ServerConfig, ServerConnection,
-    };
+    use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+    use std::sync::atomic::{AtomicI64, Ordering};
 
-    const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
-    const ORDERS: &str = "spiffe://example.org/ns/shop/sa/orders";
+    pub(crate) const WEB: &str = "spiffe://example.org/ns/shop/sa/web";
+    pub(crate) const ORDERS: &str = "spiffe://example.org/ns/shop/sa/orders";
 
+    /// A clock that a test sets.
     #[derive(Debug)]
-    struct Clock(i64);
+    pub(crate) struct Clock(AtomicI64);
+
+    impl Clock {
+        pub(crate) fn at(seconds: i64) -> Arc<Self> {
+            Arc::new(Self(AtomicI64::new(seconds)))
+        }
+
+        pub(crate) fn set(&self, seconds: i64) {
+            self.0.store(seconds, Ordering::Relaxed);
+        }
+    }
 
     impl TimeProvider for Clock {
         fn current_time(&self) -> Option<UnixTime> {
-            let since = std::time::Duration::from_secs(self.0 as u64);
+            let since = std::time::Duration::from_secs(self.0.load(Ordering::Relaxed) as u64);
             Some(UnixTime::since_unix_epoch(since))
         }
     }
 
     /// Credentials issued by `ca` that trust `roots`, made without the check that the two agree.
-    fn credentials(ca: &Ca, id: &str, roots: &Ca) -> Arc<Credentials> {
+    pub(crate) fn credentials(ca: &Ca, id: &str, roots: &Ca) -> Arc<Credentials> {
         let id = SpiffeId::parse(id).unwrap();
         let (leaf, key) = ca.leaf(id.as_str());
         let key = section("PRIVATE KEY", key.serialized_der());
@@ -232,30 +252,32 @@ mod tests {
         made.dangerous_with_bundle(Bundle::from_pem(domain, roots.as_bytes()).unwrap())
     }
 
-    fn client(credentials: &Credentials, expected: &str) -> ClientConfig {
+    pub(crate) fn client(credentials: &Credentials, expected: &str) -> ClientConfig {
+        client_at(credentials, expected, Clock::at(NOW))
+    }
+
+    pub(crate) fn client_at(credentials: &Credentials, expected: &str, clock: Arc<Clock>) -> ClientConfig {
         let expected = Arc::new(SpiffeId::parse(expected).unwrap());
-        let config = credentials.client_config(expected, &[b"h2", b"http/1.1"]).unwrap();
-        let mut config = Arc::unwrap_or_clone(config);
-        config.time_provider = Arc::new(Clock(NOW));
-        config
+        Arc::unwrap_or_clone(credentials.client_config_at(expected, &[b"h2", b"http/1.1"], clock).unwrap())
     }
 
-    fn server(credentials: &Credentials, seconds: i64) -> ServerConfig {
-        let config = credentials.server_config(&[b"http/1.1"]).unwrap();
-        let mut config = Arc::unwrap_or_clone(config);
-        config.time_provider = Arc::new(Clock(seconds));
-        config
+    pub(crate) fn server(credentials: &Credentials, seconds: i64) -> ServerConfig {
+        server_at(credentials, Clock::at(seconds))
     }
 
-    struct Met {
-        client: ClientConnection,
-        server: ServerConnection,
-        client_error: Option<Error>,
-        server_error: Option<Error>,
+    pub(crate) fn server_at(credentials: &Credentials, clock: Arc<Clock>) -> ServerConfig {
+        Arc::unwrap_or_clone(credentials.server_config_at(&[b"http/1.1"], clock).unwrap())
+    }
+
+    pub(crate) struct Met {
+        pub(crate) client: ClientConnection,
+        pub(crate) server: ServerConnection,
+        pub(crate) client_error: Option<Error>,
+        pub(crate) server_error: Option<Error>,
     }
 
     /// Carries bytes between both sides until neither has more to say.
-    fn meet(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Met {
+    pub(crate) fn meet(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Met {
         let name = ServerName::try_from("unused.invalid").unwrap();
         let mut met = Met {
             client: ClientConnection::new(Arc::clone(client), name).unwrap(),
@@ -288,6 +310,21 @@ mod tests {
         met
     }
 
+    /// A store for tests that do not resume.
+    pub(crate) fn sessions(credentials: &Credentials) -> Arc<Sessions> {
+        let (bundle, own) = (credentials.bundle().clone(), credentials.svid().not_after());
+        Arc::new(Sessions::new(crate::sessions::Ground { clock: Clock::at(NOW), bundle, own }))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::testing::*;
+    use super::*;
+    use crate::testing::*;
+    use rustls::{AlertDescription, CipherSuite, ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion};
+
     fn reason(error: &Option<Error>) -> &'static str {
         svid_error(error.as_ref().unwrap()).unwrap().reason()
     }
@@ -298,7 +335,7 @@ mod tests {
         let web = credentials(&root, WEB, &root);
         let orders = credentials(&root, ORDERS, &root);
         let (client, server) = (Arc::new(client(&web, ORDERS)), Arc::new(server(&orders, NOW)));
-        for _ in 0..2 {
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
             let met = meet(&client, &server);
             assert_eq!((met.client_error, met.server_error), (None, None));
             assert!(!met.server.is_handshaking() && !met.client.is_handshaking());
@@ -309,8 +346,7 @@ mod tests {
             let group = met.server.negotiated_key_exchange_group().unwrap().name();
             assert_eq!(group, NamedGroup::X25519MLKEM768);
             assert_eq!(met.server.server_name(), None);
-            // The second round shows that nothing was resumed.
-            assert_eq!(met.server.handshake_kind(), Some(HandshakeKind::Full));
+            assert_eq!(met.server.handshake_kind(), Some(kind));
             let chain = met.server.peer_certificates().unwrap();
             assert_eq!(crate::Svid::from_leaf(&chain[0]).unwrap().id().as_str(), WEB);
         }
@@ -322,14 +358,14 @@ mod tests {
         let web = credentials(&root, WEB, &root);
         let orders = credentials(&root, ORDERS, &root);
         let expected = Arc::new(SpiffeId::parse(ORDERS).unwrap());
-        let verifier = PeerIsServer { bundle: web.bundle().clone(), expected };
+        let verifier = PeerIsServer { bundle: web.bundle().clone(), expected, sessions: sessions(&web) };
         let mut old = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS12])
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(client(&web, ORDERS).client_auth_cert_resolver.clone());
-        old.time_provider = Arc::new(Clock(NOW));
+        old.time_provider = Clock::at(NOW);
         let (old, server) = (Arc::new(old), Arc::new(server(&orders, NOW)));
         for _ in 0..2 {
             let met = meet(&old, &server);
@@ -370,6 +406,7 @@ mod tests {
             config.dangerous().set_certificate_verifier(Arc::new(PeerIsServer {
                 bundle: orders.bundle().clone(),
                 expected: Arc::new(SpiffeId::parse(ORDERS).unwrap()),
+                sessions: sessions(&orders),
             }));
             let met = meet(&Arc::new(config), &Arc::new(server(&orders, seconds)));
             assert_eq!(reason(&met.server_error), expected);

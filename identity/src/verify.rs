@@ -36,7 +36,14 @@ pub fn verify(chain: &[CertificateDer<'_>], bundle: &Bundle, usage: Usage, now: 
     // A clock before 1970 reads as 1970, when nothing is valid yet.
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = UnixTime::since_unix_epoch(now);
-    verify_parts(leaf, intermediates, bundle, usage, now)
+    verify_parts(leaf, intermediates, bundle, usage, now).map(|verified| verified.svid)
+}
+
+/// A chain that has been verified.
+pub(crate) struct Verified {
+    pub(crate) svid: Svid,
+    /// When the first of its certificates expires.
+    pub(crate) expiry: SystemTime,
 }
 
 /// [`verify`] in the shape in which rustls hands over a chain.
@@ -46,18 +53,21 @@ pub(crate) fn verify_parts(
     bundle: &Bundle,
     usage: Usage,
     now: UnixTime,
-) -> Result<Svid, SvidError> {
+) -> Result<Verified, SvidError> {
     if intermediates.len() >= MAX_CHAIN {
         return Err(SvidError::ChainTooLong);
     }
     let svid = Svid::from_leaf(leaf)?;
     check_trust_domain(&svid, bundle)?;
     check_dates(&svid, now)?;
+    let mut expiry = svid.not_after();
     for intermediate in intermediates {
-        bundle::check_issuer(&x509::parse(intermediate)?)?;
+        let intermediate = x509::parse(intermediate)?;
+        bundle::check_issuer(&intermediate)?;
+        expiry = expiry.min(x509::time(intermediate.validity().not_after.timestamp()));
     }
     check_path(leaf, intermediates, bundle, usage, now)?;
-    Ok(svid)
+    Ok(Verified { svid, expiry })
 }
 
 fn check_trust_domain(svid: &Svid, bundle: &Bundle) -> Result<(), SvidError> {

@@ -54,6 +54,16 @@ impl Cidr {
         let ip = ip.to_canonical();
         ip.is_ipv4() == self.network.is_ipv4() && mask(ip, self.prefix) == self.network
     }
+
+    /// The first address of the range.
+    pub(crate) fn network(&self) -> IpAddr {
+        self.network
+    }
+
+    /// How many bits all addresses of the range share.
+    pub(crate) fn prefix(&self) -> u8 {
+        self.prefix
+    }
 }
 
 impl fmt::Display for Cidr {
@@ -62,7 +72,8 @@ impl fmt::Display for Cidr {
     }
 }
 
-fn mask(ip: IpAddr, prefix: u8) -> IpAddr {
+/// The address with every bit past the prefix cleared.
+pub(crate) fn mask(ip: IpAddr, prefix: u8) -> IpAddr {
     match ip {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32u32.saturating_sub(prefix.into())).unwrap_or(0);

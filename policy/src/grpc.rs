@@ -61,6 +61,11 @@ impl GrpcPattern {
         }
     }
 
+    /// The service, and the method where one is named.
+    pub(crate) fn names(&self) -> (&str, Option<&str>) {
+        (&self.service, self.method.as_deref())
+    }
+
     /// How narrow, in the terms of [`crate::Specificity`].
     pub(crate) fn ranks(&self) -> &'static [u8] {
         if self.is_exact() { &[RANK_LITERAL, RANK_LITERAL] } else { &[RANK_LITERAL, RANK_ANY] }
@@ -80,7 +85,7 @@ impl fmt::Display for GrpcPattern {
 }
 
 /// `ident` of the protobuf language specification.
-fn is_identifier(name: &str) -> bool {
+pub(crate) fn is_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -56,6 +56,11 @@ impl HostPattern {
             .is_some_and(|label| !label.is_empty() && !label.contains('.'))
     }
 
+    /// The name below which every host is meant, when that is so.
+    pub(crate) fn parent(&self) -> Option<&str> {
+        self.one_label_more.then_some(&self.name)
+    }
+
     /// The host when exactly one is meant.
     #[must_use]
     pub fn exact(&self) -> Option<&str> {

@@ -15,11 +15,11 @@ use identity::{SpiffeId, TrustDomain};
 use std::fmt;
 
 /// A pattern over SPIFFE IDs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdPattern(Kind);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
     Exact(SpiffeId),
     Glob { trust_domain: TrustDomain, segments: Box<[Glob]> },
     Namespace { trust_domain: TrustDomain, namespace: Box<str> },
@@ -27,8 +27,8 @@ enum Kind {
 }
 
 /// One path segment of a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Glob {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Glob {
     Literal(Box<str>),
     /// `*` with the text before it.
     Prefix(Box<str>),
@@ -94,6 +94,10 @@ impl IdPattern {
             Kind::Exact(id) => Some(id),
             _ => None,
         }
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.0
     }
 
     /// How narrow: exact 4, glob 3, namespace 2, trust domain 1.

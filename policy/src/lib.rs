@@ -18,17 +18,27 @@
 //! | `id_pattern`, `host`, `cidr` | who, which host, which address |
 //! | `rule` | one rule as data |
 //! | `decide` | the verdict of a set of rules |
+//! | `linear` | what the verdict is, rule by rule |
+//! | `compiled` | the same from tables, whatever the number of rules |
+//! | `party` | somebody whose part in the rules is looked up once per connection |
 //! | `permit` | the proof that a request may go on |
+
+// Tests of the tables share their world of rules with those that see this crate from outside.
+#[cfg(test)]
+extern crate self as policy;
 
 mod authority;
 mod canonical;
 mod cidr;
+mod compiled;
 mod decide;
 mod escape;
 mod grpc;
 mod host;
 mod id_pattern;
+mod linear;
 mod malformed;
+mod party;
 mod path;
 mod pattern_error;
 mod permit;
@@ -45,6 +55,7 @@ pub use grpc::GrpcPattern;
 pub use host::HostPattern;
 pub use id_pattern::IdPattern;
 pub use malformed::Malformed;
+pub use party::Party;
 pub use pattern_error::{PatternError, TemplateError};
 pub use permit::Permit;
 pub use request::{Methods, RequestPattern};

@@ -8,6 +8,7 @@ use crate::id_pattern::IdPattern;
 use crate::request::RequestPattern;
 use crate::upgrade::UpgradePattern;
 use identity::SpiffeId;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What happens to what the rules refuse.
@@ -128,6 +129,21 @@ impl Rule {
     #[must_use]
     pub fn reads_requests(&self) -> bool {
         !self.requests.is_empty() || !self.grpc.is_empty() || !self.hosts.is_empty() || !self.upgrade.is_empty()
+    }
+
+    /// Whether an address is in one of the rule's ranges; a rule without ranges has every address, and none is in no range.
+    pub(crate) fn covers_address(&self, ip: Option<IpAddr>) -> bool {
+        self.cidrs.is_empty() || ip.is_some_and(|ip| self.cidrs.iter().any(|c| c.contains(ip)))
+    }
+
+    /// Whether a host is one of the rule's; a rule without hosts has them all.
+    pub(crate) fn covers_host(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|h| h.matches(host))
+    }
+
+    /// Whether `not_who` names this peer.
+    pub(crate) fn leaves_out(&self, peer: Option<&SpiffeId>) -> bool {
+        peer.is_some_and(|peer| self.not_who.iter().any(|p| p.matches(peer)))
     }
 
     /// Whether the rule's `upgrade` lets it match a request that asks for this switch, or for none.

@@ -3,7 +3,7 @@
 //! Values arrive decoded. Every type is a regular set over one segment, decided in one pass.
 
 /// What a parameter accepts. `any` is every non-empty segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Any,
     Uint,

@@ -39,8 +39,9 @@ impl Specificity {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
+/// One segment of a template.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Segment {
     /// Exactly these decoded bytes; empty only as the last segment (a trailing slash).
     Literal(Box<[u8]>),
     Parameter {
@@ -106,6 +107,16 @@ impl PathTemplate {
         path.as_bytes().starts_with(&self.stem) && self.matches(path)
     }
 
+    /// The segments before `{rest...}`, or all of them.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Whether `{rest...}` follows.
+    pub(crate) fn has_tail(&self) -> bool {
+        self.tail
+    }
+
     /// How narrow this template is.
     #[must_use]
     pub fn specificity(&self) -> &Specificity {
@@ -142,10 +153,19 @@ impl Segment {
             Self::Parameter { prefix, kind, suffix } if prefix.is_empty() && suffix.is_empty() => {
                 kind.accepts(&decoded(part))
             }
-            Self::Parameter { prefix, kind, suffix } => decoded(part)
+            _ => self.accepts(&decoded(part)),
+        }
+    }
+
+    /// Whether this segment covers these decoded bytes.
+    pub(crate) fn accepts(&self, part: &[u8]) -> bool {
+        match self {
+            Self::Literal(literal) => **literal == *part,
+            Self::Parameter { prefix, kind, suffix } if prefix.is_empty() && suffix.is_empty() => kind.accepts(part),
+            Self::Parameter { prefix, kind, suffix } => part
                 .strip_prefix(&**prefix)
-                .and_then(|v| v.strip_suffix(&**suffix))
-                .is_some_and(|v| kind.accepts(v)),
+                .and_then(|value| value.strip_suffix(&**suffix))
+                .is_some_and(|value| kind.accepts(value)),
         }
     }
 

@@ -4,8 +4,9 @@
 //! it stays there for its life.
 
 use crate::{
-    connection::Entry,
-    inbound, limits, outbound,
+    connection::{Entry, Opened},
+    detect::Detected,
+    http, inbound, limits, outbound,
     worker::{Shared, Worker},
 };
 use std::{
@@ -114,10 +115,17 @@ pub(crate) async fn receive(worker: Rc<Worker>, mut handed: mpsc::UnboundedRecei
 fn serve(worker: &Rc<Worker>, tcp: TcpStream, entry: Entry, remote: SocketAddr, local: SocketAddr, slot: Slot) {
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        match entry {
-            Entry::Inbound => inbound::connection(worker, tcp, remote, local).await,
-            Entry::Outbound | Entry::Service(_) => outbound::connection(worker, tcp, entry, remote, local).await,
+        // Boxed, and gone before the first request: an idle connection's task holds only what serving needs.
+        let opened = match entry {
+            Entry::Inbound => Box::pin(inbound::open(worker, tcp, remote, local)).await,
+            Entry::Outbound | Entry::Service(_) => Box::pin(outbound::open(worker, tcp, entry, remote, local)).await,
+        };
+        let _slot = slot;
+        let Some(Opened { connection, stream, detected }) = opened else { return };
+        match detected {
+            Detected::Http(http) => http::serve(stream, http, connection).await,
+            Detected::Opaque if entry == Entry::Inbound => Box::pin(inbound::carry(connection, stream)).await,
+            Detected::Opaque => Box::pin(outbound::carry(connection, stream)).await,
         }
-        drop(slot);
     });
 }

@@ -3,8 +3,10 @@
 //! The peer, if there is one, is proved before this is made, and never changes during the connection's life.
 
 use crate::{
+    detect::Detected,
     live::Live,
     observe::metrics::DirectionCells,
+    stream::Stream,
     tls::{Peer, TlsFacts},
     upstream::Route,
     watch::Place,
@@ -19,6 +21,13 @@ use std::{
     sync::Arc,
     time::Instant,
 };
+
+/// A connection whose peer and protocol are known.
+pub(crate) struct Opened {
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) stream: Stream,
+    pub(crate) detected: Detected,
+}
 
 /// By which door it came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +85,7 @@ impl Connection {
         // The handshake may have begun under older credentials: 0 is no version, so that the first request checks.
         let version = if peer.is_some() { 0 } else { worker.identity_version() };
         let own = worker.identity();
-        let xfcc = peer.as_ref().and_then(|(peer, _)| crate::http::xfcc(own.id(), peer));
+        let xfcc = peer.as_ref().and_then(|(peer, _)| peer.xfcc(own.id()));
         let (peer, tls) = peer.map_or((None, None), |(peer, tls)| (Some(peer), Some(tls)));
         let connection = Rc::new(Self {
             id: worker.connection_id(),

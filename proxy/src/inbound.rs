@@ -5,10 +5,10 @@
 
 use crate::{
     capture,
-    connection::{Connection, Entry},
+    connection::{Connection, Entry, Opened},
     detect::{self, Detected},
     guard::{self, Question},
-    http::{self, Exchange, Failure, Http},
+    http::{Exchange, Failure, Http},
     observe::{access_log, refusal},
     opaque,
     passage::Passage,
@@ -26,8 +26,8 @@ use std::{
 };
 use tokio::net::TcpStream;
 
-/// Serves one accepted connection.
-pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr, local: SocketAddr) {
+/// From an accepted connection to a peer and a protocol. `None`: it was refused, and that has been told.
+pub(crate) async fn open(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr, local: SocketAddr) -> Option<Opened> {
     let live = worker.live();
     let timeouts = live.snapshot.proxy.timeouts;
     let original_dst = match live.snapshot.proxy.capture {
@@ -35,7 +35,8 @@ pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, remote: Socke
         Capture::Redirect => match capture::original_dst(&tcp, local, &worker.shared) {
             Ok(destination) => Some(destination),
             Err(why) => {
-                return refusal::connection(&worker, true, remote, None, why.reason(), "no original destination");
+                refusal::connection(&worker, true, remote, None, why.reason(), "no original destination");
+                return None;
             }
         },
     };
@@ -45,7 +46,7 @@ pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, remote: Socke
     // Plain text is looked at only where a rule accepts it; everywhere else the first byte must be TLS.
     if live.snapshot.rules.allows_plaintext(port) && !begins_with_tls(&mut tcp, timeouts.detect).await {
         let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, None);
-        return serve(connection, Stream::plain(tcp), None).await;
+        return detected(connection, Stream::plain(tcp), None).await;
     }
     let cells = worker.metrics.direction(true);
     let (stream, peer, facts) = match tls::accept(tcp, worker.identity().server(), timeouts.handshake, &worker.peers)
@@ -59,17 +60,21 @@ pub(crate) async fn connection(worker: Rc<Worker>, tcp: TcpStream, remote: Socke
                 tls::Refused::Certificate(_) => cells.tls_verify_error.inc(),
                 _ => cells.tls_connection_error.inc(),
             }
-            return refusal::handshake(&worker, true, remote, original_dst, &refused);
+            refusal::handshake(&worker, true, remote, original_dst, &refused);
+            return None;
         }
     };
     cells.tls_handshakes.inc();
+    if facts.resumed {
+        cells.tls_resumed.inc();
+    }
     let alpn = facts.alpn.clone();
     let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, Some((peer, facts)));
-    serve(connection, Stream::tls(stream), alpn).await;
+    detected(connection, Stream::tls(stream), alpn).await
 }
 
-/// Decides the protocol and serves it.
-async fn serve(connection: Rc<Connection>, mut stream: Stream, alpn: Option<Vec<u8>>) {
+/// Decides the protocol.
+async fn detected(connection: Rc<Connection>, mut stream: Stream, alpn: Option<Vec<u8>>) -> Option<Opened> {
     let live = connection.worker.live();
     let detected = if live.snapshot.rules.declares_tcp(Direction::Inbound, connection.rule_port()) {
         Detected::Opaque
@@ -80,18 +85,21 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream, alpn: Option<Vec<
             (_, Some(b"http/1.1")) => Detected::Http(Http::One),
             _ => match detect::detect(&mut stream, live.snapshot.proxy.timeouts.detect).await {
                 Ok(detected) => detected,
-                Err(_) => return access_log::connection_lost(&connection),
+                Err(_) => {
+                    access_log::connection_lost(&connection);
+                    return None;
+                }
             },
         }
     };
-    match detected {
-        Detected::Http(http) => http::serve(stream, http, connection).await,
-        Detected::Opaque => {
-            let route = route(&connection);
-            let question = question(&connection);
-            Box::pin(opaque::carry(connection, stream, route, question)).await;
-        }
-    }
+    Some(Opened { connection, stream, detected })
+}
+
+/// Carries a connection that is not HTTP.
+pub(crate) async fn carry(connection: Rc<Connection>, stream: Stream) {
+    let route = route(&connection);
+    let question = question(&connection);
+    opaque::carry(connection, stream, route, question).await;
 }
 
 /// Decides about one request.

@@ -70,6 +70,9 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 /// How often a worker drops idle upstream connections that outlived their time.
 pub(crate) const SWEEP: Duration = Duration::from_secs(1);
 
+/// Connections of one worker that must have gone before it asks the allocator to give memory back.
+pub(crate) const BURST: u64 = 200;
+
 /// Pause of accept after the kernel refused a descriptor, so that a full table does not become a busy loop.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

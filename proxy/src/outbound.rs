@@ -6,10 +6,10 @@
 
 use crate::{
     capture,
-    connection::{Connection, Entry},
+    connection::{Connection, Entry, Opened},
     detect::{self, Detected},
     guard::{self, Question},
-    http::{self, Exchange, Failure},
+    http::{Exchange, Failure},
     live::Live,
     observe::{access_log, refusal},
     opaque,
@@ -23,33 +23,29 @@ use policy::{Direction, Mode, PathOptions, canonicalise};
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::net::TcpStream;
 
-/// Serves one accepted connection of our application.
-pub(crate) async fn connection(
+/// From an accepted connection of our application to its protocol. `None`: it was refused, and that has been told.
+pub(crate) async fn open(
     worker: Rc<Worker>,
     tcp: TcpStream,
     entry: Entry,
     remote: SocketAddr,
     local: SocketAddr,
-) {
+) -> Option<Opened> {
     let live = worker.live();
     let original_dst = match (live.snapshot.proxy.capture, entry) {
         (Capture::Redirect, Entry::Outbound) => match capture::original_dst(&tcp, local, &worker.shared) {
             Ok(destination) => Some(destination),
             Err(why) => {
-                return refusal::connection(&worker, false, remote, None, why.reason(), "no original destination");
+                refusal::connection(&worker, false, remote, None, why.reason(), "no original destination");
+                return None;
             }
         },
         _ => None,
     };
     let connection = Connection::new(worker, entry, remote, local, original_dst, None);
-    serve(connection, Stream::plain(tcp)).await;
-}
-
-async fn serve(connection: Rc<Connection>, mut stream: Stream) {
-    let live = connection.worker.live();
-    let by_connection = destination(&connection, &live, None);
-    let protocol = match &by_connection {
-        Destination::Service(index) => live.services.get(*index).map_or(Protocol::Auto, |route| route.protocol),
+    let mut stream = Stream::plain(tcp);
+    let protocol = match destination(&connection, &live, None) {
+        Destination::Service(index) => live.services.get(index).map_or(Protocol::Auto, |route| route.protocol),
         _ => Protocol::Auto,
     };
     let declared_tcp = live.snapshot.rules.declares_tcp(Direction::Outbound, connection.rule_port());
@@ -58,27 +54,31 @@ async fn serve(connection: Rc<Connection>, mut stream: Stream) {
     } else {
         match detect::detect(&mut stream, live.snapshot.proxy.timeouts.detect).await {
             Ok(detected) => detected,
-            Err(_) => return access_log::connection_lost(&connection),
+            Err(_) => {
+                access_log::connection_lost(&connection);
+                return None;
+            }
         }
     };
-    match detected {
-        Detected::Http(http) => http::serve(stream, http, connection).await,
-        Detected::Opaque => {
-            let (route, question) = match by_connection {
-                Destination::Service(index) => {
-                    (service(&connection, &live, index), question(&connection, expected(&live, index)))
-                }
-                Destination::Address(address) => {
-                    (Some(original_dst_route(&connection, &live, address)), question(&connection, None))
-                }
-                Destination::Passthrough(address) => {
-                    (Some(passthrough_route(&connection, &live, address)), question(&connection, None))
-                }
-                Destination::Unknown => (None, question(&connection, None)),
-            };
-            Box::pin(opaque::carry(connection, stream, route, question)).await;
+    Some(Opened { connection, stream, detected })
+}
+
+/// Carries a connection that is not HTTP.
+pub(crate) async fn carry(connection: Rc<Connection>, stream: Stream) {
+    let live = connection.worker.live();
+    let (route, question) = match destination(&connection, &live, None) {
+        Destination::Service(index) => {
+            (service(&connection, &live, index), question(&connection, expected(&live, index)))
         }
-    }
+        Destination::Address(address) => {
+            (Some(original_dst_route(&connection, &live, address)), question(&connection, None))
+        }
+        Destination::Passthrough(address) => {
+            (Some(passthrough_route(&connection, &live, address)), question(&connection, None))
+        }
+        Destination::Unknown => (None, question(&connection, None)),
+    };
+    opaque::carry(connection, stream, route, question).await;
 }
 
 /// Decides about one request.

@@ -80,7 +80,12 @@ impl Proxy {
     ///
     /// # Errors
     /// [`StartError`]; nothing is served then.
-    pub fn start(snapshot: Snapshot, credentials: Arc<Credentials>, workers: usize) -> Result<Self, StartError> {
+    pub fn start(
+        snapshot: Snapshot,
+        credentials: Arc<Credentials>,
+        workers: usize,
+        release_memory: fn(),
+    ) -> Result<Self, StartError> {
         let settings = snapshot.proxy.clone();
         let mut data = Vec::new();
         for (what, entry, addresses) in
@@ -121,6 +126,7 @@ impl Proxy {
         let identity = Identity::new(credentials).map_err(StartError::Tls)?;
         let published = Published::new(snapshot, 1, running, &names);
         let shared = Arc::new(Shared {
+            release_memory,
             live: Current::new(Arc::new(published)),
             identity: Current::new(Arc::new(identity)),
             names,

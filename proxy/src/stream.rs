@@ -84,6 +84,10 @@ impl AsyncRead for Stream {
         if self.seen.has_remaining() {
             let count = self.seen.len().min(buf.remaining());
             buf.put_slice(&self.seen.split_to(count));
+            if self.seen.is_empty() {
+                // Even an empty part would keep the whole alive.
+                self.seen = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         match &mut self.transport {

@@ -94,6 +94,23 @@ impl Watches {
         }
     }
 
+    /// Gives up places that nothing has held since a busier time.
+    pub(crate) fn shrink(&self) {
+        let mut slots = self.slots.borrow_mut();
+        let mut free = self.free.borrow_mut();
+        let mut empty = vec![false; slots.len()];
+        for index in free.iter() {
+            if let Some(empty) = empty.get_mut(*index) {
+                *empty = true;
+            }
+        }
+        let kept = empty.iter().rposition(|empty| !empty).map_or(0, |last| last + 1);
+        slots.truncate(kept);
+        slots.shrink_to_fit();
+        free.retain(|index| *index < kept);
+        free.shrink_to_fit();
+    }
+
     /// A tick went by.
     pub(crate) fn sweep(&self) {
         self.tick.set(self.tick.get() + 1);
@@ -128,6 +145,7 @@ fn ticks(idle: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
@@ -147,6 +165,28 @@ mod tests {
         watches.sweep();
         watches.sweep();
         assert!(watches.wait(&place, &cx, idle));
+    }
+
+    #[test]
+    fn places_behind_the_last_one_held_are_given_up() {
+        let watches = Watches::default();
+        let places: Vec<Place> = (0..10).map(|_| Place::default()).collect();
+        let cx = Context::from_waker(Waker::noop());
+        for place in &places {
+            watches.wait(place, &cx, Duration::from_secs(1));
+        }
+        for (at, place) in places.iter().enumerate().filter(|(at, _)| *at != 3) {
+            watches.leave(place);
+            assert_ne!(at, 3);
+        }
+        watches.shrink();
+        assert_eq!(watches.slots.borrow().len(), 4);
+        let next: Vec<Place> = (0..4).map(|_| Place::default()).collect();
+        next.iter().for_each(|place| assert!(!watches.wait(place, &cx, Duration::from_secs(1))));
+        let mut held: Vec<_> = next.iter().map(|place| place.0.get()).chain([places[3].0.get()]).collect();
+        held.sort_unstable();
+        held.dedup();
+        assert_eq!(held.len(), 5, "no place is held twice");
     }
 
     #[test]

@@ -31,6 +31,8 @@ use std::{
 
 /// What all workers and the control side see.
 pub(crate) struct Shared {
+    /// Gives the operating system back what the calling thread's allocator has free.
+    pub(crate) release_memory: fn(),
     pub(crate) live: Current<Published>,
     pub(crate) identity: Current<Identity>,
     pub(crate) names: Names,
@@ -219,6 +221,7 @@ impl Worker {
         // What open streams were last judged under, and since when something newer is in force.
         let mut judged = self.in_force();
         let mut newer: Option<(InForce, Instant)> = None;
+        let mut tide = Tide::default();
         loop {
             tick.tick().await;
             self.metrics.alive_ms.set(u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -241,6 +244,11 @@ impl Worker {
                 // Idle connections end once they have been idle for a moment; each looks at that itself.
                 self.connections.wake_all();
             }
+            if tide.is_out(self.open_connections()) {
+                self.watches.shrink();
+                self.connections.shrink();
+                (self.shared.release_memory)();
+            }
             if swept.elapsed() >= limits::SWEEP {
                 swept = Instant::now();
                 self.pool.sweep(live.snapshot.proxy.timeouts.pool_idle);
@@ -250,8 +258,57 @@ impl Worker {
     }
 }
 
+impl Worker {
+    fn open_connections(&self) -> u64 {
+        self.metrics.inbound.connections_active.get() + self.metrics.outbound.connections_active.get()
+    }
+}
+
+/// Tells when a burst of connections is over, so that its memory can be given back: what an idle allocator keeps, it keeps for
+/// ever.
+#[derive(Default)]
+struct Tide {
+    high: u64,
+    last: u64,
+    /// Once after the start, whose memory is not needed again either.
+    begun: bool,
+}
+
+impl Tide {
+    fn is_out(&mut self, open: u64) -> bool {
+        let falling = open < self.last;
+        self.last = open;
+        self.high = self.high.max(open);
+        let out = !self.begun || (!falling && open + limits::BURST <= self.high);
+        if out {
+            self.begun = true;
+            self.high = open;
+        }
+        out
+    }
+}
+
 /// Short requests may finish under the rules they were permitted by; what is still open after half of `revoke_within` is
 /// judged again, so that it has ended when `revoke_within` is over.
 fn grace(revoke_within: Duration) -> Duration {
     revoke_within / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_once_a_burst_is_over() {
+        let mut tide = Tide::default();
+        assert!(tide.is_out(0), "what the start has left");
+        assert!(!tide.is_out(0));
+        assert!(!tide.is_out(1000));
+        assert!(!tide.is_out(500), "still falling");
+        assert!(!tide.is_out(10));
+        assert!(tide.is_out(10));
+        assert!(!tide.is_out(10));
+        assert!(!tide.is_out(100));
+        assert!(!tide.is_out(100), "a few more or less are no burst");
+    }
 }

@@ -23,7 +23,6 @@ mod record;
 mod redact;
 mod sender;
 mod settings;
-mod sockopt;
 mod tap;
 mod worker;
 

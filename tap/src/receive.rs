@@ -17,9 +17,9 @@ use std::net::{SocketAddr, UdpSocket};
 pub use frame::Unreadable;
 
 use crate::record::Side;
-use crate::sockopt;
 use frame::Frame;
 use stream::Stream;
+use sys::datagrams;
 use text::{Expect, Step};
 
 /// Puts connections together from datagrams.
@@ -57,7 +57,7 @@ pub struct Heard {
 /// What the system said; a taken port among it.
 pub fn listen(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
-    sockopt::prepare_receiver(&socket, address.is_ipv6())?;
+    datagrams::prepare_receiver(&socket, address.is_ipv6())?;
     Ok(socket)
 }
 

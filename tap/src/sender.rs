@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::counters::Tally;
 use crate::flow::Out;
 use crate::settings::MTU_MIN;
-use crate::sockopt::{self, BATCH};
+use sys::datagrams::{self, BATCH};
 
 /// A socket and where it sends to.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Outlet {
 pub(crate) fn open(sensor: SocketAddr, mtu: u16) -> io::Result<Outlet> {
     let sensor = canonical(sensor);
     let socket = UdpSocket::bind(unspecified(sensor))?;
-    sockopt::prepare(&socket, sensor.is_ipv6())?;
+    datagrams::prepare(&socket, sensor.is_ipv6())?;
     let mut outlet = Outlet { socket, sensor, mtu };
     outlet.measure(mtu);
     Ok(outlet)
@@ -46,7 +46,7 @@ impl Outlet {
         let route = || {
             let probe = UdpSocket::bind(unspecified(self.sensor))?;
             probe.connect(self.sensor)?;
-            sockopt::route_mtu(&probe, self.is_ipv6())
+            datagrams::route_mtu(&probe, self.is_ipv6())
         };
         // No route yet is no reason to refuse: the sends will say so and be counted.
         let known = route().ok().and_then(|mtu| u16::try_from(mtu).ok()).unwrap_or(u16::MAX);
@@ -101,7 +101,7 @@ impl<'a> Sender<'a> {
         let mut done = 0;
         let mut patience = Patience::default();
         while let Some(rest) = self.datagrams.get(done..self.filled).filter(|rest| !rest.is_empty()) {
-            let error = match sockopt::send_batch(&self.outlet.socket, self.outlet.sensor, rest) {
+            let error = match datagrams::send_batch(&self.outlet.socket, self.outlet.sensor, rest) {
                 Ok(sent) if sent > 0 => {
                     // Fewer than asked: the next one met an error that the next call reports, or not any more.
                     self.tally.packets_sent.fetch_add(sent as u64, Relaxed);
@@ -160,7 +160,7 @@ impl<'a> Sender<'a> {
     }
 
     fn drain(&self) {
-        self.tally.unreachable.fetch_add(sockopt::drain_errors(&self.outlet.socket), Relaxed);
+        self.tally.unreachable.fetch_add(datagrams::drain_errors(&self.outlet.socket), Relaxed);
     }
 }
 

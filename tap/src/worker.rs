@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use crate::counters::Reason;
 use crate::pool::{Limits, Pool};
 use crate::sender::{Outlet, Sender};
-use crate::sockopt;
 use crate::tap::{Shared, Work};
+use sys::datagrams;
 
 /// Runs until the tap is told to stop or every handle is gone.
 pub(crate) fn run(shared: &Arc<Shared>, queue: &Receiver<Work>, outlet: Option<Outlet>) {
-    sockopt::lower_priority();
+    datagrams::lower_priority();
     let settings = &shared.settings;
     let limits = Limits { vni: settings.vni, rollover: settings.rollover, idle: settings.idle };
     let mut station = Station { shared, pool: Pool::new(limits, RandomState::new()), sender: None };

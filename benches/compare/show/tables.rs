@@ -29,7 +29,7 @@ pub(crate) fn all(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
         with(Workload::Rules, rules),
         with(Workload::Tap, tap),
         with(Workload::Scale, scale),
-        vec![conditions(summary, options)],
+        conditions(summary, options),
     ]
     .into_iter()
     .flatten()
@@ -313,7 +313,7 @@ fn scale(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
 }
 
 /// How far the figures can be trusted: whether the sidecars were what limited a closed loop, and who else was there.
-fn conditions(summary: &Summary<'_>, options: &Options) -> Table {
+fn conditions(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
     const WORKLOADS: [&str; 6] = ["w1", "w2", "w3", "w4-1", "w4-4", "w5-full"];
     let title =
         "Use of the cores, %: sidecars on theirs / load and origin on theirs / most that others took of the sidecars'";
@@ -331,5 +331,6 @@ fn conditions(summary: &Summary<'_>, options: &Options) -> Table {
         };
         table.rows.push([vec![make.title().to_owned()], WORKLOADS.iter().map(share).collect()].concat());
     }
-    table
+    table.rows.retain(|row| row[1..].iter().any(|cell| cell != "–"));
+    if table.rows.is_empty() { Vec::new() } else { vec![table] }
 }

@@ -85,6 +85,9 @@ impl Asked {
         }
         let wants = match upgrade {
             _ if is_connect => Wants::Connect,
+            // Clients that would like HTTP/2 offer it with ordinary requests, and take an ordinary answer as well as not.
+            // Inside it no request could be judged (RFC 9113 §3.1 has given it up).
+            Some(Wants::Upgrade(to)) if to.of(&text).eq_ignore_ascii_case(b"h2c") => Wants::Nothing,
             Some(upgrade) if may_upgrade => upgrade,
             // Without the `Connection` option it is an ordinary hop-by-hop field, and removed like one.
             _ => Wants::Nothing,
@@ -407,6 +410,7 @@ mod tests {
         assert_eq!(wants("Upgrade: websocket\r\n"), (None, false));
         assert_eq!(wants("Connection: upgrade\r\n"), (None, false));
         assert_eq!(wants("Upgrade: websocket, h2c\r\nConnection: upgrade\r\n"), (None, true));
+        assert_eq!(wants("Upgrade: h2c\r\nConnection: upgrade, http2-settings\r\n"), (None, false));
         assert_eq!(wants("Upgrade: a\r\nUpgrade: b\r\nConnection: upgrade\r\n"), (None, true));
     }
 }

@@ -96,6 +96,7 @@ fn directions(page: &mut Page, shared: &Shared) {
         counter("envoy_tcp_downstream_cx_total", &[("envoy_tcp_prefix", prefix)], |cells| cells.tcp_connections.get());
         counter("envoy_listener_downstream_cx_overflow", &listener, |cells| cells.overflow.get());
         counter("envoy_listener_ssl_handshake", &listener, |cells| cells.tls_handshakes.get());
+        counter("envoy_listener_ssl_session_reused", &listener, |cells| cells.tls_resumed.get());
         counter("envoy_listener_ssl_connection_error", &listener, |cells| cells.tls_connection_error.get());
         counter("envoy_listener_ssl_fail_verify_no_cert", &listener, |cells| cells.tls_no_certificate.get());
         counter("envoy_listener_ssl_fail_verify_error", &listener, |cells| cells.tls_verify_error.get());

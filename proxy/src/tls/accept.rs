@@ -7,7 +7,11 @@ use super::{Engine, Peer, Peers, Secured, TlsFacts, records::Handshake};
 use crate::limits;
 use identity::SvidError;
 use rustls::ServerConfig;
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
@@ -66,7 +70,8 @@ async fn handshake(
     if Engine::of_server(&config) == Engine::Records {
         let handshake = Handshake::accept(tcp, config).await.map_err(|error| refused(&error))?;
         let facts = TlsFacts::of(handshake.facts());
-        let peer = Peer::of_finished_handshake(handshake.facts(), peers).map_err(Refused::Certificate)?;
+        let peer =
+            Peer::of_finished_handshake(handshake.facts(), peers, SystemTime::now()).map_err(Refused::Certificate)?;
         let stream = handshake.finish().map_err(|error| Refused::Protocol(error.to_string()))?;
         return Ok((stream.into(), peer, facts));
     }
@@ -76,7 +81,7 @@ async fn handshake(
     let stream = handshake.await.map_err(|error| refused(&error))?;
     let (_, connection) = stream.get_ref();
     let facts = TlsFacts::of(connection);
-    let peer = Peer::of_finished_handshake(connection, peers).map_err(Refused::Certificate)?;
+    let peer = Peer::of_finished_handshake(connection, peers, SystemTime::now()).map_err(Refused::Certificate)?;
     Ok((Secured::Rustls(Box::new(TlsStream::Server(stream))), peer, facts))
 }
 

@@ -6,7 +6,12 @@ use super::{Engine, Peer, Peers, Secured, records::Handshake};
 use crate::{http::Failure, limits};
 use identity::SvidError;
 use rustls::{ClientConfig, pki_types::ServerName};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
@@ -36,7 +41,7 @@ async fn handshake(
     let unverified = |error: SvidError| Failure::Tls(verify_failed(&error));
     if Engine::of_client(&config) == Engine::Records {
         let handshake = Handshake::connect(tcp, config, name).await.map_err(|error| failure(&error))?;
-        let peer = Peer::of_finished_handshake(handshake.facts(), peers).map_err(unverified)?;
+        let peer = Peer::of_finished_handshake(handshake.facts(), peers, SystemTime::now()).map_err(unverified)?;
         let stream = handshake.finish().map_err(|error| Failure::Tls(format!("TLS error: {error}")))?;
         return Ok((stream.into(), peer));
     }
@@ -45,7 +50,7 @@ async fn handshake(
     });
     let stream = handshake.await.map_err(|error| failure(&error))?;
     let (_, connection) = stream.get_ref();
-    let peer = Peer::of_finished_handshake(connection, peers).map_err(unverified)?;
+    let peer = Peer::of_finished_handshake(connection, peers, SystemTime::now()).map_err(unverified)?;
     Ok((Secured::Rustls(Box::new(TlsStream::Client(stream))), peer))
 }
 

@@ -4,13 +4,14 @@
 //! URI SAN and nothing else (X.509-SVID §2); the other names are carried for `x-forwarded-client-cert` and for logs. The chain
 //! is kept, once per peer and worker, because a later bundle may no longer trust it.
 
+use http::HeaderValue;
 use identity::{Bundle, CertificateDer, SpiffeId, Svid, SvidError, Usage};
-use rustls::{CommonState, ProtocolVersion};
+use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::HashMap,
     rc::{Rc, Weak},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 /// A verified peer.
@@ -21,6 +22,10 @@ pub(crate) struct Peer(Rc<Known>);
 struct Known {
     svid: Svid,
     chain: Vec<CertificateDer<'static>>,
+    /// When the first certificate of the chain expires.
+    expiry: SystemTime,
+    /// Its `x-forwarded-client-cert` element, for our own identity, which never changes while the process runs.
+    xfcc: OnceCell<Option<HeaderValue>>,
 }
 
 /// The peers a worker has connections with, by the hash of their leaf: many connections of one peer share one entry.
@@ -35,23 +40,38 @@ pub(crate) struct TlsFacts {
     pub(crate) version: &'static str,
     pub(crate) cipher: &'static str,
     pub(crate) alpn: Option<Vec<u8>>,
+    /// Whether an earlier session was taken up again.
+    pub(crate) resumed: bool,
 }
 
 impl Peer {
     /// Reads the identity off a finished handshake. Private to the TLS room: only its callers know that the verifier was ours.
-    pub(super) fn of_finished_handshake(connection: &CommonState, peers: &Peers) -> Result<Self, SvidError> {
+    ///
+    /// A resumed handshake shows no certificate: the chain is that of an earlier one, which the same verifier accepted under the
+    /// same bundle, since sessions live and die with their configuration. What may have changed since is the time, `now`. A
+    /// session that rests on an expired certificate should not have been resumed; here it is refused whatever let it through.
+    pub(super) fn of_finished_handshake(
+        connection: &CommonState,
+        peers: &Peers,
+        now: SystemTime,
+    ) -> Result<Self, SvidError> {
         let chain = connection.peer_certificates().ok_or(SvidError::NoCertificate)?;
-        let svid = Svid::from_leaf(chain.first().ok_or(SvidError::NoCertificate)?)?;
-        let mut known = peers.known.borrow_mut();
-        // The same leaf may come with other intermediates: then it is another entry's chain that must be checked again.
-        if let Some(peer) = known.get(svid.hash()).and_then(Weak::upgrade).filter(|peer| peer.chain.as_slice() == chain)
-        {
-            return Ok(Self(peer));
+        let peer = peers.known(chain)?;
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            peer.check_time(now)?;
         }
-        let hash = *svid.hash();
-        let peer = Rc::new(Known { svid, chain: chain.iter().map(|der| der.clone().into_owned()).collect() });
-        known.insert(hash, Rc::downgrade(&peer));
-        Ok(Self(peer))
+        Ok(peer)
+    }
+
+    /// Dates hold to the second: a certificate is good until the end of its last one.
+    fn check_time(&self, now: SystemTime) -> Result<(), SvidError> {
+        if now < self.0.svid.not_before() {
+            Err(SvidError::NotYetValid)
+        } else if now >= self.0.expiry + Duration::from_secs(1) {
+            Err(SvidError::Expired)
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn id(&self) -> &SpiffeId {
@@ -60,6 +80,11 @@ impl Peer {
 
     pub(crate) fn svid(&self) -> &Svid {
         &self.0.svid
+    }
+
+    /// The `x-forwarded-client-cert` element of this peer; all its connections share one.
+    pub(crate) fn xfcc(&self, own: &SpiffeId) -> Option<HeaderValue> {
+        self.0.xfcc.get_or_init(|| crate::http::xfcc(own, self)).clone()
     }
 
     /// Whether `bundle`, which may be newer than the handshake, trusts this peer as what it is to us. A certificate that has expired
@@ -71,6 +96,22 @@ impl Peer {
 }
 
 impl Peers {
+    /// The peer that has shown `chain`: the one already known, or one more. A chain that was read before is not read again.
+    fn known(&self, chain: &[CertificateDer<'static>]) -> Result<Peer, SvidError> {
+        let leaf = chain.first().ok_or(SvidError::NoCertificate)?;
+        let mut known = self.known.borrow_mut();
+        // The same leaf may come with other intermediates: then it is another entry's chain that must be checked again.
+        let hash = Svid::hash_of(leaf);
+        if let Some(peer) = known.get(&hash).and_then(Weak::upgrade).filter(|peer| peer.chain.as_slice() == chain) {
+            return Ok(Peer(peer));
+        }
+        let (svid, expiry) = (Svid::from_leaf(leaf)?, identity::expiry(chain)?);
+        let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+        let peer = Rc::new(Known { svid, chain, expiry, xfcc: OnceCell::new() });
+        known.insert(hash, Rc::downgrade(&peer));
+        Ok(Peer(peer))
+    }
+
     /// Forgets peers without a connection.
     pub(crate) fn sweep(&self) {
         self.known.borrow_mut().retain(|_, peer| peer.strong_count() > 0);
@@ -87,6 +128,7 @@ impl TlsFacts {
             },
             cipher: connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-"),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `pki` | certificates from `sekisho ca`, and the bad ones that only openssl would make |
 //! | `sidecar` `pair` | the built binary as a sidecar; the pair of the contract files |
 //! | `wire` `message` `load` | exact bytes over TCP, HTTP/1 messages as read, strict load |
+//! | `script` | an application that sends exact bytes |
 //! | `origin` `peers` `envoy` `nginx` | applications, clients and neighbours of other make |
 //! | `prometheus` | a scrape, read into numbers |
 //!
@@ -28,6 +29,7 @@ pub mod ports;
 pub mod prometheus;
 pub mod root;
 pub mod scratch;
+pub mod script;
 pub mod sidecar;
 pub mod tools;
 pub mod wait;

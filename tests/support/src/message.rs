@@ -3,7 +3,7 @@
 //! In: a buffered reader. Out: a [`Message`] with everything in the order and spelling it came in. Refuses, as an
 //! `io::Error`, a message that ends too early or that has no clear length.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
 /// One request or response.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +102,63 @@ pub fn read(reader: &mut impl BufRead, kind: Kind) -> io::Result<Option<Message>
         reader.read_to_end(&mut message.body)?;
     }
     Ok(Some(message))
+}
+
+/// Reads the first line and the fields of a message; what follows is its body.
+pub fn read_start(reader: &mut impl BufRead, kind: Kind) -> io::Result<Option<Message>> {
+    loop {
+        let Some(start) = line(reader)? else { return Ok(None) };
+        let mut message = Message { start, headers: fields(reader)?, ..Message::default() };
+        message.chunked =
+            message.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        if kind == Kind::Request || !(100..200).contains(&message.status()) {
+            return Ok(Some(message));
+        }
+    }
+}
+
+/// The body that follows a head, to be read as it comes.
+pub fn body<'a, R: BufRead>(reader: &'a mut R, head: &Message) -> Body<'a, R> {
+    let length = head.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    Body { reader, left: if head.chunked { 0 } else { length }, chunked: head.chunked, begun: false }
+}
+
+/// A body as it comes, with any chunking taken off.
+#[derive(Debug)]
+pub struct Body<'a, R> {
+    reader: &'a mut R,
+    /// Of the whole, or of the chunk.
+    left: usize,
+    /// Chunks are still to come.
+    chunked: bool,
+    begun: bool,
+}
+
+impl<R: BufRead> Read for Body<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.left == 0 && self.chunked {
+            if self.begun && line(self.reader)?.as_deref() != Some("") {
+                return Err(wrong("a chunk that is longer than it says"));
+            }
+            self.begun = true;
+            let size = line(self.reader)?.ok_or_else(|| wrong("the end where a chunk size should be"))?;
+            self.left = usize::from_str_radix(&size, 16).map_err(|_| wrong("a chunk size that is no number"))?;
+            if self.left == 0 {
+                self.chunked = false;
+                fields(self.reader)?;
+            }
+        }
+        let most = buffer.len().min(self.left);
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.reader.read(&mut buffer[..most])?;
+        if count == 0 {
+            return Err(wrong("the end inside a body"));
+        }
+        self.left -= count;
+        Ok(count)
+    }
 }
 
 fn read_chunks(reader: &mut impl BufRead, message: &mut Message) -> io::Result<()> {

@@ -87,6 +87,38 @@ impl Connection {
         self.reader.get_mut().write_all(bytes)
     }
 
+    /// Reads one response, interim or final.
+    pub fn receive_any(&mut self) -> io::Result<Message> {
+        message::read(&mut self.reader, Kind::Response)?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "closed before an answer"))
+    }
+
+    /// Reads the response to a HEAD request.
+    pub fn receive_head(&mut self) -> io::Result<Message> {
+        self.receive_as(Kind::HeadResponse)
+    }
+
+    /// Reads all that still comes, until the peer closes or says nothing for [`QUIET`].
+    pub fn rest(&mut self) -> (Vec<u8>, End) {
+        let mut received = Vec::new();
+        match self.reader.read_to_end(&mut received) {
+            Ok(_) => (received, End::Closed),
+            Err(error) if is_timeout(&error) => (received, End::Quiet),
+            Err(_) => (received, End::Reset),
+        }
+    }
+
+    /// The same with another patience.
+    pub fn rest_within(&mut self, limit: Duration) -> (Vec<u8>, End) {
+        self.reader.get_mut().set_read_timeout(Some(limit)).unwrap();
+        self.rest()
+    }
+
+    /// The socket, for a thread that writes while this one reads.
+    pub fn writer(&self) -> TcpStream {
+        self.reader.get_ref().try_clone().unwrap()
+    }
+
     /// Reads one response, with its body; interim 1xx answers are skipped.
     pub fn receive(&mut self) -> io::Result<Message> {
         self.receive_as(Kind::Response)

@@ -57,6 +57,7 @@ pub(crate) async fn carry(
         exchange: Rc::clone(exchange),
         upload: Upload { done: body.is_end_stream(), body, out, chunked: framing == Framing::Chunked },
         decoder: Decoder::Done,
+        interim: 0,
         keeps: true,
         deadline: until.map(|until| Box::pin(tokio::time::sleep_until(until.into()))),
         ended: false,
@@ -86,6 +87,8 @@ pub(crate) struct Carried {
     exchange: Rc<Exchange>,
     upload: Upload,
     decoder: Decoder,
+    /// Interim responses that came before it.
+    interim: usize,
     keeps: bool,
     deadline: Option<Pin<Box<Sleep>>>,
     ended: bool,
@@ -159,7 +162,6 @@ impl Carried {
         if let Poll::Ready(Err(())) = self.upload.poll(cx, client) {
             return Poll::Ready(Err(Failure::UpstreamClosed));
         }
-        let mut interim = 0;
         let mut fields = Vec::new();
         loop {
             while let Some(head) = match head::response(client.input.filled(), &mut fields) {
@@ -167,11 +169,11 @@ impl Carried {
                 Err(_) => return Poll::Ready(Err(Failure::UpstreamProtocol)),
             } {
                 // 1xx do not pass this way; 101 was not asked for.
-                if head.status == 101 || interim == limits::INFORMATIONAL {
+                if head.status == 101 || self.interim == limits::INFORMATIONAL {
                     return Poll::Ready(Err(Failure::UpstreamProtocol));
                 }
                 if head.status < 200 {
-                    interim += 1;
+                    self.interim += 1;
                     client.input.consume(head.length);
                     continue;
                 }

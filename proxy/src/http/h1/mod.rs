@@ -13,6 +13,8 @@
 mod carried;
 mod chunked;
 mod client;
+#[cfg(test)]
+mod differential;
 mod framing;
 pub(crate) mod head;
 mod over_http2;

@@ -212,6 +212,9 @@ impl Upload {
 struct Download {
     out: Buffer,
     body: Body,
+    /// No byte of a body may follow the head (RFC 9112 §6.3 item 1): HTTP/2 lets one come, and here it would be the beginning
+    /// of the next response.
+    bodiless: bool,
     chunked: bool,
     done: bool,
 }
@@ -234,7 +237,7 @@ impl Download {
         let mut out = Buffer::default();
         let response = Response::from_parts(parts, ());
         write::response_from_map(out.tail(), response.status(), response.headers());
-        let mut download = Self { out, body, chunked, done: false };
+        let mut download = Self { out, body, bodiless, chunked, done: false };
         if ended {
             download.finish(&HeaderMap::new());
         }
@@ -263,7 +266,7 @@ impl Download {
                 None => self.finish(&HeaderMap::new()),
                 Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
+                    Ok(data) if data.is_empty() || self.bodiless => {}
                     Ok(data) if self.chunked => {
                         write::chunk_size(self.out.tail(), data.len());
                         self.out.extend(&data);

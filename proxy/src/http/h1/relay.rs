@@ -169,8 +169,10 @@ impl<'a> Relay<'a> {
                 return Poll::Ready(Err(self.unreadable(refused)));
             }
             if !self.deaf {
+                let writes = self.request.has_output();
                 match self.request.poll_write(cx, &mut self.server.input, &mut self.client.stream) {
                     Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(())) if writes => self.server.connection.moved(),
                     Poll::Ready(Ok(())) => {}
                     // Its answer may be on the way, or already here: an early refusal, say.
                     Poll::Ready(Err(_)) => self.deaf = true,
@@ -180,10 +182,9 @@ impl<'a> Relay<'a> {
                 self.sending = false;
                 return Poll::Ready(Ok(()));
             }
-            self.server.connection.moved();
             match self.server.poll_fill(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(count)) if count > 0 => {}
+                Poll::Ready(Ok(count)) if count > 0 => self.server.connection.moved(),
                 Poll::Ready(_) => {
                     self.exchange.failed(Side::Request);
                     return Poll::Ready(Err(Broken::Left));

@@ -85,22 +85,19 @@ pub(crate) async fn serve(stream: Stream, connection: Rc<Connection>) {
         match poll_fn(|cx| server.poll_request(cx)).await {
             Received::Closed => break,
             Received::Refused(refused) => {
-                server.refuse(refused).await;
-                server.linger().await;
+                Box::pin(server.refuse(refused)).await;
                 break;
             }
-            Received::Request(head, framing) => match server.exchange(&head, framing).await {
+            // Boxed: while the connection is idle its task is small.
+            Received::Request(head, framing) => match Box::pin(server.exchange(&head, framing)).await {
                 After::Next => {}
-                After::Close => {
-                    server.linger().await;
-                    break;
-                }
+                After::Close => break,
                 After::Reset => return server.stream.reset(),
                 After::Done => return,
             },
         }
     }
-    let _ = poll_fn(|cx| Pin::new(&mut server.stream).poll_shutdown(cx)).await;
+    Box::pin(server.linger()).await;
 }
 
 impl Server {
@@ -351,6 +348,7 @@ impl Server {
     /// because a close with unread bytes would be a reset, and a reset may overtake the answer (RFC 9112 §9.6).
     async fn linger(&mut self) {
         if !self.unread {
+            let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
             return;
         }
         self.connection.moved();

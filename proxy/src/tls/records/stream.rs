@@ -109,13 +109,13 @@ impl Records {
 
     /// Gives `to` at most `most` bytes of plaintext and says how many. 0 is the end of the stream, if `most` is not 0.
     fn poll_plain(&mut self, cx: &mut Context<'_>, most: usize, to: &mut dyn FnMut(&[u8])) -> Poll<io::Result<usize>> {
-        // Who waits for an answer has sent the question: the rest of the handshake, or an alert, must not wait for a write.
-        // If it cannot be sent, the next write says so; what the peer said before it went is read first.
-        if !self.outbound.unsent().is_empty() && !self.full {
-            let _ = self.poll_send(cx);
-        }
         let given = self.poll_records(cx, most, to);
         self.settle();
+        // Who waits has nothing left to say: the end of a client's handshake, for which the server waits, or a server's ticket.
+        // With the first data they cost no packet of their own. What cannot be sent is said by the next write.
+        if given.is_pending() && !self.outbound.unsent().is_empty() && !self.full {
+            let _ = self.poll_send(cx);
+        }
         given
     }
 

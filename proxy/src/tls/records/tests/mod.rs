@@ -7,7 +7,7 @@ mod sockets;
 
 use super::{
     handshake::{Connection, Exchange, Waiting},
-    inbound::Inbound,
+    inbound::{Inbound, Opened},
     key::Key,
     outbound::Outbound,
     source::Source,
@@ -88,7 +88,12 @@ impl Pair {
             server.input.append(&mut client.output);
             client.input.append(&mut server.output);
         }
-        (End::new(client), End::new(server))
+        let (mut client, mut server) = (End::new(client), End::new(server));
+        // The server's ticket comes first.
+        let mut ticket = server.outbound.unsent().to_vec();
+        server.outbound.sent(ticket.len());
+        assert_eq!(client.inbound.open(&mut ticket, &mut client.source), Ok(Opened::Nothing));
+        (client, server)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::super::Handshake;
 use crate::tls::{
-    Engine, Peers, Secured, accept,
+    Engine, Peers, Secured, TlsFacts, accept,
     testing::{Leaf, ORDERS, Root, WEB},
 };
 use identity::SpiffeId;
-use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use std::{net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -55,17 +55,28 @@ impl Scene {
     /// A server of ours and an `s_client` that has connected to it.
     async fn s_client(&self, arguments: &[&str]) -> (Secured, Child) {
         let config = self.root.credentials(ORDERS).server_config(&[]).unwrap();
+        let (stream, child, _) = self.s_client_to(config, &self.root.leaf(WEB), arguments).await;
+        (stream, child)
+    }
+
+    /// The same with what was agreed.
+    async fn s_client_to(
+        &self,
+        config: Arc<ServerConfig>,
+        leaf: &Leaf,
+        arguments: &[&str],
+    ) -> (Secured, Child, TlsFacts) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let arguments = [&["-connect", &address][..], arguments].concat();
-        let child = self.openssl("s_client", &self.root.leaf(WEB), &arguments);
+        let child = self.openssl("s_client", leaf, &arguments);
         let (tcp, _) = listener.accept().await.unwrap();
         let peers = Peers::default();
         let (stream, peer, facts) =
             accept(tcp, Engine::Records.server(config), TIMEOUT, &peers).await.unwrap_or_else(|r| panic!("{r:?}"));
         assert_eq!((peer.id().as_str(), facts.version), (WEB, "TLSv1.3"));
         assert!(matches!(stream, Secured::Records(_)));
-        (stream, child)
+        (stream, child, facts)
     }
 
     /// An `s_server` and a client of ours that has connected to it.
@@ -77,20 +88,27 @@ impl Scene {
         let place = address.to_string();
         let arguments = [&["-accept", &place, "-Verify", "1"][..], arguments].concat();
         let child = self.openssl("s_server", &self.root.leaf(ORDERS), &arguments);
-        let tcp = loop {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => break tcp,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
         let expected = Arc::new(SpiffeId::parse(ORDERS).unwrap());
         let config = self.root.credentials(WEB).client_config(expected, &[]).unwrap();
-        let name = ServerName::IpAddress(address.ip().into());
-        let handshake = Handshake::connect(tcp, Engine::Records.client(config), name).await.unwrap();
-        let stream = Secured::from(handshake.finish().unwrap());
-        assert!(matches!(stream, Secured::Records(_)));
+        let (stream, _) = dial(address, &Engine::Records.client(config)).await;
         (stream, child)
     }
+}
+
+/// Connects with our records, once the server listens, and says what was agreed.
+async fn dial(address: SocketAddr, config: &Arc<ClientConfig>) -> (Secured, TlsFacts) {
+    let tcp = loop {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => break tcp,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let name = ServerName::IpAddress(address.ip().into());
+    let handshake = Handshake::connect(tcp, Arc::clone(config), name).await.unwrap();
+    let facts = TlsFacts::of(handshake.facts());
+    let stream = Secured::from(handshake.finish().unwrap());
+    assert!(matches!(stream, Secured::Records(_)));
+    (stream, facts)
 }
 
 /// Reads until what was read ends with `text`.
@@ -164,8 +182,12 @@ async fn openssl_takes_much_data() {
     let bytes: Vec<u8> = (0..16_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let mut stdout = child.stdout.take().unwrap();
     let mut got = vec![0; bytes.len()];
-    let (sent, received) = tokio::join!(stream.write_all(&bytes), stdout.read_exact(&mut got));
-    sent.unwrap();
+    let sending = async {
+        stream.write_all(&bytes).await.unwrap();
+        // What the socket would not take with the last write.
+        stream.flush().await.unwrap();
+    };
+    let (_, received) = tokio::join!(sending, stdout.read_exact(&mut got));
     received.unwrap();
     assert!(got == bytes);
     stream.shutdown().await.unwrap();
@@ -184,4 +206,51 @@ async fn openssl_gives_much_data() {
         let _ = stream.read_to_end(&mut got).await;
         assert!(got.ends_with(&bytes), "{} bytes", got.len());
     }
+}
+
+#[tokio::test]
+async fn s_client_resumes_under_the_same_credentials_only() {
+    let scene = Scene::new();
+    let credentials = scene.root.credentials(ORDERS);
+    let config = || credentials.server_config(&[]).unwrap();
+    let (first, second) = (config(), config());
+    let leaf = scene.root.leaf(WEB);
+    for (config, arguments, resumed) in [
+        (&first, &["-sess_out", "session"][..], false),
+        (&first, &["-sess_in", "session"], true),
+        // A configuration made again has other ticket keys.
+        (&second, &["-sess_in", "session"], false),
+        (&first, &["-sess_in", "session", "-sess_out", "session"], true),
+        (&first, &["-sess_in", "session"], true),
+    ] {
+        let (mut stream, mut child, facts) = scene.s_client_to(Arc::clone(config), &leaf, arguments).await;
+        assert_eq!(facts.resumed, resumed, "{arguments:?}");
+        stream.write_all(b"the ticket comes before this\n").await.unwrap();
+        until(child.stdout.as_mut().unwrap(), "the ticket comes before this\n").await;
+        enter(&mut child, "Q\n").await;
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+        child.wait().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn s_server_resumes_with_us() {
+    let scene = Scene::new();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let arguments = ["-accept", &address.to_string(), "-Verify", "1", "-verify_return_error"];
+    let _child = scene.openssl("s_server", &scene.root.leaf(ORDERS), &arguments);
+    let expected = || Arc::new(SpiffeId::parse(ORDERS).unwrap());
+    let credentials = scene.root.credentials(WEB);
+    let config = Engine::Records.client(credentials.client_config(expected(), &[]).unwrap());
+    for resumed in [false, true, true] {
+        let (mut stream, facts) = dial(address, &config).await;
+        assert_eq!(facts.resumed, resumed);
+        // Tickets come unasked, and are read by whoever waits for an answer.
+        let waiting = tokio::time::timeout(Duration::from_millis(200), stream.read(&mut [0; 8])).await;
+        assert!(waiting.is_err());
+        stream.shutdown().await.unwrap();
+    }
+    // The same expectation in another configuration: nothing to resume.
+    let other = Engine::Records.client(credentials.client_config(expected(), &[]).unwrap());
+    assert!(!dial(address, &other).await.1.resumed);
 }

@@ -158,7 +158,7 @@ fn a_close_is_an_end_and_other_alerts_are_errors() {
 
 #[test]
 fn records_without_data_are_few() {
-    let mut ends = Ends::new();
+    let mut ends = Ends::server_reads();
     for _ in 0..3 {
         for _ in 0..32 {
             assert_eq!(ends.send(&[23]), Ok(Opened::Nothing));
@@ -202,7 +202,7 @@ fn after_a_key_update_the_old_key_opens_nothing() {
 
 #[test]
 fn key_updates_without_end_are_refused() {
-    let mut ends = Ends::new();
+    let mut ends = Ends::server_reads();
     for _ in 0..32 {
         assert_eq!(ends.send(&[24, 0, 0, 1, 1, 22]), Ok(Opened::Nothing));
         ends.sender =

@@ -4,18 +4,20 @@ use super::{Pair, name};
 use crate::{
     buffer::Buffer,
     tls::{
-        Peers, Secured, accept, connect,
+        Peer, Peers, Secured, accept, connect,
         records::{Handshake, Records, inbound::Misbehaved},
+        testing::{ORDERS, WEB},
     },
 };
 use aws_lc_rs::digest::{self, SHA256};
+use identity::SvidError;
 use rustls::{AlertDescription, CipherSuite, ServerConfig};
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -282,7 +284,10 @@ async fn an_end_without_close_is_an_error_after_the_data() {
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     assert_eq!(text, b"half of it");
     // rustls says the same.
-    let (client, mut server) = connected(&pair, &pair.for_rustls()).await;
+    let (mut client, mut server) = connected(&pair, &pair.for_rustls()).await;
+    // A ticket left unread would make the kernel reset the connection.
+    let waiting = tokio::time::timeout(Duration::from_millis(50), client.read(&mut [0; 8])).await;
+    assert!(waiting.is_err());
     drop(client);
     assert_eq!(server.read_to_end(&mut text).await.unwrap_err().to_string().split('\n').next(), Some(ERROR));
     const ERROR: &str = "peer closed connection without sending TLS close_notify: \
@@ -427,4 +432,70 @@ async fn tls12_peers_are_served_by_rustls_records() {
     let (mut client, mut server) = (client, Secured::Rustls(Box::new(server.unwrap().into())));
     assert!(matches!(client, Secured::Tls12(_)));
     exchange(&mut client, &mut server, 300_000).await;
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_by_either_engine() {
+    for (rustls_client, rustls_server) in [(false, false), (true, false), (false, true), (true, true)] {
+        let pair = Pair::new();
+        let engine = |rustls| if rustls { pair.for_rustls() } else { pair.clone() };
+        let (client, server) = (engine(rustls_client), engine(rustls_server));
+        for round in 0..3 {
+            let (near, far, address) = tcp().await;
+            let peers = Peers::default();
+            let (mut client, (mut server, peer, facts)) = tokio::join!(
+                async {
+                    let (mut stream, peer) =
+                        connect(near, address, Arc::clone(&client.client), TIMEOUT, &peers).await.unwrap();
+                    assert_eq!(peer.id().as_str(), ORDERS);
+                    stream.flush().await.unwrap();
+                    stream
+                },
+                async { accept(far, Arc::clone(&server.server), TIMEOUT, &peers).await.unwrap() },
+            );
+            assert_eq!(peer.id().as_str(), WEB);
+            assert_eq!(facts.resumed, round > 0);
+            server.write_all(b"after the ticket").await.unwrap();
+            server.flush().await.unwrap();
+            let mut text = [0; 16];
+            client.read_exact(&mut text).await.unwrap();
+            client.shutdown().await.unwrap();
+            assert_eq!(server.read(&mut text).await.unwrap(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_resumed_session_that_rests_on_an_expired_certificate_is_no_peer() {
+    let pair = Pair::new();
+    // The certificates of these tests are good until the year 4096.
+    let late = SystemTime::UNIX_EPOCH + Duration::from_secs(70_000_000_000);
+    for resumed in [false, true] {
+        let (near, far, _) = tcp().await;
+        let (client, server) = tokio::join!(
+            async {
+                let client = Handshake::connect(near, Arc::clone(&pair.client), name()).await.unwrap();
+                let peers = Peers::default();
+                let judged = Peer::of_finished_handshake(client.facts(), &peers, late);
+                assert_eq!(judged.err(), resumed.then_some(SvidError::Expired));
+                let early = Peer::of_finished_handshake(client.facts(), &peers, SystemTime::UNIX_EPOCH);
+                assert_eq!(early.err(), resumed.then_some(SvidError::NotYetValid));
+                assert!(Peer::of_finished_handshake(client.facts(), &peers, SystemTime::now()).is_ok());
+                let mut client = Secured::from(client.finish().unwrap());
+                client.write_all(b"x").await.unwrap();
+                client
+            },
+            async {
+                let server = Handshake::accept(far, Arc::clone(&pair.server)).await.unwrap();
+                let peers = Peers::default();
+                let judged = Peer::of_finished_handshake(server.facts(), &peers, late);
+                assert_eq!(judged.err(), resumed.then_some(SvidError::Expired));
+                let mut server = Secured::from(server.finish().unwrap());
+                server.write_all(b"after the ticket").await.unwrap();
+                server
+            }
+        );
+        let (mut client, _server) = (client, server);
+        client.read_exact(&mut [0; 16]).await.unwrap();
+    }
 }

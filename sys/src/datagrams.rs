@@ -1,10 +1,8 @@
 //! The few system calls that no safe interface offers: options of the tap's socket, `sendmmsg`, the error queue,
 //! the thread's priority.
 //!
-//! The only room of the workspace with unsafe code. Every block passes pointers to live local values with their true
-//! sizes and keeps none after the call. In and out: plain Rust values; errors are what the system said.
-
-#![allow(unsafe_code)]
+//! Every block passes pointers to live local values with their true sizes and keeps none after the call. In and out: plain
+//! Rust values; errors are what the system said.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -14,10 +12,10 @@ use std::os::fd::AsRawFd;
 use std::ptr;
 
 /// Most datagrams one call sends. A larger burst overruns a sensor's ring or socket buffer.
-pub(crate) const BATCH: usize = 32;
+pub const BATCH: usize = 32;
 
 /// Sets what the tap's socket needs: no outer UDP checksum, errors into the error queue, never fragment.
-pub(crate) fn prepare(socket: &UdpSocket, v6: bool) -> io::Result<()> {
+pub fn prepare(socket: &UdpSocket, v6: bool) -> io::Result<()> {
     if v6 {
         // A zero checksum is allowed for tunnels over IPv6 (RFC 6935, RFC 6936).
         set(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)?;
@@ -35,14 +33,14 @@ pub(crate) fn prepare(socket: &UdpSocket, v6: bool) -> io::Result<()> {
 
 /// Sets what a receiving socket needs: room for bursts, and zero checksums over IPv6, which the kernel drops
 /// otherwise (RFC 6935 section 5).
-pub(crate) fn prepare_receiver(socket: &UdpSocket, v6: bool) -> io::Result<()> {
+pub fn prepare_receiver(socket: &UdpSocket, v6: bool) -> io::Result<()> {
     // The kernel cuts this to its own limit (net.core.rmem_max).
     set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, 4 * 1024 * 1024)?;
     if v6 { set(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1) } else { Ok(()) }
 }
 
 /// The path MTU that the routing table knows for a connected socket, in bytes.
-pub(crate) fn route_mtu(connected: &UdpSocket, v6: bool) -> io::Result<u32> {
+pub fn route_mtu(connected: &UdpSocket, v6: bool) -> io::Result<u32> {
     let (level, option) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU) } else { (libc::IPPROTO_IP, libc::IP_MTU) };
     let mut value: c_int = 0;
     let mut length = size_of::<c_int>() as libc::socklen_t;
@@ -56,7 +54,7 @@ pub(crate) fn route_mtu(connected: &UdpSocket, v6: bool) -> io::Result<u32> {
 
 /// Sends up to [`BATCH`] datagrams to one address, each in its own packet. Returns how many the kernel took; the
 /// rest was not sent.
-pub(crate) fn send_batch(socket: &UdpSocket, to: SocketAddr, datagrams: &[Vec<u8>]) -> io::Result<usize> {
+pub fn send_batch(socket: &UdpSocket, to: SocketAddr, datagrams: &[Vec<u8>]) -> io::Result<usize> {
     // Needed (all three blocks): std sends one datagram per call. Sound: these are C structures of integers and
     // pointers, for which all-zero bytes are a valid value.
     let mut address: libc::sockaddr_storage = unsafe { zeroed() };
@@ -82,7 +80,7 @@ pub(crate) fn send_batch(socket: &UdpSocket, to: SocketAddr, datagrams: &[Vec<u8
 }
 
 /// Takes every message off the socket's error queue; returns how many there were.
-pub(crate) fn drain_errors(socket: &UdpSocket) -> u64 {
+pub fn drain_errors(socket: &UdpSocket) -> u64 {
     let mut scrap = [0u8; 1];
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
     let mut drained = 0;
@@ -100,7 +98,7 @@ pub(crate) fn drain_errors(socket: &UdpSocket) -> u64 {
 }
 
 /// Lets every other thread of the process go first. Failing is harmless and not reported.
-pub(crate) fn lower_priority() {
+pub fn lower_priority() {
     // Needed: std knows no priorities. Sound: takes integers only. On Linux `PRIO_PROCESS` with 0 means the calling
     // thread; raising the nice value needs no right.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
