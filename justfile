@@ -31,11 +31,15 @@ unit:
 
 # the black-box tests that need no root, against the release binary
 blackbox: release
-    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test '*' --locked -E 'not binary(architecture) & not {{ root_tests }}'
+    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test '*' --locked -E 'not binary(architecture) & not test(of_a_request) & not {{ root_tests }}'
 
 # the black-box tests that need root
 blackbox-root: release
     SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test '*' --locked -E '{{ root_tests }}'
+
+# what a request costs: instructions, system calls and allocations, beside their limits
+cost: release
+    SEKISHO_BIN="$PWD/target/release/sekisho" cargo test --locked --quiet --test cost -- of_a_request --nocapture --test-threads 1
 
 # everything that has to hold before a change goes in
 test:

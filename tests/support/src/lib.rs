@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
 pub mod child;
+pub mod counting;
 pub mod envoy;
 pub mod load;
 pub mod message;
