@@ -27,6 +27,8 @@ pub(crate) struct Pool {
     /// Stamp of last use to real connection; as many as `current`, the first is the longest unused.
     order: BTreeMap<u64, u64>,
     uses: u64,
+    /// Connections with something unacknowledged, and since when; by age.
+    owed: VecDeque<(Instant, u64)>,
     ports: Ports,
     /// Key of the initial sequence numbers (RFC 6528).
     secret: RandomState,
@@ -46,6 +48,8 @@ struct Entry {
     tuple: Tuple,
     used: Instant,
     stamp: u64,
+    /// It stands in `owed`.
+    owed: bool,
 }
 
 impl Pool {
@@ -56,6 +60,7 @@ impl Pool {
             current: HashMap::new(),
             order: BTreeMap::new(),
             uses: 0,
+            owed: VecDeque::new(),
             ports: Ports::default(),
             secret,
         }
@@ -116,6 +121,35 @@ impl Pool {
         }
     }
 
+    /// Acknowledges what no later exchange has acknowledged for [`ACK_DELAY`].
+    pub(crate) fn acknowledge(&mut self, now: Instant, out: &mut impl Out) {
+        while let Some((since, connection)) = self.owed.front().copied() {
+            if now.saturating_duration_since(since) < ACK_DELAY {
+                return;
+            }
+            self.owed.pop_front();
+            if let Some(entry) = self.current.get_mut(&connection).filter(|entry| entry.owed) {
+                if now.saturating_duration_since(entry.used) < ACK_DELAY {
+                    // Another exchange has acknowledged the one before it, and waits in turn.
+                    self.owed.push_back((entry.used, connection));
+                } else {
+                    entry.owed = false;
+                    entry.flow.settle(out);
+                }
+            }
+        }
+    }
+
+    /// Acknowledges everything.
+    pub(crate) fn acknowledge_all(&mut self, out: &mut impl Out) {
+        for (_, connection) in self.owed.drain(..) {
+            if let Some(entry) = self.current.get_mut(&connection) {
+                entry.owed = false;
+                entry.flow.settle(out);
+            }
+        }
+    }
+
     /// When [`Pool::expire`] has something to do.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
         let entry = self.current.get(&self.longest_unused()?)?;
@@ -149,7 +183,6 @@ impl Pool {
         }
         match end {
             End::Open => {
-                flow.settle(out);
                 entry.used = now;
                 Some(entry)
             }
@@ -171,7 +204,7 @@ impl Pool {
         let isn = |side: u8| self.secret.hash_one((tuple, side, self.uses)) as u32;
         let mss = if tuple.is_ipv6() { self.mss.1 } else { self.mss.0 };
         let flow = Flow::open(connection, &tuple, self.limits.vni, mss, (isn(0), isn(1)), out);
-        Entry { flow, tuple, used: now, stamp: 0 }
+        Entry { flow, tuple, used: now, stamp: 0, owed: false }
     }
 
     fn end(&mut self, entry: Entry, first: Side, now: Instant, out: &mut impl Out) {
@@ -192,6 +225,14 @@ impl Pool {
         }
         self.uses += 1;
         entry.stamp = self.uses;
+        if !entry.owed {
+            entry.owed = self.owed.len() < MAX_OPEN;
+            if entry.owed {
+                self.owed.push_back((now, connection));
+            } else {
+                entry.flow.settle(out);
+            }
+        }
         self.order.insert(entry.stamp, connection);
         self.current.insert(connection, entry);
     }
@@ -284,6 +325,9 @@ impl Ports {
     }
 }
 
+/// How long the end of an exchange waits for a later one to acknowledge it, as TCP's own delayed acknowledgement does
+/// (RFC 9293 section 3.8.6.3: less than 0.5 s). Twice that at most, where exchanges follow each other closely.
+const ACK_DELAY: Duration = Duration::from_millis(100);
 /// Open synthetic connections of one tap. About 300 bytes each.
 const MAX_OPEN: usize = 4096;
 /// Address pairs remembered as resting. About 100 bytes each.
@@ -370,8 +414,27 @@ mod tests {
         let heard = heard(&out);
         assert_eq!(heard.len(), 200);
         assert!(heard.iter().all(|m| m.complete && m.server.port() == 8080));
-        // Three for the handshake, then request, response, acknowledgement.
-        assert_eq!(out.0.len(), 3 + 300);
+        // Three for the handshake, then request and response, which acknowledge each other.
+        assert_eq!(out.0.len(), 3 + 200);
+        pool.acknowledge_all(&mut out);
+        assert_eq!(out.0.len(), 3 + 200 + 1);
+    }
+
+    #[test]
+    fn last_exchange_is_acknowledged_after_the_delay_and_only_once() {
+        let (mut pool, mut out, now) = (pool(), Kept::default(), Instant::now());
+        let at = |millis| now + Duration::from_millis(millis);
+        write(&mut pool, record(1, 10, 20), now, &mut out);
+        write(&mut pool, record(1, 10, 20), at(60), &mut out);
+        for (millis, packets) in [(99, 7), (100, 7), (159, 7), (160, 8), (500, 8)] {
+            pool.acknowledge(at(millis), &mut out);
+            assert_eq!(out.0.len(), packets, "after {millis} ms");
+        }
+        assert_eq!(heard(&out).len(), 4);
+        write(&mut pool, record(1, 10, 20), at(600), &mut out);
+        pool.acknowledge_all(&mut out);
+        pool.acknowledge_all(&mut out);
+        assert_eq!(out.0.len(), 8 + 3);
     }
 
     #[test]
