@@ -24,8 +24,9 @@ pub(crate) struct Pool {
     mss: (u16, u16),
     /// By number of the real connection.
     current: HashMap<u64, Entry>,
-    /// Stamp of last use to real connection; as many as `current`, the first is the longest unused.
-    order: BTreeMap<u64, u64>,
+    /// By a stamp of use: real connection, and when it was used. As many as `current`. A stamp may be older than the last
+    /// use: only at the front does that matter, and there it is put right.
+    order: BTreeMap<u64, (u64, Instant)>,
     uses: u64,
     /// Connections with something unacknowledged, and since when; by age.
     owed: VecDeque<(Instant, u64)>,
@@ -47,7 +48,10 @@ struct Entry {
     flow: Flow,
     tuple: Tuple,
     used: Instant,
+    /// Of its last use.
     stamp: u64,
+    /// The stamp under which it stands in `order`.
+    place: u64,
     /// It stands in `owed`.
     owed: bool,
 }
@@ -84,8 +88,20 @@ impl Pool {
             }
             return;
         }
+        if exchange.end == End::Open
+            && let Some(entry) = self.current.get_mut(&connection)
+            && is_room(self.limits, entry, request, response)
+        {
+            speak(&mut entry.flow, exchange, out);
+            self.uses += 1;
+            (entry.used, entry.stamp) = (now, self.uses);
+            if !entry.owed {
+                owe(&mut self.owed, connection, entry, out);
+            }
+            return;
+        }
         let entry = match self.take(connection) {
-            Some(entry) if self.is_room(&entry, request, response) => entry,
+            Some(entry) if is_room(self.limits, &entry, request, response) => entry,
             Some(full) => {
                 self.end(full, Side::Client, now, out);
                 self.open(connection, exchange.tuple, now, out)
@@ -113,11 +129,14 @@ impl Pool {
 
     /// Ends what stood idle for too long.
     pub(crate) fn expire(&mut self, now: Instant, out: &mut impl Out) {
-        while let Some(connection) = self.longest_unused() {
-            if self.next_expiry().is_none_or(|at| at > now) {
-                return;
+        let is_due = |pool: &Self| pool.next_expiry().is_some_and(|at| at <= now);
+        while is_due(self) {
+            // This puts the front right; then what is there may be due later.
+            if let Some(connection) = self.longest_unused()
+                && is_due(self)
+            {
+                self.close(connection, now, out);
             }
-            self.close(connection, now, out);
         }
     }
 
@@ -150,10 +169,9 @@ impl Pool {
         }
     }
 
-    /// When [`Pool::expire`] has something to do.
+    /// When [`Pool::expire`] has something to do; it may find that it is not yet so.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        let entry = self.current.get(&self.longest_unused()?)?;
-        Some(entry.used + self.limits.idle)
+        self.order.first_key_value().map(|(_, (_, used))| *used + self.limits.idle)
     }
 
     /// A datagram of this connection was lost on the way out: what follows goes on a new one, so that no message has
@@ -173,14 +191,7 @@ impl Pool {
         now: Instant,
         out: &mut impl Out,
     ) -> Option<Entry> {
-        let flow = &mut entry.flow;
-        flow.send(Side::Client, pieces(&exchange.request), out);
-        if exchange.request.cut {
-            flow.finish(Side::Client, out);
-        }
-        if let Some(response) = &exchange.response {
-            flow.send(Side::Server, pieces(response), out);
-        }
+        speak(&mut entry.flow, exchange, out);
         match end {
             End::Open => {
                 entry.used = now;
@@ -204,17 +215,12 @@ impl Pool {
         let isn = |side: u8| self.secret.hash_one((tuple, side, self.uses)) as u32;
         let mss = if tuple.is_ipv6() { self.mss.1 } else { self.mss.0 };
         let flow = Flow::open(connection, &tuple, self.limits.vni, mss, (isn(0), isn(1)), out);
-        Entry { flow, tuple, used: now, stamp: 0, owed: false }
+        Entry { flow, tuple, used: now, stamp: 0, place: 0, owed: false }
     }
 
     fn end(&mut self, entry: Entry, first: Side, now: Instant, out: &mut impl Out) {
         self.ports.release(entry.tuple, entry.flow.connection(), now);
         entry.flow.close(first, out);
-    }
-
-    fn is_room(&self, entry: &Entry, request: u64, response: u64) -> bool {
-        entry.flow.sent(Side::Client) + request <= self.limits.rollover
-            && entry.flow.sent(Side::Server) + response <= self.limits.rollover
     }
 
     fn keep(&mut self, connection: u64, mut entry: Entry, now: Instant, out: &mut impl Out) {
@@ -224,28 +230,60 @@ impl Pool {
             self.close(oldest, now, out);
         }
         self.uses += 1;
-        entry.stamp = self.uses;
+        (entry.stamp, entry.place) = (self.uses, self.uses);
         if !entry.owed {
-            entry.owed = self.owed.len() < MAX_OPEN;
-            if entry.owed {
-                self.owed.push_back((now, connection));
-            } else {
-                entry.flow.settle(out);
-            }
+            owe(&mut self.owed, connection, &mut entry, out);
         }
-        self.order.insert(entry.stamp, connection);
+        self.order.insert(entry.place, (connection, now));
         self.current.insert(connection, entry);
     }
 
     fn take(&mut self, connection: u64) -> Option<Entry> {
         let entry = self.current.remove(&connection)?;
-        self.order.remove(&entry.stamp);
+        self.order.remove(&entry.place);
         Some(entry)
     }
 
-    fn longest_unused(&self) -> Option<u64> {
-        self.order.first_key_value().map(|(_, connection)| *connection)
+    /// Afterwards the front of `order` is right.
+    fn longest_unused(&mut self) -> Option<u64> {
+        loop {
+            let front = self.order.first_entry()?;
+            let (connection, _) = *front.get();
+            let entry = self.current.get_mut(&connection)?;
+            if entry.place == entry.stamp {
+                return Some(connection);
+            }
+            front.remove();
+            entry.place = entry.stamp;
+            self.order.insert(entry.place, (connection, entry.used));
+        }
     }
+}
+
+/// Request and response.
+fn speak(flow: &mut Flow, exchange: &Exchange, out: &mut impl Out) {
+    flow.send(Side::Client, pieces(&exchange.request), out);
+    if exchange.request.cut {
+        flow.finish(Side::Client, out);
+    }
+    if let Some(response) = &exchange.response {
+        flow.send(Side::Server, pieces(response), out);
+    }
+}
+
+/// Notes that something is unacknowledged on a connection that is not noted yet.
+fn owe(owed: &mut VecDeque<(Instant, u64)>, connection: u64, entry: &mut Entry, out: &mut impl Out) {
+    entry.owed = owed.len() < MAX_OPEN;
+    if entry.owed {
+        owed.push_back((entry.used, connection));
+    } else {
+        entry.flow.settle(out);
+    }
+}
+
+fn is_room(limits: Limits, entry: &Entry, request: u64, response: u64) -> bool {
+    entry.flow.sent(Side::Client) + request <= limits.rollover
+        && entry.flow.sent(Side::Server) + response <= limits.rollover
 }
 
 /// A connection that holds one exchange ends after it.
@@ -370,13 +408,13 @@ mod tests {
             (message.body, message.body_len, message.complete) = (body(n), n as u64, true);
             message
         };
-        let host = Some("orders".to_owned());
+        let host = Some("orders");
         Record {
             connection,
             client: "10.0.0.1:40000".parse().unwrap(),
             server: "10.0.0.2:8080".parse().unwrap(),
-            request: with(Message::request(Method::POST, format!("/{connection}"), host, HeaderMap::new(), at), sent),
-            response: Some(with(Message::response(StatusCode::OK, HeaderMap::new(), at), answered)),
+            request: with(Message::request(Method::POST, &format!("/{connection}"), host, &HeaderMap::new()), sent),
+            response: Some(with(Message::response(StatusCode::OK, &HeaderMap::new()), answered)),
             started: at,
             aborted: None,
             verdict: Verdict::Allowed,
@@ -483,6 +521,21 @@ mod tests {
         pool.close_all(now + Duration::from_secs(32), &mut out);
         write(&mut pool, record(1, 10, 10), now + Duration::from_secs(95), &mut out);
         assert_eq!(opened(&out), [40000, 61000, 40000]);
+    }
+
+    #[test]
+    fn use_keeps_a_connection_open_and_the_longest_unused_ends_first() {
+        let (mut pool, mut out, now) = (pool(), Kept::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        for (connection, seconds) in [(1, 0), (2, 1), (1, 20), (2, 21), (1, 25)] {
+            write(&mut pool, record(connection, 10, 10), at(seconds), &mut out);
+        }
+        pool.expire(at(50), &mut out);
+        assert_eq!((pool.current.len(), pool.order.len(), pool.next_expiry()), (2, 2, Some(at(51))));
+        pool.expire(at(51), &mut out);
+        assert!(pool.current.contains_key(&1) && !pool.current.contains_key(&2));
+        assert_eq!((pool.order.len(), pool.next_expiry()), (1, Some(at(55))));
+        assert_eq!(pool.longest_unused(), Some(1));
     }
 
     #[test]

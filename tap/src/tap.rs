@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
@@ -94,7 +94,7 @@ impl Tap {
     pub fn offer(&self, mut admission: Admission, record: Record) {
         let seen = body_len(&record);
         admission.body = seen;
-        self.shared.tally.body_seen.fetch_add(seen, Relaxed);
+        add(&self.shared.tally.body_seen, seen);
         match Exchange::of(record, self.shared.settings.max_body) {
             Err(reason) => admission.refuse(reason),
             Ok(exchange) => {
@@ -234,10 +234,10 @@ impl Admission {
         let tally = &self.shared.tally;
         let copied = exchange.body_bytes();
         tally.mirrored.fetch_add(1, Relaxed);
-        tally.body_mirrored.fetch_add(copied, Relaxed);
-        tally.body_truncated.fetch_add(self.body.saturating_sub(copied), Relaxed);
-        tally.truncated.fetch_add(u64::from(exchange.is_cut()), Relaxed);
-        tally.length_conflicts.fetch_add(exchange.length_conflicts(), Relaxed);
+        add(&tally.body_mirrored, copied);
+        add(&tally.body_truncated, self.body.saturating_sub(copied));
+        add(&tally.truncated, u64::from(exchange.is_cut()));
+        add(&tally.length_conflicts, exchange.length_conflicts());
         self.fate = Fate::Mirrored;
     }
 
@@ -352,6 +352,13 @@ impl Shared {
 
     fn counters(&self) -> Counters {
         self.tally.snapshot(self.queued.load(Relaxed) as u64)
+    }
+}
+
+/// Most exchanges have nothing to add to most counters, and an atomic addition is not free.
+fn add(counter: &AtomicU64, count: u64) {
+    if count > 0 {
+        counter.fetch_add(count, Relaxed);
     }
 }
 
