@@ -7,9 +7,10 @@
 use http::{Method, StatusCode};
 
 use crate::counters::Reason;
+use crate::head::Line;
 use crate::http1::{self, Wire};
 use crate::packet::Tuple;
-use crate::record::{Head, Message, Record, Side};
+use crate::record::{Message, Record, Side};
 
 /// What waits in the queue.
 #[derive(Debug)]
@@ -37,11 +38,11 @@ pub(crate) enum End {
 impl Exchange {
     pub(crate) fn of(record: Record, max_body: usize) -> Result<Self, Reason> {
         let Record { connection, client, server, request, response, aborted, last, .. } = record;
-        let Head::Request { method, .. } = &request.head else {
+        let Line::Request(method) = &request.head.line else {
             return Err(Reason::RedactError);
         };
         let method = method.clone();
-        let server_closes = response.as_ref().is_some_and(says_close);
+        let server_closes = response.as_ref().is_some_and(|message| message.head.closes);
         let status = response.as_ref().and_then(status);
         let request = http1::request(request, max_body)?;
         let response = response.map(|message| http1::response(message, &method, max_body)).transpose()?;
@@ -85,20 +86,12 @@ impl Exchange {
 }
 
 fn status(response: &Message) -> Option<StatusCode> {
-    match &response.head {
-        Head::Response { status, .. } => Some(*status),
-        Head::Request { .. } => None,
+    match response.head.line {
+        Line::Response(status) => Some(status),
+        Line::Request(_) => None,
     }
 }
 
 fn ends_http(status: Option<StatusCode>, method: &Method) -> bool {
     status.is_some_and(|status| http1::ends_http(status, method))
-}
-
-/// The response announced that its sender closes (RFC 9112 section 9.6).
-fn says_close(response: &Message) -> bool {
-    let options = response.headers().get_all(http::header::CONNECTION).into_iter();
-    options
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }

@@ -1,15 +1,16 @@
 //! One message as HTTP/1.1 text (RFC 9112), whatever version it travelled in.
 //!
-//! In: a [`Message`] as the data path saw it. Out: head, body and tail bytes, secrets masked, framing its own.
-//! Refuses what would forge messages to the IDS: CR, LF or NUL in a value, a blank or control character in a target
-//! or authority. HTTP/2 allows bytes in its fields that HTTP/1.1 text cannot carry (RFC 9113 section 10.3).
+//! In: a [`Message`] as the data path saw it. Out: head, body and tail bytes, secrets masked, framing its own: what the copy
+//! says of the length is what was seen.
 
-use http::header::{self, HeaderMap, HeaderName};
+use std::io::Write as _;
+
+use http::header::HeaderMap;
 use http::{Method, StatusCode};
 
 use crate::counters::Reason;
-use crate::record::{Head, Message};
-use crate::redact::{self, Treatment};
+use crate::head::{self, Declared, Head, Line};
+use crate::record::Message;
 
 /// A message ready to be cut into segments.
 #[derive(Debug)]
@@ -33,37 +34,38 @@ impl Wire {
 
 /// Writes a request.
 pub(crate) fn request(message: Message, max_body: usize) -> Result<Wire, Reason> {
-    let Message { head, body, body_len, trailers, complete, .. } = message;
-    let Head::Request { method, target, authority, headers } = head else {
+    let Message { head, body, body_len, trailers, complete } = message;
+    if let Some(reason) = head.fault {
+        return Err(reason);
+    }
+    if !matches!(head.line, Line::Request(_)) {
         return Err(Reason::RedactError);
-    };
-    let mut text = Text::with_room(&headers);
-    text.request_line(&method, &target, authority.as_deref())?;
-    text.headers(&headers, authority.is_some())?;
+    }
     let body = Body::new(body, body_len, trailers, complete, max_body);
-    let bare = body.seen == 0 && complete && !is_chunked(&headers);
-    body.write(text, &headers, if bare { Undeclared::Nothing } else { Undeclared::Chunked })
+    let bare = body.seen == 0 && complete && !head.is_chunked;
+    body.write(head, if bare { Undeclared::Nothing } else { Undeclared::Chunked })
 }
 
 /// Writes the response to a request of this method.
 pub(crate) fn response(message: Message, to: &Method, max_body: usize) -> Result<Wire, Reason> {
-    let Message { head, body, body_len, trailers, complete, .. } = message;
-    let Head::Response { status, headers } = head else {
+    let Message { head, body, body_len, trailers, complete } = message;
+    if let Some(reason) = head.fault {
+        return Err(reason);
+    }
+    let Line::Response(status) = head.line else {
         return Err(Reason::RedactError);
     };
-    let mut text = Text::with_room(&headers);
-    text.status_line(status);
-    text.headers(&headers, false)?;
     if is_bodiless(status, to) {
+        let mut text = Text(head.text);
         // A HEAD or 304 response may tell the length that a GET would have (RFC 9110 section 8.6); the others have none.
-        if let (true, Declared::Length(n)) = (*to == Method::HEAD || status == 304, declared(&headers)) {
+        if let (true, Declared::Length(n)) = (*to == Method::HEAD || status == 304, head.declared) {
             text.length(n);
         }
         return Ok(text.end(Body::new(Vec::new(), 0, None, complete, 0)));
     }
     let body = Body::new(body, body_len, trailers, complete, max_body);
-    let bare = body.seen == 0 && complete && !is_chunked(&headers);
-    body.write(text, &headers, if bare { Undeclared::Zero } else { Undeclared::Chunked })
+    let bare = body.seen == 0 && complete && !head.is_chunked;
+    body.write(head, if bare { Undeclared::Zero } else { Undeclared::Chunked })
 }
 
 /// After this response the connection no longer carries HTTP messages of its own.
@@ -76,101 +78,16 @@ fn is_bodiless(status: StatusCode, to: &Method) -> bool {
     *to == Method::HEAD || status.is_informational() || status == 204 || status == 304 || ends_http(status, to)
 }
 
-/// The head as it is written.
+/// The head as its end is written.
 struct Text(Vec<u8>);
 
 impl Text {
-    fn with_room(headers: &HeaderMap) -> Self {
-        let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        Self(Vec::with_capacity(fields + 256))
-    }
-
-    fn request_line(&mut self, method: &Method, target: &str, authority: Option<&str>) -> Result<(), Reason> {
-        // CONNECT names a host and port instead of a path (RFC 9112 section 3.2.3).
-        let target = match authority {
-            Some(authority) if *method == Method::CONNECT => authority,
-            _ => target,
-        };
-        for word in [Some(target), authority].into_iter().flatten() {
-            if word.is_empty() || word.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-                return Err(Reason::UnsafeHeader);
-            }
-        }
-        self.put(&[method.as_str().as_bytes(), b" ", &redact::url(target.as_bytes()), b" HTTP/1.1\r\n"]);
-        if let Some(authority) = authority {
-            self.field(&header::HOST, authority.as_bytes());
-        }
-        Ok(())
-    }
-
-    fn status_line(&mut self, status: StatusCode) {
-        let reason = status.canonical_reason().unwrap_or_default();
-        self.put(&[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
-    }
-
-    /// Every header but those that speak of the real connection and its framing.
-    fn headers(&mut self, headers: &HeaderMap, has_authority: bool) -> Result<(), Reason> {
-        if !has_authority {
-            self.all_of(&header::HOST, headers)?;
-        }
-        let named_by_connection = |name: &HeaderName| {
-            let options = headers.get_all(header::CONNECTION).into_iter();
-            options
-                .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-                .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
-        };
-        for name in headers.keys() {
-            if *name == header::UPGRADE {
-                // An attempt to change the protocol is what an IDS wants to see; in HTTP/1.1 it needs both fields.
-                self.field(&header::CONNECTION, b"upgrade");
-                self.all_of(name, headers)?;
-            } else if *name == header::COOKIE {
-                self.cookies(headers)?;
-            } else if !CONNECTION_SPECIFIC.contains(name) && !named_by_connection(name) {
-                self.all_of(name, headers)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// HTTP/2 may split the cookie into crumbs; in HTTP/1.1 they are one field (RFC 9113 section 8.2.3).
-    fn cookies(&mut self, headers: &HeaderMap) -> Result<(), Reason> {
-        let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(|value| value.as_bytes()).collect();
-        self.redacted(&header::COOKIE, &crumbs.join(&b"; "[..]))
-    }
-
-    fn all_of(&mut self, name: &HeaderName, headers: &HeaderMap) -> Result<(), Reason> {
-        headers.get_all(name).iter().try_for_each(|value| self.redacted(name, value.as_bytes()))
-    }
-
-    fn redacted(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Reason> {
-        // Checked before anything is masked: the offence is the same, whoever sees the value.
-        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-            return Err(Reason::UnsafeHeader);
-        }
-        match redact::header(name.as_str()) {
-            Treatment::Pass => self.field(name, value),
-            Treatment::Mask => self.field(name, &redact::mask(value)),
-            Treatment::Url => self.field(name, &redact::url(value)),
-            Treatment::Strip => {}
-        }
-        Ok(())
-    }
-
-    fn field(&mut self, name: &HeaderName, value: &[u8]) {
-        self.put(&[name.as_str().as_bytes(), b": ", value, b"\r\n"]);
-    }
-
     fn length(&mut self, n: u64) {
-        self.field(&header::CONTENT_LENGTH, n.to_string().as_bytes());
-    }
-
-    fn put(&mut self, parts: &[&[u8]]) {
-        parts.iter().for_each(|part| self.0.extend_from_slice(part));
+        let _ = write!(self.0, "content-length: {n}\r\n");
     }
 
     fn end(mut self, body: Body) -> Wire {
-        self.put(&[b"\r\n"]);
+        self.0.extend_from_slice(b"\r\n");
         Wire {
             head: self.0,
             open_ended: body.is_cut() || !body.complete,
@@ -202,9 +119,10 @@ impl Body {
     }
 
     /// Chooses the framing and puts the message together.
-    fn write(self, mut text: Text, headers: &HeaderMap, undeclared: Undeclared) -> Result<Wire, Reason> {
+    fn write(self, head: Head, undeclared: Undeclared) -> Result<Wire, Reason> {
+        let declared = head.declared;
+        let mut text = Text(head.text);
         // A length is kept where it is what was seen, or where more was announced than came.
-        let declared = declared(headers);
         let kept = match declared {
             Declared::Length(n) if n == self.seen || (!self.complete && n > self.seen) => Some(n),
             _ => None,
@@ -233,24 +151,22 @@ impl Body {
     }
 
     /// RFC 9112 section 7.1: what was taken is one chunk; a body whose end is not copied has no last chunk.
-    fn write_chunked(self, mut text: Text) -> Result<Wire, Reason> {
-        text.field(&header::TRANSFER_ENCODING, b"chunked");
-        let trailers = self.trailers.clone();
+    fn write_chunked(mut self, mut text: Text) -> Result<Wire, Reason> {
+        head::field(&mut text.0, b"transfer-encoding", b"chunked");
+        let trailers = self.trailers.take();
         let whole = self.complete && !self.is_cut();
         let mut wire = text.end(self);
-        let mut tail = Text(Vec::new());
         if !wire.body.is_empty() {
-            wire.head.extend_from_slice(format!("{:x}\r\n", wire.body.len()).as_bytes());
-            tail.put(&[b"\r\n"]);
+            let _ = write!(wire.head, "{:x}\r\n", wire.body.len());
+            wire.tail.extend_from_slice(b"\r\n");
         }
         if whole {
-            tail.put(&[b"0\r\n"]);
+            wire.tail.extend_from_slice(b"0\r\n");
             for (name, value) in trailers.iter().flatten() {
-                tail.redacted(name, value.as_bytes())?;
+                head::redacted(&mut wire.tail, name.as_str().as_bytes(), value.as_bytes())?;
             }
-            tail.put(&[b"\r\n"]);
+            wire.tail.extend_from_slice(b"\r\n");
         }
-        wire.tail = tail.0;
         Ok(wire)
     }
 }
@@ -265,56 +181,14 @@ enum Undeclared {
     Chunked,
 }
 
-/// What the sender said of the length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Declared {
-    Nothing,
-    Length(u64),
-    /// Several different ones, or not a number.
-    Nonsense,
-}
-
-/// Equal repetitions count once (RFC 9110 section 8.6).
-fn declared(headers: &HeaderMap) -> Declared {
-    let mut found = Declared::Nothing;
-    for value in headers.get_all(header::CONTENT_LENGTH) {
-        for part in value.as_bytes().split(|byte| *byte == b',') {
-            let part = part.trim_ascii();
-            let digits = !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-            let number = str::from_utf8(part).ok().filter(|_| digits).and_then(|text| text.parse().ok());
-            found = match (number, found) {
-                (Some(n), Declared::Nothing) => Declared::Length(n),
-                (Some(n), Declared::Length(before)) if n == before => found,
-                _ => return Declared::Nonsense,
-            };
-        }
-    }
-    found
-}
-
-fn is_chunked(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING)
-}
-
-/// Fields that speak of one connection (RFC 9113 section 8.2.2), host and framing, which are written apart.
-const CONNECTION_SPECIFIC: [HeaderName; 6] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::CONTENT_LENGTH,
-    header::HOST,
-];
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
-    use std::time::SystemTime;
-
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::head::Fields;
 
     const MAX: usize = 1000;
 
@@ -330,15 +204,19 @@ mod tests {
     }
 
     fn call(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Message {
+        call_to(None, method, target, &fields(headers), body)
+    }
+
+    fn call_to(authority: Option<&str>, method: &str, target: &str, headers: &impl Fields, body: &[u8]) -> Message {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let mut m = Message::request(method, target.to_owned(), None, fields(headers), SystemTime::UNIX_EPOCH);
+        let mut m = Message::request(method, target, authority, headers);
         (m.body, m.body_len, m.complete) = (body.to_vec(), body.len() as u64, true);
         m
     }
 
     fn reply(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Message {
         let status = StatusCode::from_u16(status).unwrap();
-        let mut m = Message::response(status, fields(headers), SystemTime::UNIX_EPOCH);
+        let mut m = Message::response(status, &fields(headers));
         (m.body, m.body_len, m.complete) = (body.to_vec(), body.len() as u64, true);
         m
     }
@@ -357,19 +235,14 @@ mod tests {
 
     #[test]
     fn http2_request_becomes_request_line_and_host() {
-        let mut m = call("GET", "/a?b=c", &[("accept", "*/*"), ("te", "trailers")], b"");
-        if let Head::Request { authority, .. } = &mut m.head {
-            *authority = Some("orders.shop.svc".to_owned());
-        }
+        let headers = fields(&[("accept", "*/*"), ("te", "trailers")]);
+        let m = call_to(Some("orders.shop.svc"), "GET", "/a?b=c", &headers, b"");
         assert_eq!(asked(m), "GET /a?b=c HTTP/1.1\r\nhost: orders.shop.svc\r\naccept: */*\r\nte: trailers\r\n\r\n");
     }
 
     #[test]
     fn authority_replaces_a_host_header() {
-        let mut m = call("GET", "/", &[("host", "forged")], b"");
-        if let Head::Request { authority, .. } = &mut m.head {
-            *authority = Some("true".to_owned());
-        }
+        let m = call_to(Some("true"), "GET", "/", &fields(&[("host", "forged")]), b"");
         assert_eq!(asked(m), "GET / HTTP/1.1\r\nhost: true\r\n\r\n");
     }
 
@@ -416,6 +289,38 @@ mod tests {
         let mut m = reply(200, &[("set-cookie", "s3cret")], b"");
         m.trailers = Some(fields(&[("authorization", "s3cret")]));
         assert!(!answered(m).contains("s3cret"));
+    }
+
+    /// Fields as they stand on the wire.
+    struct Raw<'a>(&'a [(&'a [u8], &'a [u8])]);
+
+    impl Fields for Raw<'_> {
+        fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+            self.0.iter().copied()
+        }
+    }
+
+    #[test]
+    fn names_mean_the_same_in_any_case_and_keep_it() {
+        let raw = Raw(&[
+            (b"HOST", b"h"),
+            (b"X-Hop", b"1"),
+            (b"Cookie", b"a=1"),
+            (b"X-A", b"1"),
+            (b"Connection", b"x-hop, Keep-Alive"),
+            (b"AUTHORIZATION", b"Bearer s3cret"),
+            (b"Referer", b"/?Code=s3cret"),
+            (b"COOKIE", b"b=22"),
+            (b"X-Mesh-Src", b"forged"),
+            (b"Upgrade", b"a"),
+            (b"UPGRADE", b"b"),
+            (b"Content-Length", b"2"),
+        ]);
+        assert_eq!(
+            asked(call_to(None, "POST", "/", &raw, b"hi")),
+            "POST / HTTP/1.1\r\nHOST: h\r\nCookie: *********\r\nX-A: 1\r\nAUTHORIZATION: *************\r\n\
+             Referer: /?Code=******\r\nconnection: upgrade\r\nUpgrade: a\r\nUPGRADE: b\r\ncontent-length: 2\r\n\r\nhi"
+        );
     }
 
     #[test]
@@ -502,17 +407,19 @@ mod tests {
             assert_eq!(request(call("GET", target, &[], b""), MAX).unwrap_err(), Reason::UnsafeHeader, "{target:?}");
         }
         for host in ["a\r\nb: c", "a b", ""] {
-            let mut m = call("GET", "/", &[], b"");
-            if let Head::Request { authority, .. } = &mut m.head {
-                *authority = Some(host.to_owned());
-            }
+            let m = call_to(Some(host), "GET", "/", &fields(&[]), b"");
             assert_eq!(request(m, MAX).unwrap_err(), Reason::UnsafeHeader);
         }
         for value in [&b"a\rb"[..], b"a\nb", b"a\0b"] {
-            // `HeaderValue` refuses these bytes itself; the check stands behind it.
-            let mut text = Text(Vec::new());
-            assert_eq!(text.redacted(&header::COOKIE, value), Err(Reason::UnsafeHeader));
-            assert!(text.0.is_empty());
+            // `HeaderValue` and our own head reader refuse these bytes themselves; the check stands behind them.
+            for name in [&b"cookie"[..], b"x-a", b"Upgrade", b"host"] {
+                let m = call_to(None, "GET", "/", &Raw(&[(name, value)]), b"");
+                assert_eq!(request(m, MAX).unwrap_err(), Reason::UnsafeHeader);
+            }
+        }
+        for name in [&b"x\r\ny"[..], b"x y", b"x:", b"x\0", b"x\xff"] {
+            let m = call_to(None, "GET", "/", &Raw(&[(name, b"1")]), b"");
+            assert_eq!(request(m, MAX).unwrap_err(), Reason::UnsafeHeader);
         }
         assert_eq!(request(reply(200, &[], b""), MAX).unwrap_err(), Reason::RedactError);
         assert_eq!(response(call("GET", "/", &[], b""), &Method::GET, MAX).unwrap_err(), Reason::RedactError);
@@ -532,8 +439,7 @@ mod tests {
             let raw = |(n, v): &(&str, &str)| (HeaderName::from_bytes(n.as_bytes()).unwrap(), HeaderValue::from_bytes(v.as_bytes()).unwrap());
             let mut map = HeaderMap::new();
             for (name, value) in list.iter().map(raw) { map.append(name, value); }
-            let mut m = call("POST", &target, &[], &body);
-            *m.headers_mut() = map.clone();
+            let m = call_to(None, "POST", &target, &map, &body);
             let wire = request(m, MAX).unwrap();
 
             let mut seen = [httparse::EMPTY_HEADER; 32];

@@ -3,10 +3,10 @@
 //! In comes a [`Record`] (one request with its answer); out go VXLAN datagrams (RFC 7348) that hold synthetic TCP
 //! connections with handshake, acknowledgements, checksums and a proper end. HTTP/2 is written as HTTP/1.1.
 //!
-//! The story of one exchange: [`Tap::admit`] reserves room, [`Tap::offer`] writes it as text
-//! without secrets (`exchange`, `http1`, `redact`) and queues it, one low-priority thread (`worker`) takes it,
-//! `pool` picks the synthetic connection,
-//! `flow` cuts it into TCP segments, `packet` puts the headers on, `sender` hands them to the kernel.
+//! The story of one exchange: [`Tap::admit`] reserves room, [`Message`] writes each head as text without secrets (`head`,
+//! `redact`), [`Tap::offer`] gives it its framing (`exchange`, `http1`) and queues it, one low-priority thread (`worker`)
+//! takes it, `pool` picks the synthetic connection, `flow` cuts it into TCP segments, `packet` puts the headers on, `sender`
+//! hands them to the kernel.
 //! Watching never costs the watched: nothing here waits on the caller's side, everything lost is counted by reason.
 //!
 //! [`receive`] is the other end: it reads such datagrams back, from the bytes alone.
@@ -15,6 +15,7 @@ mod checksum;
 mod counters;
 mod exchange;
 mod flow;
+mod head;
 mod http1;
 mod packet;
 mod pool;
@@ -27,6 +28,7 @@ mod tap;
 mod worker;
 
 pub use counters::{Counters, Reason};
-pub use record::{Head, Message, Record, Side, Verdict};
+pub use head::{Fields, Head};
+pub use record::{Message, Record, Side, Verdict};
 pub use settings::Settings;
 pub use tap::{Admission, Running, Tap};

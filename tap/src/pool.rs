@@ -24,9 +24,12 @@ pub(crate) struct Pool {
     mss: (u16, u16),
     /// By number of the real connection.
     current: HashMap<u64, Entry>,
-    /// Stamp of last use to real connection; as many as `current`, the first is the longest unused.
-    order: BTreeMap<u64, u64>,
+    /// By a stamp of use: real connection, and when it was used. As many as `current`. A stamp may be older than the last
+    /// use: only at the front does that matter, and there it is put right.
+    order: BTreeMap<u64, (u64, Instant)>,
     uses: u64,
+    /// Connections with something unacknowledged, and since when; by age.
+    owed: VecDeque<(Instant, u64)>,
     ports: Ports,
     /// Key of the initial sequence numbers (RFC 6528).
     secret: RandomState,
@@ -45,7 +48,12 @@ struct Entry {
     flow: Flow,
     tuple: Tuple,
     used: Instant,
+    /// Of its last use.
     stamp: u64,
+    /// The stamp under which it stands in `order`.
+    place: u64,
+    /// It stands in `owed`.
+    owed: bool,
 }
 
 impl Pool {
@@ -56,6 +64,7 @@ impl Pool {
             current: HashMap::new(),
             order: BTreeMap::new(),
             uses: 0,
+            owed: VecDeque::new(),
             ports: Ports::default(),
             secret,
         }
@@ -79,8 +88,20 @@ impl Pool {
             }
             return;
         }
+        if exchange.end == End::Open
+            && let Some(entry) = self.current.get_mut(&connection)
+            && is_room(self.limits, entry, request, response)
+        {
+            speak(&mut entry.flow, exchange, out);
+            self.uses += 1;
+            (entry.used, entry.stamp) = (now, self.uses);
+            if !entry.owed {
+                owe(&mut self.owed, connection, entry, out);
+            }
+            return;
+        }
         let entry = match self.take(connection) {
-            Some(entry) if self.is_room(&entry, request, response) => entry,
+            Some(entry) if is_room(self.limits, &entry, request, response) => entry,
             Some(full) => {
                 self.end(full, Side::Client, now, out);
                 self.open(connection, exchange.tuple, now, out)
@@ -108,18 +129,49 @@ impl Pool {
 
     /// Ends what stood idle for too long.
     pub(crate) fn expire(&mut self, now: Instant, out: &mut impl Out) {
-        while let Some(connection) = self.longest_unused() {
-            if self.next_expiry().is_none_or(|at| at > now) {
-                return;
+        let is_due = |pool: &Self| pool.next_expiry().is_some_and(|at| at <= now);
+        while is_due(self) {
+            // This puts the front right; then what is there may be due later.
+            if let Some(connection) = self.longest_unused()
+                && is_due(self)
+            {
+                self.close(connection, now, out);
             }
-            self.close(connection, now, out);
         }
     }
 
-    /// When [`Pool::expire`] has something to do.
+    /// Acknowledges what no later exchange has acknowledged for [`ACK_DELAY`].
+    pub(crate) fn acknowledge(&mut self, now: Instant, out: &mut impl Out) {
+        while let Some((since, connection)) = self.owed.front().copied() {
+            if now.saturating_duration_since(since) < ACK_DELAY {
+                return;
+            }
+            self.owed.pop_front();
+            if let Some(entry) = self.current.get_mut(&connection).filter(|entry| entry.owed) {
+                if now.saturating_duration_since(entry.used) < ACK_DELAY {
+                    // Another exchange has acknowledged the one before it, and waits in turn.
+                    self.owed.push_back((entry.used, connection));
+                } else {
+                    entry.owed = false;
+                    entry.flow.settle(out);
+                }
+            }
+        }
+    }
+
+    /// Acknowledges everything.
+    pub(crate) fn acknowledge_all(&mut self, out: &mut impl Out) {
+        for (_, connection) in self.owed.drain(..) {
+            if let Some(entry) = self.current.get_mut(&connection) {
+                entry.owed = false;
+                entry.flow.settle(out);
+            }
+        }
+    }
+
+    /// When [`Pool::expire`] has something to do; it may find that it is not yet so.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        let entry = self.current.get(&self.longest_unused()?)?;
-        Some(entry.used + self.limits.idle)
+        self.order.first_key_value().map(|(_, (_, used))| *used + self.limits.idle)
     }
 
     /// A datagram of this connection was lost on the way out: what follows goes on a new one, so that no message has
@@ -139,17 +191,9 @@ impl Pool {
         now: Instant,
         out: &mut impl Out,
     ) -> Option<Entry> {
-        let flow = &mut entry.flow;
-        flow.send(Side::Client, pieces(&exchange.request), out);
-        if exchange.request.cut {
-            flow.finish(Side::Client, out);
-        }
-        if let Some(response) = &exchange.response {
-            flow.send(Side::Server, pieces(response), out);
-        }
+        speak(&mut entry.flow, exchange, out);
         match end {
             End::Open => {
-                flow.settle(out);
                 entry.used = now;
                 Some(entry)
             }
@@ -171,17 +215,12 @@ impl Pool {
         let isn = |side: u8| self.secret.hash_one((tuple, side, self.uses)) as u32;
         let mss = if tuple.is_ipv6() { self.mss.1 } else { self.mss.0 };
         let flow = Flow::open(connection, &tuple, self.limits.vni, mss, (isn(0), isn(1)), out);
-        Entry { flow, tuple, used: now, stamp: 0 }
+        Entry { flow, tuple, used: now, stamp: 0, place: 0, owed: false }
     }
 
     fn end(&mut self, entry: Entry, first: Side, now: Instant, out: &mut impl Out) {
         self.ports.release(entry.tuple, entry.flow.connection(), now);
         entry.flow.close(first, out);
-    }
-
-    fn is_room(&self, entry: &Entry, request: u64, response: u64) -> bool {
-        entry.flow.sent(Side::Client) + request <= self.limits.rollover
-            && entry.flow.sent(Side::Server) + response <= self.limits.rollover
     }
 
     fn keep(&mut self, connection: u64, mut entry: Entry, now: Instant, out: &mut impl Out) {
@@ -191,20 +230,60 @@ impl Pool {
             self.close(oldest, now, out);
         }
         self.uses += 1;
-        entry.stamp = self.uses;
-        self.order.insert(entry.stamp, connection);
+        (entry.stamp, entry.place) = (self.uses, self.uses);
+        if !entry.owed {
+            owe(&mut self.owed, connection, &mut entry, out);
+        }
+        self.order.insert(entry.place, (connection, now));
         self.current.insert(connection, entry);
     }
 
     fn take(&mut self, connection: u64) -> Option<Entry> {
         let entry = self.current.remove(&connection)?;
-        self.order.remove(&entry.stamp);
+        self.order.remove(&entry.place);
         Some(entry)
     }
 
-    fn longest_unused(&self) -> Option<u64> {
-        self.order.first_key_value().map(|(_, connection)| *connection)
+    /// Afterwards the front of `order` is right.
+    fn longest_unused(&mut self) -> Option<u64> {
+        loop {
+            let front = self.order.first_entry()?;
+            let (connection, _) = *front.get();
+            let entry = self.current.get_mut(&connection)?;
+            if entry.place == entry.stamp {
+                return Some(connection);
+            }
+            front.remove();
+            entry.place = entry.stamp;
+            self.order.insert(entry.place, (connection, entry.used));
+        }
     }
+}
+
+/// Request and response.
+fn speak(flow: &mut Flow, exchange: &Exchange, out: &mut impl Out) {
+    flow.send(Side::Client, pieces(&exchange.request), out);
+    if exchange.request.cut {
+        flow.finish(Side::Client, out);
+    }
+    if let Some(response) = &exchange.response {
+        flow.send(Side::Server, pieces(response), out);
+    }
+}
+
+/// Notes that something is unacknowledged on a connection that is not noted yet.
+fn owe(owed: &mut VecDeque<(Instant, u64)>, connection: u64, entry: &mut Entry, out: &mut impl Out) {
+    entry.owed = owed.len() < MAX_OPEN;
+    if entry.owed {
+        owed.push_back((entry.used, connection));
+    } else {
+        entry.flow.settle(out);
+    }
+}
+
+fn is_room(limits: Limits, entry: &Entry, request: u64, response: u64) -> bool {
+    entry.flow.sent(Side::Client) + request <= limits.rollover
+        && entry.flow.sent(Side::Server) + response <= limits.rollover
 }
 
 /// A connection that holds one exchange ends after it.
@@ -284,6 +363,9 @@ impl Ports {
     }
 }
 
+/// How long the end of an exchange waits for a later one to acknowledge it, as TCP's own delayed acknowledgement does
+/// (RFC 9293 section 3.8.6.3: less than 0.5 s). Twice that at most, where exchanges follow each other closely.
+const ACK_DELAY: Duration = Duration::from_millis(100);
 /// Open synthetic connections of one tap. About 300 bytes each.
 const MAX_OPEN: usize = 4096;
 /// Address pairs remembered as resting. About 100 bytes each.
@@ -326,13 +408,13 @@ mod tests {
             (message.body, message.body_len, message.complete) = (body(n), n as u64, true);
             message
         };
-        let host = Some("orders".to_owned());
+        let host = Some("orders");
         Record {
             connection,
             client: "10.0.0.1:40000".parse().unwrap(),
             server: "10.0.0.2:8080".parse().unwrap(),
-            request: with(Message::request(Method::POST, format!("/{connection}"), host, HeaderMap::new(), at), sent),
-            response: Some(with(Message::response(StatusCode::OK, HeaderMap::new(), at), answered)),
+            request: with(Message::request(Method::POST, &format!("/{connection}"), host, &HeaderMap::new()), sent),
+            response: Some(with(Message::response(StatusCode::OK, &HeaderMap::new()), answered)),
             started: at,
             aborted: None,
             verdict: Verdict::Allowed,
@@ -370,8 +452,27 @@ mod tests {
         let heard = heard(&out);
         assert_eq!(heard.len(), 200);
         assert!(heard.iter().all(|m| m.complete && m.server.port() == 8080));
-        // Three for the handshake, then request, response, acknowledgement.
-        assert_eq!(out.0.len(), 3 + 300);
+        // Three for the handshake, then request and response, which acknowledge each other.
+        assert_eq!(out.0.len(), 3 + 200);
+        pool.acknowledge_all(&mut out);
+        assert_eq!(out.0.len(), 3 + 200 + 1);
+    }
+
+    #[test]
+    fn last_exchange_is_acknowledged_after_the_delay_and_only_once() {
+        let (mut pool, mut out, now) = (pool(), Kept::default(), Instant::now());
+        let at = |millis| now + Duration::from_millis(millis);
+        write(&mut pool, record(1, 10, 20), now, &mut out);
+        write(&mut pool, record(1, 10, 20), at(60), &mut out);
+        for (millis, packets) in [(99, 7), (100, 7), (159, 7), (160, 8), (500, 8)] {
+            pool.acknowledge(at(millis), &mut out);
+            assert_eq!(out.0.len(), packets, "after {millis} ms");
+        }
+        assert_eq!(heard(&out).len(), 4);
+        write(&mut pool, record(1, 10, 20), at(600), &mut out);
+        pool.acknowledge_all(&mut out);
+        pool.acknowledge_all(&mut out);
+        assert_eq!(out.0.len(), 8 + 3);
     }
 
     #[test]
@@ -420,6 +521,21 @@ mod tests {
         pool.close_all(now + Duration::from_secs(32), &mut out);
         write(&mut pool, record(1, 10, 10), now + Duration::from_secs(95), &mut out);
         assert_eq!(opened(&out), [40000, 61000, 40000]);
+    }
+
+    #[test]
+    fn use_keeps_a_connection_open_and_the_longest_unused_ends_first() {
+        let (mut pool, mut out, now) = (pool(), Kept::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        for (connection, seconds) in [(1, 0), (2, 1), (1, 20), (2, 21), (1, 25)] {
+            write(&mut pool, record(connection, 10, 10), at(seconds), &mut out);
+        }
+        pool.expire(at(50), &mut out);
+        assert_eq!((pool.current.len(), pool.order.len(), pool.next_expiry()), (2, 2, Some(at(51))));
+        pool.expire(at(51), &mut out);
+        assert!(pool.current.contains_key(&1) && !pool.current.contains_key(&2));
+        assert_eq!((pool.order.len(), pool.next_expiry()), (1, Some(at(55))));
+        assert_eq!(pool.longest_unused(), Some(1));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::head::{Fields, Head};
+
 /// One exchange: a request and, unless the exchange was cut short, its response.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -19,9 +21,9 @@ pub struct Record {
     pub client: SocketAddr,
     /// The workload's own address with the *application's* port, so that port-based rules of the IDS work.
     pub server: SocketAddr,
-    /// The request; its head must be [`Head::Request`].
+    /// The request, made by [`Message::request`].
     pub request: Message,
-    /// The response; its head must be [`Head::Response`]. For a refused request the proxy's own reply.
+    /// The response, made by [`Message::response`]. For a refused request the proxy's own reply.
     pub response: Option<Message>,
     /// When the exchange began.
     pub started: SystemTime,
@@ -38,8 +40,8 @@ pub struct Record {
 /// One message of an exchange.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Request or status line with the headers.
-    pub head: Head,
+    /// Request or status line with the headers, as text without secrets.
+    pub(crate) head: Head,
     /// The body's first bytes, at most `max_body`. Transfer coding removed, content coding left as it is.
     pub body: Vec<u8>,
     /// How many body bytes passed in truth.
@@ -48,31 +50,6 @@ pub struct Message {
     pub trailers: Option<HeaderMap>,
     /// The end of the message was seen. False for a message that was cut short by an abort or an early answer.
     pub complete: bool,
-    /// When the head was seen.
-    pub at: SystemTime,
-}
-
-/// First line and headers of a message.
-#[derive(Debug, Clone)]
-pub enum Head {
-    /// A request.
-    Request {
-        /// The method.
-        method: Method,
-        /// The request target as it was judged, normally path and query.
-        target: String,
-        /// The authority, written as `host`. With `None` the `host` header stands, if there is one.
-        authority: Option<String>,
-        /// The headers. Connection-specific ones may be present; the copy's framing is its own.
-        headers: HeaderMap,
-    },
-    /// A response.
-    Response {
-        /// The status.
-        status: StatusCode,
-        /// The headers.
-        headers: HeaderMap,
-    },
 }
 
 /// One end of an exchange.
@@ -97,37 +74,21 @@ pub enum Verdict {
 
 impl Message {
     /// A request without body so far; `complete` is false until the caller saw its end.
-    pub fn request(
-        method: Method,
-        target: String,
-        authority: Option<String>,
-        headers: HeaderMap,
-        at: SystemTime,
-    ) -> Self {
-        Self::new(Head::Request { method, target, authority, headers }, at)
+    ///
+    /// `target` is the request target as it was judged, normally path and query. `authority` is written as `host`; with
+    /// `None` the `host` field stands, if there is one. Connection-specific fields may be present; the copy's framing is
+    /// its own. Secrets are masked here and now.
+    pub fn request(method: Method, target: &str, authority: Option<&str>, fields: &impl Fields) -> Self {
+        Self::new(Head::request(method, target, authority, fields))
     }
 
     /// A response without body so far; `complete` is false until the caller saw its end.
-    pub fn response(status: StatusCode, headers: HeaderMap, at: SystemTime) -> Self {
-        Self::new(Head::Response { status, headers }, at)
+    pub fn response(status: StatusCode, fields: &impl Fields) -> Self {
+        Self::new(Head::response(status, fields))
     }
 
-    fn new(head: Head, at: SystemTime) -> Self {
-        Self { head, body: Vec::new(), body_len: 0, trailers: None, complete: false, at }
-    }
-
-    /// The headers of either kind.
-    pub fn headers(&self) -> &HeaderMap {
-        match &self.head {
-            Head::Request { headers, .. } | Head::Response { headers, .. } => headers,
-        }
-    }
-
-    /// The headers of either kind, to change.
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        match &mut self.head {
-            Head::Request { headers, .. } | Head::Response { headers, .. } => headers,
-        }
+    fn new(head: Head) -> Self {
+        Self { head, body: Vec::new(), body_len: 0, trailers: None, complete: false }
     }
 }
 

@@ -19,17 +19,13 @@ pub(crate) enum Treatment {
     Strip,
 }
 
-/// How to treat the header of this (lower-case) name.
-pub(crate) fn header(name: &str) -> Treatment {
-    if name.starts_with(RESERVED) {
-        Treatment::Strip
-    } else if MASKED.contains(&name) {
-        Treatment::Mask
-    } else if URLS.contains(&name) {
-        Treatment::Url
-    } else {
-        Treatment::Pass
+/// How to treat the header of this name, in any case.
+pub(crate) fn header(name: &[u8]) -> Treatment {
+    if name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED)) {
+        return Treatment::Strip;
     }
+    let known = special(name.len()).iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
+    known.map_or(Treatment::Pass, |(_, treatment)| *treatment)
 }
 
 /// `value` with every byte masked.
@@ -104,40 +100,35 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// Names a client may not smuggle into the copy: the tap's own labels begin like this.
-const RESERVED: &str = "x-mesh-";
+const RESERVED: &[u8] = b"x-mesh-";
 
-/// Headers whose value is a credential, or names a certificate in full.
-const MASKED: [&str; 15] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "set-cookie",
-    "x-api-key",
-    // Forwarded client certificates: Envoy's, RFC 9440's, and those of nginx, Traefik, HAProxy and Azure.
-    "x-forwarded-client-cert",
-    "client-cert",
-    "client-cert-chain",
-    "ssl-client-cert",
-    "x-ssl-client-cert",
-    "x-client-cert",
-    "x-ssl-cert",
-    "x-forwarded-tls-client-cert",
-    "x-ssl-client-der",
-    "x-arr-clientcert",
-];
-
-/// Headers that repeat or hand on a URL: an OAuth code travels in `location` and comes back in `referer`.
-const URLS: [&str; 9] = [
-    "location",
-    "content-location",
-    "referer",
-    "refresh",
-    "link",
-    "x-envoy-original-path",
-    "x-original-uri",
-    "x-original-url",
-    "x-forwarded-uri",
-];
+/// Headers of this length of name that are not simply copied; the length tells most names apart.
+///
+/// Masked is a value that is a credential, or names a certificate in full: forwarded client certificates as Envoy, RFC 9440,
+/// nginx, Traefik, HAProxy and Azure write them. URLs are repeated or handed on: an OAuth code travels in `location` and
+/// comes back in `referer`.
+fn special(length: usize) -> &'static [(&'static str, Treatment)] {
+    use Treatment::{Mask, Url};
+    match length {
+        4 => &[("link", Url)],
+        6 => &[("cookie", Mask)],
+        7 => &[("referer", Url), ("refresh", Url)],
+        8 => &[("location", Url)],
+        9 => &[("x-api-key", Mask)],
+        10 => &[("set-cookie", Mask), ("x-ssl-cert", Mask)],
+        11 => &[("client-cert", Mask)],
+        13 => &[("authorization", Mask), ("x-client-cert", Mask)],
+        14 => &[("x-original-uri", Url), ("x-original-url", Url)],
+        15 => &[("ssl-client-cert", Mask), ("x-forwarded-uri", Url)],
+        16 => &[("content-location", Url), ("x-ssl-client-der", Mask), ("x-arr-clientcert", Mask)],
+        17 => &[("client-cert-chain", Mask), ("x-ssl-client-cert", Mask)],
+        19 => &[("proxy-authorization", Mask)],
+        21 => &[("x-envoy-original-path", Url)],
+        23 => &[("x-forwarded-client-cert", Mask)],
+        27 => &[("x-forwarded-tls-client-cert", Mask)],
+        _ => &[],
+    }
+}
 
 const PARAMETERS: [&str; 5] = ["token", "access_token", "code", "password", "sig"];
 const START: &[u8] = b"?#";
@@ -182,12 +173,24 @@ mod tests {
         for name in
             ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-forwarded-client-cert"]
         {
-            assert_eq!(header(name), Treatment::Mask);
+            assert_eq!(header(name.as_bytes()), Treatment::Mask);
+            assert_eq!(header(name.to_uppercase().as_bytes()), Treatment::Mask);
         }
-        assert_eq!([header("location"), header("referer")], [Treatment::Url; 2]);
-        assert_eq!(header("x-mesh-src"), Treatment::Strip);
-        assert_eq!([header("content-length"), header("host")], [Treatment::Pass; 2]);
+        assert_eq!([header(b"location"), header(b"Referer")], [Treatment::Url; 2]);
+        assert_eq!(
+            [header(b"x-mesh-src"), header(b"X-Mesh-"), header(b"x-mesh")],
+            [Treatment::Strip, Treatment::Strip, Treatment::Pass]
+        );
+        assert_eq!([header(b"content-length"), header(b"host")], [Treatment::Pass; 2]);
         assert_eq!(mask(b"Bearer abc"), b"**********");
+    }
+
+    #[test]
+    fn every_special_name_stands_under_its_length() {
+        for length in 0..64 {
+            assert!(special(length).iter().all(|(name, _)| name.len() == length), "{length}");
+        }
+        assert_eq!((0..64).map(|length| special(length).len()).sum::<usize>(), 15 + 9);
     }
 
     proptest! {

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
@@ -94,7 +94,7 @@ impl Tap {
     pub fn offer(&self, mut admission: Admission, record: Record) {
         let seen = body_len(&record);
         admission.body = seen;
-        self.shared.tally.body_seen.fetch_add(seen, Relaxed);
+        add(&self.shared.tally.body_seen, seen);
         match Exchange::of(record, self.shared.settings.max_body) {
             Err(reason) => admission.refuse(reason),
             Ok(exchange) => {
@@ -142,13 +142,26 @@ impl Tap {
 
     fn enqueue(&self, work: Work) {
         let (work, reason) = match self.queue.try_send(work) {
-            Ok(()) => return self.thread.unpark(),
+            Ok(()) => return self.wake(),
             Err(TrySendError::Full(work)) => (work, Reason::QueueFull),
             Err(TrySendError::Disconnected(work)) => (work, Reason::Shutdown),
         };
         if let Work::Exchange(boxed) = work {
             let (admission, _) = *boxed;
             admission.refuse(reason);
+        }
+    }
+
+    /// A thread that gathers looks at the queue by itself and soon: waking it for every exchange would cost more than
+    /// the packets do. Only one that sleeps must hear of work, and one that gathers while the room runs out.
+    fn wake(&self) {
+        // With the thread's own fence: either we see that it sleeps, or it sees what was just queued.
+        fence(SeqCst);
+        let shared = &self.shared;
+        if shared.asleep.load(Relaxed) && shared.asleep.swap(false, Relaxed)
+            || shared.queued.load(Relaxed) > shared.settings.queue_bytes / HURRY
+        {
+            self.thread.unpark();
         }
     }
 }
@@ -221,10 +234,10 @@ impl Admission {
         let tally = &self.shared.tally;
         let copied = exchange.body_bytes();
         tally.mirrored.fetch_add(1, Relaxed);
-        tally.body_mirrored.fetch_add(copied, Relaxed);
-        tally.body_truncated.fetch_add(self.body.saturating_sub(copied), Relaxed);
-        tally.truncated.fetch_add(u64::from(exchange.is_cut()), Relaxed);
-        tally.length_conflicts.fetch_add(exchange.length_conflicts(), Relaxed);
+        add(&tally.body_mirrored, copied);
+        add(&tally.body_truncated, self.body.saturating_sub(copied));
+        add(&tally.truncated, u64::from(exchange.is_cut()));
+        add(&tally.length_conflicts, exchange.length_conflicts());
         self.fate = Fate::Mirrored;
     }
 
@@ -287,6 +300,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: AtomicBool,
     /// Leave at once.
     pub(crate) abandon: AtomicBool,
+    /// The thread sleeps until somebody wakes it.
+    asleep: AtomicBool,
     /// `next` holds a new outlet.
     changed: AtomicBool,
     next: Mutex<Option<Option<Outlet>>>,
@@ -301,6 +316,7 @@ impl Shared {
             down: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
             abandon: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             next: Mutex::new(None),
         }
@@ -313,6 +329,12 @@ impl Shared {
             return None;
         }
         self.lock_next().take()
+    }
+
+    /// To be told before the last look at the queue and after the sleep.
+    pub(crate) fn set_asleep(&self, asleep: bool) {
+        self.asleep.store(asleep, Relaxed);
+        fence(SeqCst);
     }
 
     fn lock_next(&self) -> MutexGuard<'_, Option<Option<Outlet>>> {
@@ -333,6 +355,13 @@ impl Shared {
     }
 }
 
+/// Most exchanges have nothing to add to most counters, and an atomic addition is not free.
+fn add(counter: &AtomicU64, count: u64) {
+    if count > 0 {
+        counter.fetch_add(count, Relaxed);
+    }
+}
+
 fn body_len(record: &Record) -> u64 {
     let one = |m: &crate::record::Message| m.body_len.max(m.body.len() as u64);
     one(&record.request) + record.response.as_ref().map_or(0, one)
@@ -340,5 +369,7 @@ fn body_len(record: &Record) -> u64 {
 
 /// Budget taken at admission, before anything is known: about what a small exchange holds. Offering corrects it.
 const ADMIT_COST: usize = 1024;
+/// The thread stops gathering when more than this part of the budget is taken.
+const HURRY: usize = 4;
 /// Slots beyond those the byte budget can fill, for notices of closed connections.
 const SPARE_SLOTS: usize = 1024;

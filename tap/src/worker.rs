@@ -1,7 +1,9 @@
 //! The tap's thread: takes exchanges off the queue, builds packets, sends them.
 //!
 //! In: the queue, and changes of the sensor. Out: datagrams and counts. It alone may wait; while it does, the queue
-//! fills and whole exchanges are dropped at admission.
+//! fills and whole exchanges are dropped at admission. While exchanges keep coming it looks at the queue every
+//! [`GATHER`], unasked: to be woken for each of them, and to send each by itself, would cost more than the packets.
+//! A whole [`GATHER`] without work, and it sleeps until somebody wakes it.
 
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -23,22 +25,37 @@ pub(crate) fn run(shared: &Arc<Shared>, queue: &Receiver<Work>, outlet: Option<O
     let limits = Limits { vni: settings.vni, rollover: settings.rollover, idle: settings.idle };
     let mut station = Station { shared, pool: Pool::new(limits, RandomState::new()), sender: None };
     station.move_to(outlet);
+    let mut gathering = false;
+    shared.set_asleep(true);
     while !shared.abandon.load(Relaxed) {
         if let Some(outlet) = shared.take_change() {
             station.move_to(outlet);
         }
         // Read before the queue is: what was offered before the stop is then still seen.
         let stopping = shared.stopping.load(SeqCst);
-        match queue.try_recv() {
-            Ok(work) => station.handle(work),
-            Err(empty) => {
-                station.rest();
-                if stopping || empty == TryRecvError::Disconnected {
-                    break;
-                }
-                thread::park_timeout(station.until_next());
+        let (came, end) = station.take(queue);
+        if came {
+            // The first after a sleep waits for those that follow it.
+            if gathering {
+                station.flush();
             }
+            gathering = true;
+            shared.set_asleep(false);
+            if end.is_some() && !stopping {
+                thread::park_timeout(GATHER);
+            }
+            continue;
         }
+        station.rest();
+        if stopping || end == Some(TryRecvError::Disconnected) {
+            break;
+        }
+        if !gathering {
+            thread::park_timeout(station.until_next());
+        }
+        // The next look at the queue is the last before a sleep, or the first after one.
+        gathering = false;
+        shared.set_asleep(true);
     }
     station.move_to(None);
 }
@@ -64,14 +81,28 @@ impl<'a> Station<'a> {
         });
     }
 
-    fn handle(&mut self, work: Work) {
+    /// Takes what is in the queue, at most [`LOOK`]. Says whether there was anything, and how the queue ended if it did.
+    fn take(&mut self, queue: &Receiver<Work>) -> (bool, Option<TryRecvError>) {
+        let mut came = false;
         let now = Instant::now();
+        for _ in 0..LOOK {
+            match queue.try_recv() {
+                Ok(work) => self.handle(work, now),
+                Err(end) => return (came, Some(end)),
+            }
+            came = true;
+            if self.shared.abandon.load(Relaxed) {
+                break;
+            }
+        }
+        (came, None)
+    }
+
+    fn handle(&mut self, work: Work, now: Instant) {
         match (work, &mut self.sender) {
             (Work::Exchange(boxed), Some(sender)) => {
                 let (admission, exchange) = *boxed;
                 self.pool.write(&exchange, now, sender);
-                // A queue that is never empty must not keep idle connections open.
-                self.pool.expire(now, sender);
                 admission.mirrored(&exchange);
             }
             (Work::Exchange(boxed), None) => boxed.0.refuse(Reason::TapDown),
@@ -81,13 +112,23 @@ impl<'a> Station<'a> {
         self.after_losses();
     }
 
-    /// The queue is empty: send the started batch and end what is idle.
-    fn rest(&mut self) {
+    /// Sends what was gathered, with what is due by now: a queue that is never empty must not put it off for ever.
+    fn flush(&mut self) {
         if let Some(sender) = &mut self.sender {
-            self.pool.expire(Instant::now(), sender);
+            let now = Instant::now();
+            self.pool.acknowledge(now, sender);
+            self.pool.expire(now, sender);
             sender.flush();
         }
         self.after_losses();
+    }
+
+    /// Nothing came for a while: acknowledge everything, end what is idle, send.
+    fn rest(&mut self) {
+        if let Some(sender) = &mut self.sender {
+            self.pool.acknowledge_all(sender);
+        }
+        self.flush();
     }
 
     fn after_losses(&mut self) {
@@ -108,5 +149,9 @@ impl<'a> Station<'a> {
     }
 }
 
+/// How long exchanges gather before they are sent together.
+const GATHER: Duration = Duration::from_millis(10);
+/// Exchanges taken before looking at anything else.
+const LOOK: usize = 256;
 /// A wake-up that was missed for any reason is made good after this long.
 const LONGEST_PARK: Duration = Duration::from_secs(10);

@@ -13,11 +13,11 @@ fn record(connection: u64, target: &str, body: usize) -> Record {
     let at = SystemTime::now();
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::from_static("Bearer s3cret"));
-    let mut request = Message::request(Method::POST, target.to_owned(), Some("orders".to_owned()), headers, at);
+    let mut request = Message::request(Method::POST, target, Some("orders"), &headers);
     request.body = vec![b'x'; body];
     request.body_len = body as u64;
     request.complete = true;
-    let mut response = Message::response(StatusCode::OK, HeaderMap::new(), at);
+    let mut response = Message::response(StatusCode::OK, &HeaderMap::new());
     response.complete = true;
     Record {
         connection,
@@ -165,7 +165,7 @@ fn offering_never_waits_for_a_slow_tap() {
     settings.batch_gap = Duration::from_secs(3);
     let (tap, running) = Tap::start(settings).unwrap();
     let begin = Instant::now();
-    for n in 0..5_000 {
+    for n in 0..10_000 {
         if let Some(admission) = tap.admit() {
             tap.offer(admission, record(n, "/", 100));
         }

@@ -98,24 +98,25 @@ impl Facts {
 
 /// The copy of one exchange for the taps, and the places reserved for it in their queues.
 struct TapCopy {
-    taps: Vec<(tap::Tap, tap::Admission)>,
+    /// By their places in the snapshot the exchange began under.
+    taps: Vec<(usize, tap::Admission)>,
     request: tap::Message,
     response: Option<tap::Message>,
     max_body: usize,
 }
 
 impl Exchange {
-    /// A request head has been read. `headers` makes a map of its fields, for the taps, if there are any.
+    /// A request head has been read, with these fields.
     pub(crate) fn begin(
         connection: &Rc<Connection>,
         live: Rc<Live>,
         asked: Asked,
-        headers: impl FnOnce() -> HeaderMap,
+        fields: &impl tap::Fields,
     ) -> Rc<Self> {
         let cells = connection.cells();
         cells.requests.inc();
         cells.requests_active.inc();
-        let copy = TapCopy::admit(connection, &live, &asked, headers);
+        let copy = TapCopy::admit(connection, &live, &asked, fields);
         Rc::new(Self {
             connection: Rc::clone(connection),
             live,
@@ -257,7 +258,7 @@ impl Exchange {
     pub(crate) fn conclude(&self, answer: Result<http::Response<Body>, Failure>) -> http::Response<Body> {
         match answer {
             Ok(response) => {
-                self.responding(response.status(), || response.headers().clone());
+                self.responding(response.status(), response.headers());
                 response
             }
             Err(failure) => self.refuse(&failure),
@@ -265,11 +266,11 @@ impl Exchange {
     }
 
     /// The response head that goes down, from the upstream or our own.
-    pub(crate) fn responding(&self, status: StatusCode, headers: impl FnOnce() -> HeaderMap) {
+    pub(crate) fn responding(&self, status: StatusCode, fields: &impl tap::Fields) {
         let mut facts = self.facts.borrow_mut();
         facts.status = status.as_u16();
         if let Some(copy) = &mut facts.copy {
-            copy.response = Some(tap::Message::response(status, headers(), SystemTime::now()));
+            copy.response = Some(tap::Message::response(status, fields));
         }
     }
 
@@ -308,7 +309,7 @@ impl Exchange {
         let close = reply.close && http1;
         reply.close = close;
         let response = reply.into_response(self.asked.grpc, self.connection.worker.date());
-        self.responding(response.status(), || response.headers().clone());
+        self.responding(response.status(), response.headers());
         if self.facts.borrow().flag == "DC" {
             self.facts.borrow_mut().status = 0;
         }
@@ -453,27 +454,22 @@ impl Drop for Exchange {
 }
 
 impl TapCopy {
-    fn admit(
-        connection: &Connection,
-        live: &Live,
-        asked: &Asked,
-        headers: impl FnOnce() -> HeaderMap,
-    ) -> Option<Box<Self>> {
+    fn admit(connection: &Connection, live: &Live, asked: &Asked, fields: &impl tap::Fields) -> Option<Box<Self>> {
         // One mirror per hop: the callee's side sees both identities, the verdict, and what was refused.
         if live.taps.is_empty() || !connection.is_inbound() {
             return None;
         }
-        let taps: Vec<_> = live.taps.iter().filter_map(|tap| tap.admit().map(|place| (tap.clone(), place))).collect();
+        let taps = live.taps.iter().enumerate();
+        let taps: Vec<_> = taps.filter_map(|(place, tap)| tap.admit().map(|admission| (place, admission))).collect();
         let max_body = live.taps.first().map_or(0, tap::Tap::max_body);
         if taps.is_empty() {
             return None;
         }
-        let target = asked.path().to_owned();
-        let authority = asked.authority().map(Cow::into_owned);
-        let method = Method::from_bytes(asked.method().as_bytes()).unwrap_or_default();
+        let authority = asked.authority();
+        let method = Method::from_bytes(asked.method_bytes()).unwrap_or_default();
         Some(Box::new(Self {
             taps,
-            request: tap::Message::request(method, target, authority, headers(), SystemTime::now()),
+            request: tap::Message::request(method, asked.path(), authority.as_deref(), fields),
             response: None,
             max_body,
         }))
@@ -500,7 +496,7 @@ impl TapCopy {
         }
         message.body.extend_from_slice(taken);
         let count = taken.len();
-        self.taps.retain_mut(|(_, place)| place.reserve(count));
+        self.taps.retain_mut(|(_, admission)| admission.reserve(count));
         !self.taps.is_empty()
     }
 
@@ -531,13 +527,18 @@ impl TapCopy {
             rule: judged.and_then(|judged| judged.rule.clone()),
             last: false,
         };
+        let offer = |(place, admission): (usize, tap::Admission), record| {
+            if let Some(tap) = exchange.live.taps.get(place) {
+                tap.offer(admission, record);
+            }
+        };
         let mut taps = self.taps;
         let last = taps.pop();
-        for (tap, place) in taps {
-            tap.offer(place, record.clone());
+        for admitted in taps {
+            offer(admitted, record.clone());
         }
-        if let Some((tap, place)) = last {
-            tap.offer(place, record);
+        if let Some(admitted) = last {
+            offer(admitted, record);
         }
     }
 }

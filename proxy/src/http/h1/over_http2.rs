@@ -76,7 +76,7 @@ pub(super) async fn relay(
     };
     server.unread = !upload.decoder.is_done();
     let response = h2::received(exchange, &passage.route, response?, lease, sent.elapsed())?;
-    exchange.responding(response.status(), || response.headers().clone());
+    exchange.responding(response.status(), response.headers());
     let (parts, body) = response.into_parts();
     let mut download = Download::new(server, exchange, parts, body);
     let written = poll_fn(|cx| {

@@ -300,7 +300,7 @@ impl<'a> Relay<'a> {
         }
         let status = StatusCode::from_u16(head.status).map_err(|_| Failure::UpstreamProtocol)?;
         self.exchange.facts.borrow_mut().upstream_time = Some(elapsed);
-        self.exchange.responding(status, || way::map(text, fields));
+        self.exchange.responding(status, &way::Listed { text, fields });
         if self.response.is_received() {
             self.exchange.ended(Side::Response);
         }

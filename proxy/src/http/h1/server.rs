@@ -203,7 +203,7 @@ impl Server {
         self.unread = framing != Framing::None;
         let fields = &self.fields;
         let live = self.connection.worker.live();
-        let exchange = Exchange::begin(&self.connection, live, asked, || way::map(text, fields));
+        let exchange = Exchange::begin(&self.connection, live, asked, &way::Listed { text, fields });
         self.input.consume(head.length);
         if framing == Framing::None {
             exchange.ended(Side::Request);

@@ -169,7 +169,19 @@ impl Way {
     }
 }
 
-/// Fields as a map, for the taps.
+/// Fields of a text, for the taps.
+pub(super) struct Listed<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) fields: &'a [Field],
+}
+
+impl tap::Fields for Listed<'_> {
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|field| (field.name.of(self.text), field.value.of(self.text)))
+    }
+}
+
+/// Fields as a map.
 pub(super) fn map(text: &[u8], fields: &[Field]) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.len());
     for field in fields {

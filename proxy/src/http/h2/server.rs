@@ -55,7 +55,7 @@ pub(crate) async fn serve(stream: Stream, connection: Rc<Connection>) {
 async fn exchange(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let live = connection.worker.live();
     let (parts, body) = request.into_parts();
-    let exchange = Exchange::begin(&connection, live, Asked::http2(&parts), || parts.headers.clone());
+    let exchange = Exchange::begin(&connection, live, Asked::http2(&parts), &parts.headers);
     let answer = answer(&exchange, parts, body).await;
     exchange.conclude(answer)
 }

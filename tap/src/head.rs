@@ -1,0 +1,244 @@
+//! The head of a message as HTTP/1.1 text (RFC 9112), all but its framing, which depends on the body.
+//!
+//! In: the first line's parts, and the fields as they lie in the data path's own memory. Out: text without secrets, written
+//! at once: one pass, one buffer, nothing kept that would have to be masked later. Refuses what would forge messages to
+//! the IDS: CR, LF or NUL in a value, a blank or control character in a name, a target or an authority. HTTP/2 allows
+//! bytes in its fields that HTTP/1.1 text cannot carry (RFC 9113 section 10.3).
+
+use http::header::HeaderMap;
+use http::{Method, StatusCode};
+
+use crate::counters::Reason;
+use crate::redact::{self, Treatment};
+
+/// Header fields in the order they came.
+pub trait Fields {
+    /// Name, in any case, and value of each.
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
+}
+
+impl Fields for HeaderMap {
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+    }
+}
+
+/// First line and headers of a message, ready for the copy.
+#[derive(Debug, Clone)]
+pub struct Head {
+    pub(crate) line: Line,
+    /// The first line and every field but those of the framing.
+    pub(crate) text: Vec<u8>,
+    pub(crate) declared: Declared,
+    /// It has a transfer coding.
+    pub(crate) is_chunked: bool,
+    /// Its sender announced that it closes (RFC 9112 section 9.6).
+    pub(crate) closes: bool,
+    /// Why it may not leave.
+    pub(crate) fault: Option<Reason>,
+}
+
+/// What of the first line is needed beyond its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Line {
+    Request(Method),
+    Response(StatusCode),
+}
+
+/// What the sender said of the length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Declared {
+    Nothing,
+    Length(u64),
+    /// Several different ones, or not a number.
+    Nonsense,
+}
+
+impl Head {
+    pub(crate) fn request(method: Method, target: &str, authority: Option<&str>, fields: &impl Fields) -> Self {
+        let named = authority.map_or(0, str::len);
+        let mut head = Self::new(Line::Request(method.clone()), fields, method.as_str().len() + target.len() + named);
+        let written =
+            head.request_line(&method, target, authority).and_then(|()| head.fields(fields, authority.is_some()));
+        head.fault = written.err();
+        head
+    }
+
+    pub(crate) fn response(status: StatusCode, fields: &impl Fields) -> Self {
+        let reason = status.canonical_reason().unwrap_or_default();
+        let mut head = Self::new(Line::Response(status), fields, reason.len());
+        put(&mut head.text, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
+        head.fault = head.fields(fields, false).err();
+        head
+    }
+
+    /// With room for all fields, their framing and a first line with `variable` bytes of its own.
+    fn new(line: Line, fields: &impl Fields, variable: usize) -> Self {
+        let size: usize = fields.fields().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let text = Vec::with_capacity(variable + size + FRAMING_ROOM);
+        Self { line, text, declared: Declared::Nothing, is_chunked: false, closes: false, fault: None }
+    }
+
+    fn request_line(&mut self, method: &Method, target: &str, authority: Option<&str>) -> Result<(), Reason> {
+        // CONNECT names a host and port instead of a path (RFC 9112 section 3.2.3).
+        let target = match authority {
+            Some(authority) if *method == Method::CONNECT => authority,
+            _ => target,
+        };
+        for word in [Some(target), authority].into_iter().flatten() {
+            if word.is_empty() || has(word.as_bytes(), |byte| byte <= b' ' || byte == 0x7f) {
+                return Err(Reason::UnsafeHeader);
+            }
+        }
+        put(&mut self.text, &[method.as_str().as_bytes(), b" ", &redact::url(target.as_bytes()), b" HTTP/1.1\r\n"]);
+        if let Some(authority) = authority {
+            field(&mut self.text, b"host", authority.as_bytes());
+        }
+        Ok(())
+    }
+
+    /// Every header but those that speak of the real connection and its framing.
+    fn fields(&mut self, all: &impl Fields, has_authority: bool) -> Result<(), Reason> {
+        let mut names_others = false;
+        let mut hosts = false;
+        for (name, value) in all.fields() {
+            match Hop::of(name) {
+                Some(Hop::Connection) => {
+                    for option in options(value) {
+                        self.closes |= option.eq_ignore_ascii_case(b"close");
+                        names_others |= !CONNECTION_ONLY.iter().any(|known| option.eq_ignore_ascii_case(known));
+                    }
+                }
+                Some(Hop::Host) => hosts = true,
+                _ => {}
+            }
+        }
+        if hosts && !has_authority {
+            all.fields()
+                .filter(|(name, _)| Hop::of(name) == Some(Hop::Host))
+                .try_for_each(|(name, value)| redacted(&mut self.text, name, value))?;
+        }
+        let (mut cookies, mut upgrades) = (false, false);
+        for (name, value) in all.fields() {
+            match Hop::of(name) {
+                Some(Hop::Length) => self.declared = self.declared.and(value),
+                Some(Hop::Coding) => self.is_chunked = true,
+                Some(Hop::Connection | Hop::Host | Hop::Other) => {}
+                Some(Hop::Upgrade) => {
+                    // An attempt to change the protocol is what an IDS wants to see; in HTTP/1.1 it needs both fields.
+                    if !std::mem::replace(&mut upgrades, true) {
+                        field(&mut self.text, b"connection", b"upgrade");
+                    }
+                    redacted(&mut self.text, name, value)?;
+                }
+                Some(Hop::Cookie) => {
+                    if !std::mem::replace(&mut cookies, true) {
+                        self.cookies(name, all)?;
+                    }
+                }
+                None if names_others && is_named(all, name) => {}
+                None => redacted(&mut self.text, name, value)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// HTTP/2 may split the cookie into crumbs; in HTTP/1.1 they are one field (RFC 9113 section 8.2.3).
+    fn cookies(&mut self, name: &[u8], all: &impl Fields) -> Result<(), Reason> {
+        let crumbs = all.fields().filter(|(name, _)| Hop::of(name) == Some(Hop::Cookie)).map(|(_, value)| value);
+        redacted(&mut self.text, name, &crumbs.collect::<Vec<_>>().join(&b"; "[..]))
+    }
+}
+
+impl Declared {
+    /// With one more field of the name; equal repetitions count once (RFC 9110 section 8.6).
+    fn and(self, value: &[u8]) -> Self {
+        value.split(|byte| *byte == b',').fold(self, |found, part| {
+            let part = part.trim_ascii();
+            let digits = !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+            let number = str::from_utf8(part).ok().filter(|_| digits).and_then(|text| text.parse().ok());
+            match (number, found) {
+                (Some(n), Self::Nothing) => Self::Length(n),
+                (Some(n), Self::Length(before)) if n == before => found,
+                _ => Self::Nonsense,
+            }
+        })
+    }
+}
+
+/// Fields that are not copied as they stand: those that speak of one connection (RFC 9113 section 8.2.2) or of the framing,
+/// and those that are written apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hop {
+    Connection,
+    Cookie,
+    Coding,
+    Host,
+    Length,
+    Upgrade,
+    Other,
+}
+
+impl Hop {
+    fn of(name: &[u8]) -> Option<Self> {
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            4 if is(b"host") => Some(Self::Host),
+            6 if is(b"cookie") => Some(Self::Cookie),
+            7 if is(b"upgrade") => Some(Self::Upgrade),
+            10 if is(b"connection") => Some(Self::Connection),
+            10 if is(b"keep-alive") => Some(Self::Other),
+            14 if is(b"content-length") => Some(Self::Length),
+            16 if is(b"proxy-connection") => Some(Self::Other),
+            17 if is(b"transfer-encoding") => Some(Self::Coding),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a `connection` field names this field.
+fn is_named(all: &impl Fields, name: &[u8]) -> bool {
+    all.fields()
+        .filter(|(name, _)| Hop::of(name) == Some(Hop::Connection))
+        .flat_map(|(_, value)| options(value))
+        .any(|option| option.eq_ignore_ascii_case(name))
+}
+
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Appends a field, as much of it as may leave.
+pub(crate) fn redacted(text: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), Reason> {
+    // Checked before anything is masked: the offence is the same, whoever sees the value.
+    if has(value, |byte| byte == b'\r' || byte == b'\n' || byte == 0)
+        || has(name, |byte| byte <= b' ' || byte == b':' || byte >= 0x7f)
+    {
+        return Err(Reason::UnsafeHeader);
+    }
+    match redact::header(name) {
+        Treatment::Pass => field(text, name, value),
+        Treatment::Mask => field(text, name, &redact::mask(value)),
+        Treatment::Url => field(text, name, &redact::url(value)),
+        Treatment::Strip => {}
+    }
+    Ok(())
+}
+
+pub(crate) fn field(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    put(text, &[name, b": ", value, b"\r\n"]);
+}
+
+pub(crate) fn put(text: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| text.extend_from_slice(part));
+}
+
+/// Looks at every byte, which a compiler turns into a few wide comparisons; stopping at the first would forbid that.
+fn has(bytes: &[u8], bad: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(false, |found, byte| found | bad(*byte))
+}
+
+/// Options of `connection` that name no field.
+const CONNECTION_ONLY: [&[u8]; 2] = [b"close", b"keep-alive"];
+/// The first line's constant parts, `host: `, a field for the framing and the empty line.
+const FRAMING_ROOM: usize = 96;
