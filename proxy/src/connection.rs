@@ -80,13 +80,13 @@ impl Connection {
         remote: SocketAddr,
         local: SocketAddr,
         original_dst: Option<SocketAddr>,
-        peer: Option<(Peer, TlsFacts)>,
+        peer: Option<(Peer, TlsFacts, u64)>,
     ) -> Rc<Self> {
-        // The handshake may have begun under older credentials: 0 is no version, so that the first request checks.
-        let version = if peer.is_some() { 0 } else { worker.identity_version() };
+        // The handshake has checked the peer under the credentials it began with, which may not be the newest any more.
+        let version = peer.as_ref().map_or_else(|| worker.identity_version(), |(_, _, version)| *version);
         let own = worker.identity();
-        let xfcc = peer.as_ref().and_then(|(peer, _)| peer.xfcc(own.id()));
-        let (peer, tls) = peer.map_or((None, None), |(peer, tls)| (Some(peer), Some(tls)));
+        let xfcc = peer.as_ref().and_then(|(peer, ..)| peer.xfcc(own.id()));
+        let (peer, tls) = peer.map_or((None, None), |(peer, tls, _)| (Some(peer), Some(tls)));
         let connection = Rc::new(Self {
             id: worker.connection_id(),
             worker,

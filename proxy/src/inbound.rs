@@ -49,9 +49,8 @@ pub(crate) async fn open(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr,
         return detected(connection, Stream::plain(tcp), None).await;
     }
     let cells = worker.metrics.direction(true);
-    let (stream, peer, facts) = match tls::accept(tcp, worker.identity().server(), timeouts.handshake, &worker.peers)
-        .await
-    {
+    let identity = worker.identity();
+    let (stream, peer, facts) = match tls::accept(tcp, identity.server(), timeouts.handshake, &worker.peers).await {
         Ok(accepted) => accepted,
         Err(refused) => {
             match &refused {
@@ -69,7 +68,8 @@ pub(crate) async fn open(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr,
         cells.tls_resumed.inc();
     }
     let alpn = facts.alpn.clone();
-    let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, Some((peer, facts)));
+    let connection =
+        Connection::new(worker, Entry::Inbound, remote, local, original_dst, Some((peer, facts, identity.version())));
     detected(connection, Stream::tls(stream), alpn).await
 }
 

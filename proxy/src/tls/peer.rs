@@ -8,9 +8,9 @@ use http::HeaderValue;
 use identity::{Bundle, CertificateDer, SpiffeId, Svid, SvidError, Usage};
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
-    rc::{Rc, Weak},
+    rc::Rc,
     time::{Duration, SystemTime},
 };
 
@@ -26,12 +26,14 @@ struct Known {
     expiry: SystemTime,
     /// Its `x-forwarded-client-cert` element, for our own identity, which never changes while the process runs.
     xfcc: OnceCell<Option<HeaderValue>>,
+    /// It has made a connection since the last sweep.
+    seen: Cell<bool>,
 }
 
 /// The peers a worker has connections with, by the hash of their leaf: many connections of one peer share one entry.
 #[derive(Default)]
 pub(crate) struct Peers {
-    known: RefCell<HashMap<[u8; 32], Weak<Known>>>,
+    known: RefCell<HashMap<[u8; 32], Rc<Known>>>,
 }
 
 /// What was negotiated.
@@ -102,19 +104,20 @@ impl Peers {
         let mut known = self.known.borrow_mut();
         // The same leaf may come with other intermediates: then it is another entry's chain that must be checked again.
         let hash = Svid::hash_of(leaf);
-        if let Some(peer) = known.get(&hash).and_then(Weak::upgrade).filter(|peer| peer.chain.as_slice() == chain) {
-            return Ok(Peer(peer));
+        if let Some(peer) = known.get(&hash).filter(|peer| peer.chain.as_slice() == chain) {
+            peer.seen.set(true);
+            return Ok(Peer(Rc::clone(peer)));
         }
         let (svid, expiry) = (Svid::from_leaf(leaf)?, identity::expiry(chain)?);
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
-        let peer = Rc::new(Known { svid, chain, expiry, xfcc: OnceCell::new() });
-        known.insert(hash, Rc::downgrade(&peer));
+        let peer = Rc::new(Known { svid, chain, expiry, xfcc: OnceCell::new(), seen: Cell::new(true) });
+        known.insert(hash, Rc::clone(&peer));
         Ok(Peer(peer))
     }
 
-    /// Forgets peers without a connection.
+    /// Forgets peers that have no connection and have made none since the last time: who comes and goes is known for a while.
     pub(crate) fn sweep(&self) {
-        self.known.borrow_mut().retain(|_, peer| peer.strong_count() > 0);
+        self.known.borrow_mut().retain(|_, peer| peer.seen.replace(false) || Rc::strong_count(peer) > 1);
     }
 }
 

@@ -54,8 +54,10 @@ pub(super) struct Server {
 enum Received {
     Request(RequestHead, Framing),
     Refused(Refused),
-    /// It has nothing more to say, or has been silent for too long.
+    /// It has been silent for too long, or is not trusted any more.
     Closed,
+    /// It has closed the connection itself, and waits for nothing.
+    Gone,
 }
 
 /// What becomes of the connection after an exchange.
@@ -84,6 +86,8 @@ pub(crate) async fn serve(stream: Stream, connection: Rc<Connection>) {
     loop {
         match poll_fn(|cx| server.poll_request(cx)).await {
             Received::Closed => break,
+            // A farewell would reach nobody, and be answered with a reset.
+            Received::Gone => return,
             Received::Refused(refused) => {
                 Box::pin(server.refuse(refused)).await;
                 break;
@@ -124,7 +128,7 @@ impl Server {
                         self.connection.enter(Phase::Head);
                     }
                 }
-                Poll::Ready(_) => return Poll::Ready(Received::Closed),
+                Poll::Ready(_) => return Poll::Ready(Received::Gone),
                 Poll::Pending => {
                     self.input.stow(buffers);
                     return self.poll_patience(cx);
