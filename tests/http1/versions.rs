@@ -14,7 +14,7 @@ use support::sidecar::Sidecar;
 use support::wire::{Connection, End};
 use support::{origin::Origin, tools, wait};
 
-use super::open::{Staged, get, head, setting, staged_in};
+use super::open::{Staged, get, head, setting, setting_with, staged_in};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -32,7 +32,10 @@ fn up() -> Up {
 
 /// The versions meet in the callee's sidecar, or already in the caller's.
 fn up_at(caller: bool) -> Up {
-    let setting = setting();
+    up_in(setting(), caller)
+}
+
+fn up_in(setting: Setting, caller: bool) -> Up {
     let origin = H2Origin::start(setting.dir.path());
     let (app, new) = (setting.at.app.to_string(), origin.addr().to_string());
     let two = "protocol = \"http2\"\n";
@@ -174,6 +177,23 @@ fn an_http2_application_may_answer_before_an_http1_body_has_come() {
     let (rest, end) = connection.rest();
     assert!(rest.is_empty() && end != End::Quiet, "{end:?} {}", rest.escape_ascii());
     assert!(!up.origin.requests().iter().any(|request| request["path"] == "/open/smuggled"));
+}
+
+#[test]
+fn half_a_request_to_an_http2_application_and_silence_is_ended_by_a_timer() {
+    for caller in [false, true] {
+        let up = up_in(setting_with("idle_timeout = \"1s\""), caller);
+        let mut connection = up.connect();
+        connection.send((head("POST", "a", "Content-Length: 10\r\n") + "01234").as_bytes()).unwrap();
+        let reply = connection.receive().unwrap();
+        assert_eq!(reply.status(), 408, "{caller}: {reply:?}");
+        let (rest, end) = connection.rest();
+        assert!(rest.is_empty() && end != End::Quiet, "{caller}: {end:?}");
+        assert!(
+            !up.origin.requests().iter().any(|request| request["path"] == "/open/a"),
+            "half a request looked whole"
+        );
+    }
 }
 
 #[test]
