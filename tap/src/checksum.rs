@@ -14,17 +14,14 @@ pub(crate) struct Sum {
 impl Sum {
     /// Adds bytes as if they stood right behind the ones added before.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        let mut sum = 0u64;
-        for word in words {
-            let word = u64::from_be_bytes(*word);
-            // A 32-bit half is two 16-bit words; folding adds them up later (RFC 1071 section 2 C).
-            sum += (word >> 32) + (word & 0xffff_ffff);
-        }
+        // In the machine's own byte order, which leaves the swapping to the end (RFC 1071 section 2 B), and two words at a
+        // time, which folding adds up later (section 2 C): so a compiler can add several at once.
+        let (words, rest) = bytes.as_chunks::<4>();
+        let mut sum = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
         let (pairs, last) = rest.as_chunks::<2>();
-        sum += pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum::<u64>();
-        sum += last.iter().map(|byte| u64::from(*byte) << 8).sum::<u64>();
-        let folded = fold(sum);
+        sum += pairs.iter().map(|pair| u64::from(u16::from_ne_bytes(*pair))).sum::<u64>();
+        sum += last.iter().map(|byte| u64::from(u16::from_ne_bytes([*byte, 0]))).sum::<u64>();
+        let folded = u16::from_be(fold(sum));
         // Shifted by one byte, every word of this piece has its halves swapped (RFC 1071 section 2 B).
         self.total += u64::from(if self.odd { folded.swap_bytes() } else { folded });
         self.odd ^= bytes.len() % 2 == 1;

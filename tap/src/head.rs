@@ -56,67 +56,34 @@ pub(crate) enum Declared {
 
 impl Head {
     pub(crate) fn request(method: Method, target: &str, authority: Option<&str>, fields: &impl Fields) -> Self {
-        let named = authority.map_or(0, str::len);
-        let mut head = Self::new(Line::Request(method.clone()), fields, method.as_str().len() + target.len() + named);
-        let written =
-            head.request_line(&method, target, authority).and_then(|()| head.fields(fields, authority.is_some()));
-        head.fault = written.err();
+        let seen = Seen::of(fields);
+        let variable = method.as_str().len() + target.len() + authority.map_or(0, str::len);
+        let mut text = Vec::with_capacity(variable + seen.size + CONSTANT);
+        let written = request_line(&mut text, &method, target, authority);
+        let mut head = Self::new(Line::Request(method), text, &seen);
+        head.fault = written.and_then(|()| head.fields(fields, &seen, authority.is_some())).err();
         head
     }
 
     pub(crate) fn response(status: StatusCode, fields: &impl Fields) -> Self {
+        let seen = Seen::of(fields);
         let reason = status.canonical_reason().unwrap_or_default();
-        let mut head = Self::new(Line::Response(status), fields, reason.len());
-        put(&mut head.text, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
-        head.fault = head.fields(fields, false).err();
+        let mut text = Vec::with_capacity(reason.len() + seen.size + CONSTANT);
+        put(&mut text, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
+        let mut head = Self::new(Line::Response(status), text, &seen);
+        head.fault = head.fields(fields, &seen, false).err();
         head
     }
 
-    /// With room for all fields, their framing and a first line with `variable` bytes of its own.
-    fn new(line: Line, fields: &impl Fields, variable: usize) -> Self {
-        let size: usize = fields.fields().map(|(name, value)| name.len() + value.len() + 4).sum();
-        let text = Vec::with_capacity(variable + size + FRAMING_ROOM);
-        Self { line, text, declared: Declared::Nothing, is_chunked: false, closes: false, fault: None }
-    }
-
-    fn request_line(&mut self, method: &Method, target: &str, authority: Option<&str>) -> Result<(), Reason> {
-        // CONNECT names a host and port instead of a path (RFC 9112 section 3.2.3).
-        let target = match authority {
-            Some(authority) if *method == Method::CONNECT => authority,
-            _ => target,
-        };
-        for word in [Some(target), authority].into_iter().flatten() {
-            if word.is_empty() || has(word.as_bytes(), |byte| byte <= b' ' || byte == 0x7f) {
-                return Err(Reason::UnsafeHeader);
-            }
-        }
-        put(&mut self.text, &[method.as_str().as_bytes(), b" ", &redact::url(target.as_bytes()), b" HTTP/1.1\r\n"]);
-        if let Some(authority) = authority {
-            field(&mut self.text, b"host", authority.as_bytes());
-        }
-        Ok(())
+    fn new(line: Line, text: Vec<u8>, seen: &Seen) -> Self {
+        Self { line, text, declared: Declared::Nothing, is_chunked: false, closes: seen.closes, fault: None }
     }
 
     /// Every header but those that speak of the real connection and its framing.
-    fn fields(&mut self, all: &impl Fields, has_authority: bool) -> Result<(), Reason> {
-        let mut names_others = false;
-        let mut hosts = false;
-        for (name, value) in all.fields() {
-            match Hop::of(name) {
-                Some(Hop::Connection) => {
-                    for option in options(value) {
-                        self.closes |= option.eq_ignore_ascii_case(b"close");
-                        names_others |= !CONNECTION_ONLY.iter().any(|known| option.eq_ignore_ascii_case(known));
-                    }
-                }
-                Some(Hop::Host) => hosts = true,
-                _ => {}
-            }
-        }
-        if hosts && !has_authority {
-            all.fields()
-                .filter(|(name, _)| Hop::of(name) == Some(Hop::Host))
-                .try_for_each(|(name, value)| redacted(&mut self.text, name, value))?;
+    fn fields(&mut self, all: &impl Fields, seen: &Seen, has_authority: bool) -> Result<(), Reason> {
+        if seen.hosts && !has_authority {
+            let mut hosts = all.fields().filter(|(name, _)| Hop::of(name) == Some(Hop::Host));
+            hosts.try_for_each(|(name, value)| redacted(&mut self.text, name, value))?;
         }
         let (mut cookies, mut upgrades) = (false, false);
         for (name, value) in all.fields() {
@@ -136,7 +103,7 @@ impl Head {
                         self.cookies(name, all)?;
                     }
                 }
-                None if names_others && is_named(all, name) => {}
+                None if seen.names_others && is_named(all, name) => {}
                 None => redacted(&mut self.text, name, value)?,
             }
         }
@@ -148,6 +115,58 @@ impl Head {
         let crumbs = all.fields().filter(|(name, _)| Hop::of(name) == Some(Hop::Cookie)).map(|(_, value)| value);
         redacted(&mut self.text, name, &crumbs.collect::<Vec<_>>().join(&b"; "[..]))
     }
+}
+
+/// What has to be known of all fields before the first is written.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Bytes that all fields take.
+    size: usize,
+    /// There is a `host`.
+    hosts: bool,
+    /// `connection` says `close`.
+    closes: bool,
+    /// `connection` names other fields.
+    names_others: bool,
+}
+
+impl Seen {
+    fn of(all: &impl Fields) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in all.fields() {
+            seen.size += name.len() + value.len() + 4;
+            match Hop::of(name) {
+                Some(Hop::Connection) => {
+                    for option in options(value) {
+                        let closes = option.eq_ignore_ascii_case(b"close");
+                        seen.closes |= closes;
+                        seen.names_others |= !closes && !option.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                Some(Hop::Host) => seen.hosts = true,
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
+fn request_line(text: &mut Vec<u8>, method: &Method, target: &str, authority: Option<&str>) -> Result<(), Reason> {
+    // CONNECT names a host and port instead of a path (RFC 9112 section 3.2.3).
+    let target = match authority {
+        Some(authority) if *method == Method::CONNECT => authority,
+        _ => target,
+    };
+    for word in [Some(target), authority].into_iter().flatten() {
+        if word.is_empty() || has(word.as_bytes(), |byte| byte <= b' ' || byte == 0x7f) {
+            return Err(Reason::UnsafeHeader);
+        }
+    }
+    put(text, &[method.as_str().as_bytes(), b" ", &redact::url(target.as_bytes()), b" HTTP/1.1\r\n"]);
+    if let Some(authority) = authority {
+        field(text, b"host", authority.as_bytes());
+    }
+    Ok(())
 }
 
 impl Declared {
@@ -210,16 +229,22 @@ fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Appends a field, as much of it as may leave.
 pub(crate) fn redacted(text: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), Reason> {
-    // Checked before anything is masked: the offence is the same, whoever sees the value.
-    if has(value, |byte| byte == b'\r' || byte == b'\n' || byte == 0)
-        || has(name, |byte| byte <= b' ' || byte == b':' || byte >= 0x7f)
+    // Checked before anything is masked: the offence is the same, whoever sees the value. What is below the carriage return
+    // is rare enough to be looked at twice.
+    let is_low = has(value, |byte| byte <= b'\r');
+    if is_low && has(value, |byte| matches!(byte, b'\r' | b'\n' | 0))
+        || has(name, |byte| !byte.is_ascii_graphic() || byte == b':')
     {
         return Err(Reason::UnsafeHeader);
     }
     match redact::header(name) {
         Treatment::Pass => field(text, name, value),
-        Treatment::Mask => field(text, name, &redact::mask(value)),
         Treatment::Url => field(text, name, &redact::url(value)),
+        Treatment::Mask => {
+            put(text, &[name, b": "]);
+            text.extend(redact::mask(value.len()));
+            put(text, &[b"\r\n"]);
+        }
         Treatment::Strip => {}
     }
     Ok(())
@@ -238,7 +263,5 @@ fn has(bytes: &[u8], bad: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(false, |found, byte| found | bad(*byte))
 }
 
-/// Options of `connection` that name no field.
-const CONNECTION_ONLY: [&[u8]; 2] = [b"close", b"keep-alive"];
-/// The first line's constant parts, `host: `, a field for the framing and the empty line.
-const FRAMING_ROOM: usize = 96;
+/// The first line's constant parts, `host: `, a field for the framing, the empty line and the size of a chunk.
+const CONSTANT: usize = 96;
