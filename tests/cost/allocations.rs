@@ -69,5 +69,5 @@ fn start(ground: &Ground, side: &str) -> Proxy {
     let IdentitySource::Files { cert, key, bundle } = &snapshot.identity;
     let [cert, key, bundle] = [cert, key, bundle].map(|path| std::fs::read(path).unwrap());
     let credentials = Credentials::from_pem(&cert, &key, &bundle, &snapshot.workload, SystemTime::now()).unwrap();
-    Proxy::start(snapshot, credentials, 1, || ()).unwrap()
+    Proxy::start(snapshot, credentials, 1, || {}).unwrap()
 }
