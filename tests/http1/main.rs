@@ -14,4 +14,5 @@ mod open;
 mod pipelining;
 mod programs;
 mod reuse;
+mod switching;
 mod versions;

@@ -152,7 +152,6 @@ fn what_follows_a_request_for_another_protocol_is_not_passed_on() {
     let pair = pair();
     for text in [
         head("GET", "a", "Connection: Upgrade\r\nUpgrade: websocket\r\n"),
-        head("GET", "a", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"),
         format!("CONNECT {HOST}:80 HTTP/1.1\r\nHost: {HOST}:80\r\n\r\n"),
     ] {
         let (received, end) =
