@@ -94,6 +94,44 @@ fn a_response_that_comes_byte_by_byte_arrives_whole() {
     assert_eq!(stage.origin.connections(), 1);
 }
 
+/// Sizes of a first chunk around which a whole message is about as long as what is read and written in one piece.
+const ABOUT_A_BUFFER: std::ops::Range<usize> = 65_200..65_560;
+
+/// A body of three chunks, of which the last two are small: they are what is left over when the first fills a buffer.
+fn three_chunks(first: usize) -> Vec<u8> {
+    let mut body = format!("{first:x}\r\n").into_bytes();
+    body.resize(body.len() + first, b'x');
+    body.extend_from_slice(b"\r\n1e\r\n012345678901234567890123456789\r\n5\r\nhello\r\n0\r\n\r\n");
+    body
+}
+
+#[test]
+fn a_response_about_as_long_as_a_buffer_arrives_to_its_last_byte() {
+    let stage = staged(|line| {
+        while let Some(head) = line.head()? {
+            let first: usize = head.split([' ', '/']).find_map(|word| word.parse().ok()).unwrap();
+            line.send([b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", &*three_chunks(first)].concat())?;
+        }
+        Ok(())
+    });
+    let mut connection = stage.connect();
+    for first in ABOUT_A_BUFFER.step_by(4) {
+        connection.send(&super::open::get(&first.to_string())).unwrap();
+        assert_eq!(connection.receive().unwrap().body.len(), first + 35);
+    }
+}
+
+#[test]
+fn a_request_about_as_long_as_a_buffer_arrives_to_its_last_byte() {
+    let pair = pair();
+    let mut connection = Connection::open(pair.entry()).unwrap();
+    for first in ABOUT_A_BUFFER.step_by(4) {
+        let head = head("POST", "a", "Transfer-Encoding: chunked\r\n").into_bytes();
+        connection.send(&[head, three_chunks(first)].concat()).unwrap();
+        assert_eq!(connection.receive().unwrap().text(), format!("POST /open/a {}", first + 35));
+    }
+}
+
 /// Bytes of each body.
 const LARGE: usize = 64 << 20;
 /// A pattern whose length is prime, so that a piece that is lost, doubled or moved shows.

@@ -182,6 +182,10 @@ impl<'a> Relay<'a> {
                 self.sending = false;
                 return Poll::Ready(Ok(()));
             }
+            // What was too much for one turn is taken in the next: nothing more may come that would wake this up.
+            if !self.server.input.is_empty() {
+                continue;
+            }
             match self.server.poll_fill(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(count)) if count > 0 => self.server.connection.moved(),
@@ -224,6 +228,10 @@ impl<'a> Relay<'a> {
                 State::Switched => return Poll::Ready(Ok(Relayed::Switched)),
                 State::Body if self.response.is_received() => return Poll::Ready(Ok(self.whole())),
                 State::Body | State::Waiting => {}
+            }
+            // As on the way up.
+            if self.state == State::Body && !self.client.input.is_empty() {
+                continue;
             }
             if self.client.input.is_empty() {
                 let buffers = &self.exchange.connection.worker.buffers;

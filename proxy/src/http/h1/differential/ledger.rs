@@ -353,6 +353,7 @@ fn chunks(text: &[u8], mended: &mut Mended) {
         let mut fields = vec![httparse::EMPTY_HEADER; lines];
         if let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(trailers, &mut fields)
             && trailers.len() < HYPERS_TRAILERS
+            && lines <= limits::HEADER_FIELDS
             && (long || lone)
         {
             mended.note(if long { Class::TrailersTooLong } else { Class::TrailerLf });
