@@ -67,6 +67,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Cell<Phase>,
     pub(crate) active: Cell<usize>,
     pub(crate) place: Place,
+    /// What all its log lines have in common, and for which generation of the rules.
+    log_prefix: RefCell<(u64, Box<[u8]>)>,
     /// The route to where this connection wants to go, and for which generation of the rules and which name it was made.
     route: RefCell<Option<(u64, u32, Arc<Route>)>>,
     /// Under which credentials the peer was last checked, and with what result.
@@ -102,6 +104,7 @@ impl Connection {
             active: Cell::new(0),
             place: Place::default(),
             route: RefCell::new(None),
+            log_prefix: RefCell::default(),
             trusted: Cell::new((version, true)),
         });
         connection.cells().connections.inc();
@@ -150,6 +153,17 @@ impl Connection {
             .is_none_or(|peer| peer.is_trusted_by(self.worker.identity().bundle(), identity::Usage::Client));
         self.trusted.set((version, trusted));
         trusted
+    }
+
+    /// Gives `with` what all log lines of this connection have in common, made by `make` once for each generation of the rules.
+    pub(crate) fn log_prefix(&self, live: &Live, make: impl FnOnce(&mut Vec<u8>), with: impl FnOnce(&[u8])) {
+        let mut kept = self.log_prefix.borrow_mut();
+        if kept.0 != live.generation {
+            let mut prefix = Vec::with_capacity(512);
+            make(&mut prefix);
+            *kept = (live.generation, prefix.into());
+        }
+        with(&kept.1);
     }
 
     /// The route of this name to this connection's original destination. Nearly all requests of a connection have the same

@@ -2,16 +2,22 @@
 //!
 //! Two formats: Envoy's default text, byte for byte in form, and versioned JSON, which adds what Envoy does not know: both
 //! SPIFFE IDs, the rule, the verdict, and what `enforce` would have said. Values a peer chose are escaped: a line is a line.
+//! What is the same for all requests of a connection is written once and copied.
 
-use super::clock;
-use crate::{connection::Connection, http::Exchange, live::Live, observe::metrics::Verdict, opaque::Outcome};
+use super::{
+    clock,
+    line::{Fields, before_now, decimal, quoted},
+};
+use crate::{
+    connection::Connection, guard::Judged, http::Exchange, live::Live, observe::metrics::Verdict, opaque::Outcome,
+};
 use config::{AccessSink, LogFormat};
 use http::Version;
-use serde_json::{Map, Value, json};
-use std::{borrow::Cow, io::Write, time::SystemTime};
-
-/// Version of the JSON line's shape; raised when a field changes its meaning or goes away.
-const SCHEMA: u32 = 1;
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 /// The line of a finished exchange.
 pub(crate) fn request(exchange: &Exchange) {
@@ -21,54 +27,55 @@ pub(crate) fn request(exchange: &Exchange) {
     }
     let facts = exchange.facts.borrow();
     let duration = exchange.started.elapsed();
-    let start = SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH);
     let asked = &exchange.asked;
-    let path = asked.path();
-    let service_time = facts.upstream_time.map(|time| time.as_millis());
-    let mut line = Vec::with_capacity(512);
+    let service_time = facts.upstream_time.map(millis);
+    let (forwarded_for, user_agent) = (asked.forwarded_for(), asked.user_agent());
+    let (request_id, authority) = (exchange.request_id(), asked.authority());
+    let upstream = match (&facts.callee, facts.upstream_address) {
+        (Some(made), _) => Some(Cow::Borrowed(&*made.address)),
+        (None, address) => address.map(|address| Cow::Owned(address.to_string())),
+    };
+    let mut line = Vec::with_capacity(1024);
     match log.format {
         LogFormat::Envoy => envoy(
             &mut line,
             &EnvoyLine {
-                start,
+                start: before_now(duration),
                 method: Some(asked.method()),
-                path: Some(path),
+                path: Some(asked.path()),
                 protocol: Some(protocol(asked.version)),
                 status: facts.status,
                 flags: facts.flag,
                 received: facts.bytes_received,
                 sent: facts.bytes_sent,
-                duration_ms: duration.as_millis(),
+                duration_ms: millis(duration),
                 service_time,
-                forwarded_for: asked.forwarded_for().map(Cow::into_owned),
-                user_agent: asked.user_agent().map(Cow::into_owned),
-                request_id: exchange.request_id().map(Cow::into_owned),
-                authority: asked.authority().map(Cow::into_owned),
-                upstream: facts.upstream_address.map(|address| address.to_string()),
+                forwarded_for: forwarded_for.as_deref(),
+                user_agent: user_agent.as_deref(),
+                request_id: request_id.as_deref(),
+                authority: authority.as_deref(),
+                upstream: upstream.as_deref(),
             },
         ),
         LogFormat::Json => {
-            let mut object = common(&exchange.connection, start, duration.as_millis());
-            let judged = facts.judged.as_ref();
-            object.insert("method".into(), asked.method().into());
-            object.insert("path".into(), path.into());
-            object.insert("protocol".into(), protocol(asked.version).into());
-            object.insert("grpc".into(), asked.grpc.into());
-            object.insert("response_code".into(), facts.status.into());
-            object.insert("response_flags".into(), facts.flag.into());
-            object.insert("response_code_details".into(), facts.details.as_ref().into());
-            object.insert("bytes_received".into(), facts.bytes_received.into());
-            object.insert("bytes_sent".into(), facts.bytes_sent.into());
-            object.insert("upstream_service_time".into(), service_time.map(saturate).into());
-            object.insert("x_forwarded_for".into(), asked.forwarded_for().map(Cow::into_owned).into());
-            object.insert("user_agent".into(), asked.user_agent().map(Cow::into_owned).into());
-            object.insert("request_id".into(), exchange.request_id().map(Cow::into_owned).into());
-            object.insert("authority".into(), asked.authority().map(Cow::into_owned).into());
-            object.insert("upstream_host".into(), facts.upstream_address.map(|address| address.to_string()).into());
-            object
-                .insert("upstream_cluster".into(), facts.upstream.as_ref().map(|route| route.name.to_string()).into());
-            verdict(&mut object, &exchange.connection, judged, &exchange.live);
-            let _ = serde_json::to_writer(&mut line, &Value::Object(object));
+            let mut fields = begin(&mut line, &exchange.connection, &exchange.live, duration);
+            fields.text(r#","method":"#, Some(asked.method()));
+            fields.text(r#","path":"#, Some(asked.path()));
+            fields.text(r#","protocol":"#, Some(protocol(asked.version)));
+            fields.truth(r#","grpc":"#, asked.grpc);
+            fields.number(r#","response_code":"#, Some(facts.status.into()));
+            fields.text(r#","response_flags":"#, Some(facts.flag));
+            fields.text(r#","response_code_details":"#, Some(&facts.details));
+            fields.number(r#","bytes_received":"#, Some(facts.bytes_received));
+            fields.number(r#","bytes_sent":"#, Some(facts.bytes_sent));
+            fields.number(r#","upstream_service_time":"#, service_time);
+            fields.text(r#","x_forwarded_for":"#, forwarded_for.as_deref());
+            fields.text(r#","user_agent":"#, user_agent.as_deref());
+            fields.text(r#","request_id":"#, request_id.as_deref());
+            fields.text(r#","authority":"#, authority.as_deref());
+            fields.text(r#","upstream_host":"#, upstream.as_deref());
+            fields.text(r#","upstream_cluster":"#, facts.upstream.as_ref().map(|route| &*route.name));
+            verdict(&mut fields, &exchange.connection, facts.judged.as_ref(), &exchange.live);
         }
     }
     line.push(b'\n');
@@ -83,8 +90,8 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
         return;
     }
     let duration = connection.started.elapsed();
-    let start = SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut line = Vec::with_capacity(256);
+    let upstream = outcome.upstream_address.map(|address| address.to_string());
+    let mut line = Vec::with_capacity(512);
     match log.format {
         LogFormat::Envoy => envoy(
             &mut line,
@@ -92,26 +99,22 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
                 flags: outcome.flag,
                 received: outcome.passed.up,
                 sent: outcome.passed.down,
-                duration_ms: duration.as_millis(),
-                upstream: outcome.upstream_address.map(|address| address.to_string()),
-                ..EnvoyLine::at(start)
+                duration_ms: millis(duration),
+                upstream: upstream.as_deref(),
+                ..EnvoyLine::at(before_now(duration))
             },
         ),
         LogFormat::Json => {
-            let mut object = common(connection, start, duration.as_millis());
-            object.insert("protocol".into(), "tcp".into());
-            object.insert("response_code".into(), 0.into());
-            object.insert("response_flags".into(), outcome.flag.into());
-            object.insert("connection_termination_details".into(), outcome.details.as_str().into());
-            object.insert("bytes_received".into(), outcome.passed.up.into());
-            object.insert("bytes_sent".into(), outcome.passed.down.into());
-            object.insert("upstream_host".into(), outcome.upstream_address.map(|address| address.to_string()).into());
-            object.insert(
-                "upstream_cluster".into(),
-                outcome.upstream.as_ref().map(|route| route.name.to_string()).into(),
-            );
-            verdict(&mut object, connection, outcome.judged.as_ref(), &live);
-            let _ = serde_json::to_writer(&mut line, &Value::Object(object));
+            let mut fields = begin(&mut line, connection, &live, duration);
+            fields.text(r#","protocol":"#, Some("tcp"));
+            fields.number(r#","response_code":"#, Some(0));
+            fields.text(r#","response_flags":"#, Some(outcome.flag));
+            fields.text(r#","connection_termination_details":"#, Some(&outcome.details));
+            fields.number(r#","bytes_received":"#, Some(outcome.passed.up));
+            fields.number(r#","bytes_sent":"#, Some(outcome.passed.down));
+            fields.text(r#","upstream_host":"#, upstream.as_deref());
+            fields.text(r#","upstream_cluster":"#, outcome.upstream.as_ref().map(|route| &*route.name));
+            verdict(&mut fields, connection, outcome.judged.as_ref(), &live);
         }
     }
     line.push(b'\n');
@@ -128,17 +131,17 @@ pub(crate) fn unread(connection: &Connection, status: u16, flag: &'static str, d
     if log.access == AccessSink::Off {
         return;
     }
-    let start = SystemTime::now();
-    let mut line = Vec::with_capacity(256);
+    let mut line = Vec::with_capacity(512);
     match log.format {
-        LogFormat::Envoy => envoy(&mut line, &EnvoyLine { status, flags: flag, ..EnvoyLine::at(start) }),
+        LogFormat::Envoy => {
+            envoy(&mut line, &EnvoyLine { status, flags: flag, ..EnvoyLine::at(before_now(Duration::ZERO)) });
+        }
         LogFormat::Json => {
-            let mut object = common(connection, start, 0);
-            object.insert("response_code".into(), status.into());
-            object.insert("response_flags".into(), flag.into());
-            object.insert("response_code_details".into(), details.into());
-            verdict(&mut object, connection, None, &live);
-            let _ = serde_json::to_writer(&mut line, &Value::Object(object));
+            let mut fields = begin(&mut line, connection, &live, Duration::ZERO);
+            fields.number(r#","response_code":"#, Some(status.into()));
+            fields.text(r#","response_flags":"#, Some(flag));
+            fields.text(r#","response_code_details":"#, Some(details));
+            verdict(&mut fields, connection, None, &live);
         }
     }
     line.push(b'\n');
@@ -150,43 +153,51 @@ pub(crate) fn connection_lost(connection: &Connection) {
     unread(connection, 0, "DC", "downstream_remote_disconnect");
 }
 
-fn common(connection: &Connection, start: SystemTime, duration_ms: u128) -> Map<String, Value> {
-    let live = connection.worker.live();
-    let mut object = Map::new();
-    object.insert("schema".into(), SCHEMA.into());
-    object.insert("start_time".into(), clock::text(start).into());
-    object.insert("duration".into(), saturate(duration_ms).into());
-    object.insert("direction".into(), connection.direction().as_str().into());
-    object.insert("workload".into(), live.snapshot.workload.as_str().into());
-    object.insert("downstream_remote_address".into(), connection.remote.to_string().into());
-    object.insert("downstream_local_address".into(), connection.local.to_string().into());
-    object.insert("original_dst".into(), connection.original_dst.map(|address| address.to_string()).into());
-    object.insert("tls_version".into(), connection.tls.as_ref().map(|tls| tls.version).into());
-    object.insert("tls_cipher".into(), connection.tls.as_ref().map(|tls| tls.cipher).into());
-    object.insert("connection_id".into(), connection.id.into());
-    object
+/// Begins a JSON line. `schema` is the version of its shape, raised when a field changes its meaning or goes away.
+fn begin<'a>(line: &'a mut Vec<u8>, connection: &Connection, live: &Live, duration: Duration) -> Fields<'a> {
+    let mut fields = Fields(line);
+    fields.time(r#"{"schema":1,"start_time":"#, before_now(duration));
+    fields.number(r#","duration":"#, Some(millis(duration)));
+    connection.log_prefix(
+        live,
+        |prefix| of_connection(prefix, connection, live),
+        |prefix| {
+            fields.0.extend_from_slice(prefix);
+        },
+    );
+    fields
 }
 
-fn verdict(
-    object: &mut Map<String, Value>,
-    connection: &Connection,
-    judged: Option<&crate::guard::Judged>,
-    live: &Live,
-) {
-    let own = live.snapshot.workload.as_str();
+/// What is the same for all lines of a connection under one generation of the rules.
+fn of_connection(prefix: &mut Vec<u8>, connection: &Connection, live: &Live) {
+    let address = |address: SocketAddr| Some(address.to_string());
+    let mut fields = Fields(prefix);
+    fields.text(r#","direction":"#, Some(connection.direction().as_str()));
+    fields.text(r#","workload":"#, Some(live.snapshot.workload.as_str()));
+    fields.text(r#","downstream_remote_address":"#, address(connection.remote).as_deref());
+    fields.text(r#","downstream_local_address":"#, address(connection.local).as_deref());
+    fields.text(r#","original_dst":"#, connection.original_dst.and_then(address).as_deref());
+    fields.text(r#","tls_version":"#, connection.tls.as_ref().map(|tls| tls.version));
+    fields.text(r#","tls_cipher":"#, connection.tls.as_ref().map(|tls| tls.cipher));
+    fields.number(r#","connection_id":"#, Some(connection.id));
+    fields.number(r#","policy_generation":"#, Some(live.generation));
+    fields.text(r#","policy_digest":"#, Some(&live.snapshot.digest));
+}
+
+/// Who, and what the rules said; the end of the line.
+fn verdict(fields: &mut Fields<'_>, connection: &Connection, judged: Option<&Judged>, live: &Live) {
+    let own = Some(live.snapshot.workload.as_str());
     let other = match judged {
-        Some(judged) => judged.question.peer.as_ref().map(|id| id.as_str().to_owned()),
-        None => connection.peer.as_ref().map(|peer| peer.id().as_str().to_owned()),
+        Some(judged) => judged.question.peer.as_ref().map(|id| id.as_str()),
+        None => connection.peer.as_ref().map(|peer| peer.id().as_str()),
     };
-    let (source, destination) =
-        if connection.is_inbound() { (other, Some(own.to_owned())) } else { (Some(own.to_owned()), other) };
-    object.insert("source_principal".into(), source.into());
-    object.insert("destination_principal".into(), destination.into());
-    object.insert("rule".into(), judged.and_then(|judged| judged.rule.as_deref()).map(str::to_owned).into());
-    object.insert("verdict".into(), judged.map_or(Verdict::None, |judged| judged.verdict).as_str().into());
-    object.insert("would_be_verdict".into(), judged.map_or(Verdict::None, |judged| judged.would).as_str().into());
-    object.insert("policy_generation".into(), live.generation.into());
-    object.insert("policy_digest".into(), json!(live.snapshot.digest));
+    let (source, destination) = if connection.is_inbound() { (other, own) } else { (own, other) };
+    fields.text(r#","source_principal":"#, source);
+    fields.text(r#","destination_principal":"#, destination);
+    fields.text(r#","rule":"#, judged.and_then(|judged| judged.rule.as_deref()));
+    fields.text(r#","verdict":"#, Some(judged.map_or(Verdict::None, |judged| judged.verdict).as_str()));
+    fields.text(r#","would_be_verdict":"#, Some(judged.map_or(Verdict::None, |judged| judged.would).as_str()));
+    fields.0.push(b'}');
 }
 
 struct EnvoyLine<'a> {
@@ -198,13 +209,13 @@ struct EnvoyLine<'a> {
     flags: &'a str,
     received: u64,
     sent: u64,
-    duration_ms: u128,
-    service_time: Option<u128>,
-    forwarded_for: Option<String>,
-    user_agent: Option<String>,
-    request_id: Option<String>,
-    authority: Option<String>,
-    upstream: Option<String>,
+    duration_ms: u64,
+    service_time: Option<u64>,
+    forwarded_for: Option<&'a str>,
+    user_agent: Option<&'a str>,
+    request_id: Option<&'a str>,
+    authority: Option<&'a str>,
+    upstream: Option<&'a str>,
 }
 
 impl EnvoyLine<'_> {
@@ -231,47 +242,35 @@ impl EnvoyLine<'_> {
 
 /// Envoy's default format string.
 fn envoy(line: &mut Vec<u8>, fields: &EnvoyLine<'_>) {
+    let text = |line: &mut Vec<u8>, before: &str, value: Option<&str>| {
+        line.extend_from_slice(before.as_bytes());
+        quoted(line, value.unwrap_or("-"));
+    };
+    let number = |line: &mut Vec<u8>, value: u64| {
+        line.push(b' ');
+        decimal(line, value);
+    };
     line.push(b'[');
     clock::write(line, fields.start);
-    line.extend_from_slice(b"] \"");
-    escape(line, fields.method);
+    text(line, "] \"", fields.method);
+    text(line, " ", fields.path);
+    text(line, " ", fields.protocol);
+    line.push(b'"');
+    number(line, fields.status.into());
     line.push(b' ');
-    escape(line, fields.path);
-    line.push(b' ');
-    escape(line, fields.protocol);
-    let _ = write!(
-        line,
-        "\" {} {} {} {} {} ",
-        fields.status, fields.flags, fields.received, fields.sent, fields.duration_ms
-    );
+    line.extend_from_slice(fields.flags.as_bytes());
+    number(line, fields.received);
+    number(line, fields.sent);
+    number(line, fields.duration_ms);
     match fields.service_time {
-        Some(ms) => {
-            let _ = write!(line, "{ms}");
-        }
-        None => line.push(b'-'),
+        Some(ms) => number(line, ms),
+        None => line.extend_from_slice(b" -"),
     }
-    for value in [&fields.forwarded_for, &fields.user_agent, &fields.request_id, &fields.authority, &fields.upstream] {
-        line.extend_from_slice(b" \"");
-        escape(line, value.as_deref());
-        line.push(b'"');
+    text(line, " \"", fields.forwarded_for);
+    for value in [fields.user_agent, fields.request_id, fields.authority, fields.upstream] {
+        text(line, "\" \"", value);
     }
-}
-
-/// Quotes, backslashes and everything that is not printable ASCII are written as escapes, so that no value can end its field
-/// or its line, nor move a terminal's cursor.
-fn escape(line: &mut Vec<u8>, value: Option<&str>) {
-    let Some(value) = value else {
-        return line.push(b'-');
-    };
-    for byte in value.bytes() {
-        match byte {
-            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
-            b' '..=b'~' => line.push(byte),
-            _ => {
-                let _ = write!(line, "\\x{byte:02x}");
-            }
-        }
-    }
+    line.push(b'"');
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -282,8 +281,8 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn saturate(value: u128) -> u64 {
-    u64::try_from(value).unwrap_or(u64::MAX)
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -304,10 +303,10 @@ mod tests {
             sent: 251,
             duration_ms: 72,
             service_time: Some(71),
-            user_agent: Some("curl/7.88.1".into()),
-            request_id: Some("c4b99a00".into()),
-            authority: Some("127.0.0.1:21001".into()),
-            upstream: Some("127.0.0.1:22000".into()),
+            user_agent: Some("curl/7.88.1"),
+            request_id: Some("c4b99a00"),
+            authority: Some("127.0.0.1:21001"),
+            upstream: Some("127.0.0.1:22000"),
             ..EnvoyLine::at(UNIX_EPOCH + Duration::from_millis(1_795_316_274_082))
         };
         envoy(&mut line, &fields);
@@ -316,12 +315,5 @@ mod tests {
             "[2026-11-22T02:57:54.082Z] \"GET /retry HTTP/1.1\" 503 URX 0 251 72 71 \"-\" \"curl/7.88.1\" \"c4b99a00\" \
              \"127.0.0.1:21001\" \"127.0.0.1:22000\""
         );
-    }
-
-    #[test]
-    fn no_value_can_end_its_line() {
-        let mut line = Vec::new();
-        escape(&mut line, Some("a\r\nb\"c\x1b[2J"));
-        assert_eq!(line, br#"a\x0d\x0ab\"c\x1b[2J"#);
     }
 }

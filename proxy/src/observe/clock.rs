@@ -6,20 +6,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Writes `time` as RFC 3339 with milliseconds.
 pub(crate) fn write(out: &mut Vec<u8>, time: SystemTime) {
-    use std::io::Write;
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs();
     let (year, month, day) = civil(seconds / 86_400);
     let in_day = seconds % 86_400;
-    // Writing to a Vec cannot fail.
-    let _ = write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        in_day / 3600,
-        in_day / 60 % 60,
-        in_day % 60,
-        since.subsec_millis()
-    );
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    digits(text.get_mut(..4), year);
+    digits(text.get_mut(5..7), month);
+    digits(text.get_mut(8..10), day);
+    digits(text.get_mut(11..13), in_day / 3600);
+    digits(text.get_mut(14..16), in_day / 60 % 60);
+    digits(text.get_mut(17..19), in_day % 60);
+    digits(text.get_mut(20..23), since.subsec_millis().into());
+    out.extend_from_slice(&text);
+}
+
+/// Fills a place with the last digits of a number.
+fn digits(place: Option<&mut [u8]>, value: u64) {
+    let mut left = value;
+    for digit in place.unwrap_or_default().iter_mut().rev() {
+        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
+    }
 }
 
 /// `time` as RFC 3339 with milliseconds, in UTC.

@@ -3,6 +3,7 @@
 pub(crate) mod access_log;
 pub(crate) mod admin;
 pub(crate) mod clock;
+mod line;
 pub(crate) mod metrics;
 pub(crate) mod prometheus;
 pub(crate) mod refusal;

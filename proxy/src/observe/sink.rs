@@ -169,7 +169,9 @@ impl Lines {
         }
         // Only the first line after the thread went to sleep pays for waking it.
         if !self.signal.dirty.swap(true, Ordering::AcqRel) {
-            let _state = lock(&self.signal.state);
+            // The thread is before its look at the flag or in its wait, but not between the two. Woken with the lock free, it
+            // need not wait again.
+            drop(lock(&self.signal.state));
             self.signal.wake.notify_one();
         }
     }

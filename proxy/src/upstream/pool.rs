@@ -59,6 +59,8 @@ struct Idle {
 pub(crate) struct Made {
     pub(crate) worker: Rc<Worker>,
     pub(crate) key: Key,
+    /// The address of the other end, as logs have it.
+    pub(crate) address: Box<str>,
     pub(crate) peer: Option<Peer>,
     _opened: Opened,
     _open: Open,
@@ -104,7 +106,8 @@ impl Made {
         stamp: u64,
         expected: Option<identity::SpiffeId>,
     ) -> Rc<Self> {
-        Rc::new(Self { worker: Rc::clone(worker), _open: open, key, peer, _opened: opened, stamp, expected })
+        let address = key.address.to_string().into();
+        Rc::new(Self { worker: Rc::clone(worker), _open: open, key, address, peer, _opened: opened, stamp, expected })
     }
 }
 
