@@ -1,7 +1,7 @@
 //! Exact accounting of one tap.
 //!
 //! In: one relaxed atomic addition per event, from any thread. Out: [`Counters`], a snapshot whose three equations
-//! hold whenever nothing is in the making or in the queue:
+//! hold whenever nothing is in the making, in the queue or gathered to be sent:
 //! `matched = mirrored + sum(dropped)`, `body_seen = body_mirrored + body_truncated + body_dropped`,
 //! `packets_built = packets_sent + sum(send_errors)`.
 

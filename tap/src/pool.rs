@@ -379,8 +379,6 @@ const SYNTHETIC_COUNT: u16 = 65_535 - SYNTHETIC_FIRST + 1;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
-    use std::time::SystemTime;
-
     use http::{HeaderMap, Method, StatusCode};
     use proptest::prelude::*;
 
@@ -403,7 +401,6 @@ mod tests {
     }
 
     fn record(connection: u64, sent: usize, answered: usize) -> Record {
-        let at = SystemTime::UNIX_EPOCH;
         let with = |mut message: Message, n: usize| {
             (message.body, message.body_len, message.complete) = (body(n), n as u64, true);
             message
@@ -415,7 +412,7 @@ mod tests {
             server: "10.0.0.2:8080".parse().unwrap(),
             request: with(Message::request(Method::POST, &format!("/{connection}"), host, &HeaderMap::new()), sent),
             response: Some(with(Message::response(StatusCode::OK, &HeaderMap::new()), answered)),
-            started: at,
+            started: Instant::now(),
             aborted: None,
             verdict: Verdict::Allowed,
             rule: None,

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode};
 
@@ -26,7 +26,7 @@ pub struct Record {
     /// The response, made by [`Message::response`]. For a refused request the proxy's own reply.
     pub response: Option<Message>,
     /// When the exchange began.
-    pub started: SystemTime,
+    pub started: Instant,
     /// Who broke the exchange off, if anybody did. The copy then ends with RST from that side.
     pub aborted: Option<Side>,
     /// What the rules said.

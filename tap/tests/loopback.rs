@@ -3,14 +3,13 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tap::receive::{self, Heard, Receiver};
 use tap::{Counters, Message, Reason, Record, Running, Settings, Side, Tap, Verdict};
 
 fn record(connection: u64, target: &str, body: usize) -> Record {
-    let at = SystemTime::now();
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::from_static("Bearer s3cret"));
     let mut request = Message::request(Method::POST, target, Some("orders"), &headers);
@@ -25,7 +24,7 @@ fn record(connection: u64, target: &str, body: usize) -> Record {
         server: SocketAddr::from(([10, 0, 0, 2], 8080)),
         request,
         response: Some(response),
-        started: at,
+        started: Instant::now(),
         aborted: None,
         verdict: Verdict::Allowed,
         rule: None,

@@ -31,7 +31,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Context,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 /// The direction of a message.
@@ -514,7 +514,7 @@ impl TapCopy {
             server: connection.server_for_tap(),
             request: self.request,
             response: self.response,
-            started: SystemTime::now() - exchange.started.elapsed(),
+            started: exchange.started,
             aborted: aborted.map(|side| match side {
                 Side::Request => tap::Side::Client,
                 Side::Response => tap::Side::Server,
