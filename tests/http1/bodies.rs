@@ -2,13 +2,17 @@
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use support::child::signal;
 use support::message::{self, Kind};
 use support::sidecar::Sidecar;
+use support::wait;
 use support::wire::Connection;
 
-use super::open::{head, pair, staged};
+use super::open::{get, head, pair, staged};
 
 #[test]
 fn trailers_pass_both_ways_and_those_that_would_change_the_message_do_not() {
@@ -94,6 +98,35 @@ fn a_response_that_comes_byte_by_byte_arrives_whole() {
     assert_eq!(stage.origin.connections(), 1);
 }
 
+#[test]
+fn a_response_whose_way_was_blocked_at_its_end_arrives_to_its_last_byte() {
+    let caller = Arc::new(AtomicU32::new(0));
+    let process = Arc::clone(&caller);
+    let stage = staged(move |line| {
+        while let Some(head) = line.head()? {
+            let length: usize = head.split([' ', '/']).find_map(|word| word.parse().ok()).unwrap();
+            // While the caller's sidecar stands still, the callee's gets rid of so much and no more.
+            signal(process.load(Ordering::SeqCst), "STOP");
+            line.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n"))?;
+            write_pattern(|bytes| line.send(bytes), length, false)?;
+        }
+        Ok(())
+    });
+    caller.store(stage.client.child.id(), Ordering::SeqCst);
+    let mut connection = stage.connect();
+    let mut stopped = 0;
+    // How much that is the kernel decides, near 2.7 MB: one of these lengths ends where the way is full.
+    for length in (150..214).map(|number| number << 14) {
+        connection.send(&get(&length.to_string())).unwrap();
+        stopped += 1;
+        wait::until("the request", wait::SOON, || (stage.origin.heads().len() == stopped).then_some(()));
+        std::thread::sleep(Duration::from_millis(30));
+        signal(stage.client.child.id(), "CONT");
+        let reply = connection.receive();
+        assert!(reply.is_ok_and(|reply| reply.body.len() == length), "{length}");
+    }
+}
+
 /// Sizes of a first chunk around which a whole message is about as long as what is read and written in one piece.
 const ABOUT_A_BUFFER: std::ops::Range<usize> = 65_200..65_560;
 
@@ -116,7 +149,7 @@ fn a_response_about_as_long_as_a_buffer_arrives_to_its_last_byte() {
     });
     let mut connection = stage.connect();
     for first in ABOUT_A_BUFFER.step_by(4) {
-        connection.send(&super::open::get(&first.to_string())).unwrap();
+        connection.send(&get(&first.to_string())).unwrap();
         assert_eq!(connection.receive().unwrap().body.len(), first + 35);
     }
 }

@@ -169,7 +169,7 @@ impl<'a> Relay<'a> {
                 return Poll::Ready(Err(self.unreadable(refused)));
             }
             if !self.deaf {
-                let writes = self.request.has_output();
+                let writes = self.request.is_writing();
                 match self.request.poll_write(cx, &mut self.server.input, &mut self.client.stream) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(())) if writes => self.server.connection.moved(),
@@ -217,7 +217,7 @@ impl<'a> Relay<'a> {
                     return Poll::Ready(Err(self.cut(None)));
                 }
             }
-            if self.response.has_output() {
+            if self.response.is_writing() {
                 match self.response.poll_write(cx, &mut self.client.input, &mut self.server.stream) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(())) => self.server.connection.moved(),

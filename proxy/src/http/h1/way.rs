@@ -67,8 +67,12 @@ impl Way {
         matches!(self.decoder, Decoder::Close)
     }
 
-    /// Whether anything waits to be written.
-    pub(super) fn has_output(&self) -> bool {
+    /// Whether anything waits to be written, here or in the transport.
+    pub(super) fn is_writing(&self) -> bool {
+        self.unflushed || self.has_output()
+    }
+
+    fn has_output(&self) -> bool {
         self.direct > 0 || !self.out.is_empty()
     }
 
