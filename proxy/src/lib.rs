@@ -21,6 +21,7 @@ mod accept;
 mod buffer;
 pub mod capture;
 mod connection;
+mod decimal;
 mod detect;
 mod dns;
 mod drain;

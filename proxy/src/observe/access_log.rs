@@ -6,10 +6,11 @@
 
 use super::{
     clock,
-    line::{Fields, before_now, decimal, quoted},
+    line::{Fields, before_now, quoted},
 };
 use crate::{
-    connection::Connection, guard::Judged, http::Exchange, live::Live, observe::metrics::Verdict, opaque::Outcome,
+    connection::Connection, decimal::Decimal, guard::Judged, http::Exchange, live::Live, observe::metrics::Verdict,
+    opaque::Outcome,
 };
 use config::{AccessSink, LogFormat};
 use http::Version;
@@ -248,7 +249,7 @@ fn envoy(line: &mut Vec<u8>, fields: &EnvoyLine<'_>) {
     };
     let number = |line: &mut Vec<u8>, value: u64| {
         line.push(b' ');
-        decimal(line, value);
+        line.extend_from_slice(&Decimal::of(value));
     };
     line.push(b'[');
     clock::write(line, fields.start);

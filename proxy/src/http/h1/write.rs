@@ -8,7 +8,10 @@ use super::{
     framing::Framing,
     head::{Field, ResponseHead},
 };
-use crate::http::field::{self, Name};
+use crate::{
+    decimal::Decimal,
+    http::field::{self, Name},
+};
 use http::{HeaderMap, StatusCode};
 
 /// A request line and the host, in their canonical reading.
@@ -93,7 +96,7 @@ pub(crate) fn request(
         put(out, &[b"x-forwarded-proto: ", proto.as_bytes(), b"\r\n"]);
     }
     if let Some(ms) = add.timeout_ms {
-        put(out, &[b"x-envoy-expected-rq-timeout-ms: ", &decimal(ms), b"\r\n"]);
+        put(out, &[b"x-envoy-expected-rq-timeout-ms: ", &Decimal::of(ms), b"\r\n"]);
     }
     if let Some(id) = add.request_id {
         put(out, &[b"x-request-id: ", id, b"\r\n"]);
@@ -154,7 +157,7 @@ pub(crate) fn response(out: &mut Vec<u8>, text: &[u8], head: &ResponseHead, fiel
     }
     if let Some(ms) = answer.service_time_ms {
         let ms = u64::try_from(ms).unwrap_or(u64::MAX);
-        put(out, &[b"x-envoy-upstream-service-time: ", &decimal(ms), b"\r\n"]);
+        put(out, &[b"x-envoy-upstream-service-time: ", &Decimal::of(ms), b"\r\n"]);
     }
     if answer.switches {
         out.extend_from_slice(b"connection: upgrade\r\n");
@@ -217,32 +220,7 @@ pub(crate) fn chunk_size(out: &mut Vec<u8>, size: usize) {
 }
 
 fn length_field(out: &mut Vec<u8>, length: u64) {
-    put(out, &[b"content-length: ", &decimal(length), b"\r\n"]);
-}
-
-/// A number as text, at the end of the array; what lies before it is empty.
-struct Decimal([u8; 20], usize);
-
-fn decimal(value: u64) -> Decimal {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    let mut left = value;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-        start -= 1;
-        if left == 0 {
-            break;
-        }
-    }
-    Decimal(digits, start)
-}
-
-impl std::ops::Deref for Decimal {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        self.0.get(self.1..).unwrap_or_default()
-    }
+    put(out, &[b"content-length: ", &Decimal::of(length), b"\r\n"]);
 }
 
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
