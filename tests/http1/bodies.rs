@@ -174,18 +174,16 @@ const GROWTH: usize = 20 * 1024;
 fn eight_large_bodies_pass_both_ways_at_once_and_cost_no_memory() {
     let stage = staged(|line| {
         while let Some(head) = line.head()? {
-            // All of it is read before any of it goes back: an application that does both by turns stands still as soon as
-            // the kernel's buffers of both directions are full.
+            // What comes is sent back as it comes, framed as it was.
             let head = message::read_start(&mut head.as_bytes(), Kind::Request)?.unwrap();
             let length: usize = head.header("x-length").unwrap().parse().unwrap();
-            read_pattern(message::body(line.reader(), &head), length);
             let framing = if head.chunked {
                 "transfer-encoding: chunked".to_owned()
             } else {
                 format!("content-length: {length}")
             };
             line.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"))?;
-            write_pattern(|bytes| line.send(bytes), length, head.chunked)?;
+            line.echo((!head.chunked).then_some(length))?;
         }
         Ok(())
     });
@@ -210,18 +208,20 @@ fn eight_large_bodies_pass_both_ways_at_once_and_cost_no_memory() {
     }
 }
 
-/// Sends a body of the pattern and reads another.
+/// Sends a body of the pattern and reads it back at the same time.
 fn exchange_large(entry: SocketAddr, chunked: bool, length: usize) {
     let mut stream = TcpStream::connect(entry).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let framing = if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {length}") };
     let lines = format!("{framing}\r\nX-Length: {length}\r\n");
     stream.write_all(head("POST", "large", &lines).as_bytes()).unwrap();
-    write_pattern(|bytes| stream.write_all(bytes), length, chunked).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let writing = std::thread::spawn(move || write_pattern(|bytes| writer.write_all(bytes), length, chunked));
     let mut reader = BufReader::with_capacity(1 << 17, stream);
     let head = message::read_start(&mut reader, Kind::Response).unwrap().unwrap();
     assert_eq!((head.status(), head.chunked), (200, chunked));
     read_pattern(message::body(&mut reader, &head), length);
+    writing.join().unwrap().unwrap();
 }
 
 fn pattern() -> Vec<u8> {

@@ -114,9 +114,46 @@ impl Line<'_> {
         Ok(bytes)
     }
 
-    /// What the other side sends, to be read as the script likes.
-    pub fn reader(&mut self) -> &mut impl BufRead {
-        &mut self.reader
+    /// Sends back a request body as it comes, framing and all; `None` is a chunked one.
+    pub fn echo(&mut self, length: Option<usize>) -> io::Result<()> {
+        let mut left = length;
+        while left != Some(0) {
+            let bytes = match left {
+                Some(left) => self.some(left)?,
+                None => {
+                    let mut line = Vec::new();
+                    self.reader.read_until(b'\n', &mut line)?;
+                    let size =
+                        std::str::from_utf8(&line).ok().and_then(|text| usize::from_str_radix(text.trim(), 16).ok());
+                    let size = size.ok_or(io::ErrorKind::InvalidData)?;
+                    self.send(&line)?;
+                    let mut chunk = size + 2;
+                    while chunk > 0 {
+                        let bytes = self.some(chunk)?;
+                        self.send(&bytes)?;
+                        chunk -= bytes.len();
+                    }
+                    if size == 0 {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            self.send(&bytes)?;
+            left = left.map(|left| left - bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Some bytes, at most so many.
+    fn some(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        let here = self.reader.fill_buf()?;
+        if here.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let bytes = here[..here.len().min(most)].to_vec();
+        self.reader.consume(bytes.len());
+        Ok(bytes)
     }
 
     /// Sends bytes at once.
