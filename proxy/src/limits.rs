@@ -86,7 +86,7 @@ pub(crate) const DRAIN_QUIET: Duration = Duration::from_millis(500);
 pub(crate) const LOG_BUFFER: usize = 1024 * 1024;
 
 /// How long the log thread lets lines gather before it writes them: one write for many lines.
-pub(crate) const LOG_INTERVAL: Duration = Duration::from_millis(40);
+pub(crate) const LOG_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Connections each of the admin, health and metrics listeners serves at once.
 pub(crate) const ADMIN_CONNECTIONS: usize = 64;
