@@ -7,15 +7,15 @@
 //! | --- | --- |
 //! | `inbound`, `outbound` | the two stories: the only places that know the order of the steps |
 //! | `accept`, `listen`, `capture`, `tls`, `detect` | from a TCP connection to a peer and a protocol |
-//! | `http` | one reading of a request, its head, its body, its answer; the HTTP engine behind a seam |
+//! | `http` | one reading of a request, its head, its body, its answer; HTTP/1.1 of our own, HTTP/2 by hyper |
 //! | `guard` | the judgement, and asking again when rules change |
 //! | `upstream`, `dns` | where it goes, by which connection |
 //! | `opaque`, `tunnel` | what is not HTTP |
 //! | `live`, `worker`, `watch`, `drain` | what is in force, who serves it, what must end |
 //! | `observe` | access log, refusals, metrics, admin |
 //!
-//! A request reaches `upstream::forward` only with a `policy::Permit`, which exists only after a judgement of the canonical
-//! target under the identity that TLS proved.
+//! A request is sent on only with a `passage::Passage`. That holds a `policy::Permit`, which exists only after a judgement of the
+//! canonical target under the identity that TLS proved.
 
 mod accept;
 mod buffer;

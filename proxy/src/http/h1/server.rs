@@ -44,6 +44,8 @@ pub(super) struct Server {
     pub(super) fields: Vec<Field>,
     /// The fields of trailers.
     pub(super) more_fields: Vec<Field>,
+    /// How much of the input was looked at and is no whole head yet: one that trickles in is not read anew for each byte.
+    looked: usize,
     /// The connection ends after this exchange.
     pub(super) close: bool,
     /// Part of the request has not been read, and will not be.
@@ -80,6 +82,7 @@ pub(crate) async fn serve(stream: Stream, connection: Rc<Connection>) {
         input: Buffer::default(),
         fields: Vec::new(),
         more_fields: Vec::new(),
+        looked: 0,
         close: false,
         unread: false,
     };
@@ -107,15 +110,14 @@ pub(crate) async fn serve(stream: Stream, connection: Rc<Connection>) {
 impl Server {
     /// Waits for the next request head.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
-        let mut looked = 0;
         loop {
             // A head can only have become complete, or wrong, by a new line.
-            let fresh = self.input.filled().get(looked..).unwrap_or_default();
-            let worth = looked == 0 || fresh.contains(&b'\n') || self.input.len() > limits::HEAD_BYTES;
+            let fresh = self.input.filled().get(self.looked..).unwrap_or_default();
+            let worth = self.looked == 0 || fresh.contains(&b'\n') || self.input.len() > limits::HEAD_BYTES;
             if worth && let Some(received) = self.look() {
                 return Poll::Ready(received);
             }
-            looked = self.input.len();
+            self.looked = self.input.len();
             let buffers = &self.connection.worker.buffers;
             if self.input.is_empty() {
                 buffers.put(std::mem::replace(&mut self.input, buffers.take()));
@@ -209,6 +211,7 @@ impl Server {
         let live = self.connection.worker.live();
         let exchange = Exchange::begin(&self.connection, live, asked, &way::Listed { text, fields });
         self.input.consume(head.length);
+        self.looked = 0;
         if framing == Framing::None {
             exchange.ended(Side::Request);
         }
