@@ -8,6 +8,8 @@
 //! | `sidecar` `pair` | the built binary as a sidecar; the pair of the contract files |
 //! | `wire` `message` `load` | exact bytes over TCP, HTTP/1 messages as read, strict load |
 //! | `script` | an application that sends exact bytes |
+//! | `strict` `catalogue` | what an application was sent, read without mercy; the tables of faults |
+//! | `tls` | exact bytes over mutual TLS |
 //! | `origin` `peers` `envoy` `nginx` | applications, clients and neighbours of other make |
 //! | `prometheus` | a scrape, read into numbers |
 //!
@@ -15,6 +17,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
+pub mod catalogue;
 pub mod child;
 pub mod counting;
 pub mod envoy;
@@ -31,6 +34,8 @@ pub mod root;
 pub mod scratch;
 pub mod script;
 pub mod sidecar;
+pub mod strict;
+pub mod tls;
 pub mod tools;
 pub mod wait;
 pub mod wire;

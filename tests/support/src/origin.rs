@@ -25,7 +25,8 @@ struct Shared {
     stopped: AtomicBool,
     connections: AtomicUsize,
     requests: Mutex<Vec<Message>>,
-    bytes: Mutex<Vec<u8>>,
+    /// What came on each connection.
+    bytes: Mutex<Vec<Vec<u8>>>,
 }
 
 /// What the application answers.
@@ -174,7 +175,13 @@ impl Origin {
     #[must_use]
     pub fn saw(&self, bytes: &[u8]) -> bool {
         let all = self.shared.bytes.lock().unwrap();
-        all.windows(bytes.len()).any(|window| window == bytes)
+        all.iter().any(|one| one.windows(bytes.len()).any(|window| window == bytes))
+    }
+
+    /// Every byte of every connection so far, connection by connection: for [`crate::strict`].
+    #[must_use]
+    pub fn bytes(&self) -> Vec<Vec<u8>> {
+        self.shared.bytes.lock().unwrap().clone()
     }
 }
 
@@ -197,16 +204,21 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let Ok(stream) = stream else { continue };
         shared.connections.fetch_add(1, Ordering::SeqCst);
+        let number = {
+            let mut all = shared.bytes.lock().unwrap();
+            all.push(Vec::new());
+            all.len() - 1
+        };
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
-            let _ = serve(&stream, &shared);
+            let _ = serve(&stream, &shared, number);
         });
     }
 }
 
-fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
+fn serve(stream: &TcpStream, shared: &Shared, number: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(Recorder { stream, shared });
+    let mut reader = BufReader::new(Recorder { stream, shared, number });
     while let Some(request) = message::read(&mut reader, Kind::Request)? {
         shared.requests.lock().unwrap().push(request.clone());
         let reply = (shared.answer)(&request);
@@ -223,12 +235,13 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
 struct Recorder<'a> {
     stream: &'a TcpStream,
     shared: &'a Shared,
+    number: usize,
 }
 
 impl Read for Recorder<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = (&mut &*self.stream).read(buffer)?;
-        self.shared.bytes.lock().unwrap().extend_from_slice(&buffer[..count]);
+        self.shared.bytes.lock().unwrap()[self.number].extend_from_slice(&buffer[..count]);
         Ok(count)
     }
 }
