@@ -7,10 +7,10 @@ mod ca_command;
 mod capture_command;
 mod check;
 mod cli;
-mod cpus;
 mod credentials;
 mod demo;
 mod files;
+mod host;
 mod run;
 
 use clap::Parser;

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{self, EXIT_CONFIG, EXIT_DRAIN, EXIT_FAILURE},
-    cpus, credentials, files,
+    credentials, files, host,
 };
 use config::{IdentitySource, Report, Snapshot};
 use identity::SpiffeId;
@@ -45,7 +45,7 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
         snapshot.rules.rules(policy::Direction::Outbound).len(),
     );
     let mut watched = Watched::new(&arguments.config, &snapshot);
-    let proxy = match Proxy::start(snapshot, credentials, cpus::workers(), sys::memory::release) {
+    let proxy = match Proxy::start(snapshot, credentials, host::host()) {
         Ok(proxy) => Arc::new(proxy),
         Err(error) => {
             err!("sekisho: {error}");

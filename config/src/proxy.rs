@@ -70,6 +70,10 @@ pub(crate) fn read(table: Maybe<'_>, app: bool, notes: &mut Notebook) -> Proxy {
         admin_writes: table.flag("admin_writes", notes),
         timeouts: timeouts(&table, notes),
         max_connections: table.number("max_connections", 1..=1_000_000, notes).unwrap_or(1) as usize,
+        max_connections_per_identity: table
+            .number("max_connections_per_identity", 1..=1_000_000, notes)
+            .map(|n| n as usize),
+        memory_limit: table.size("memory_limit", notes),
     };
     let inbound_written = table.has("inbound").then(|| table.key_span("inbound"));
     Proxy { settings, bound, inbound_written, app_written: app }

@@ -214,6 +214,12 @@ impl<'a> Table<'a> {
         checked(values::duration(text.value), text.span, notes)
     }
 
+    /// A number of bytes, if there is one.
+    pub(crate) fn size(&self, key: &str, notes: &mut Notebook) -> Option<u64> {
+        let text = text_of(self.value(key)?, key, notes)?;
+        checked(values::size(text.value), text.span, notes)
+    }
+
     /// One address or a list of them, or the default; the flag says that it is the default.
     pub(crate) fn addresses(&self, key: &str, notes: &mut Notebook) -> (Vec<SocketAddr>, bool) {
         if !self.has(key) {

@@ -176,6 +176,18 @@ pub(crate) const PROXY: Section = Section {
             Number(10_000),
             "Downstream connections at one time, all listeners together.",
         ),
+        key(
+            "max_connections_per_identity",
+            "integer, 1 to 1000000",
+            Absent("half of the connections there may be"),
+            "Of these, the ones that one caller's identity may hold.",
+        ),
+        key(
+            "memory_limit",
+            "size, as `64MiB`",
+            Absent("the cgroup's memory limit; without one, none"),
+            "Resident memory from which load is shed: see the page on limits.",
+        ),
         key("connect_timeout", "duration", Text("10s"), "Dialling upstream."),
         key("handshake_timeout", "duration", Text("5s"), "A TLS handshake, either side."),
         key("head_timeout", "duration", Text("5s"), "From the first byte of a request to the end of its head."),

@@ -75,6 +75,10 @@ pub struct ProxySettings {
     pub timeouts: Timeouts,
     /// Downstream connections at one time, all listeners together.
     pub max_connections: usize,
+    /// Of these, the ones that one caller's identity may hold; `None`: half.
+    pub max_connections_per_identity: Option<usize>,
+    /// Resident bytes from which load is shed; `None`: what the cgroup says.
+    pub memory_limit: Option<u64>,
 }
 
 /// One address to listen on.

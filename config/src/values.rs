@@ -45,6 +45,28 @@ pub(crate) fn duration(text: &str) -> Result<Duration, BadValue> {
     }
 }
 
+/// A whole number of bytes with a unit, `64KiB` to `1024GiB`.
+pub(crate) fn size(text: &str) -> Result<u64, BadValue> {
+    const HELP: &str = "write a whole number and a unit: `512KiB`, `64MiB` or `1GiB`";
+    const LEAST: u64 = 64 << 10;
+    const MOST: u64 = 1024 << 30;
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let unit: u64 = match unit {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(bad_help(format!("`{text}` is not a size"), HELP)),
+    };
+    if digits.is_empty() {
+        return Err(bad_help(format!("`{text}` is not a size"), HELP));
+    }
+    match digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|size| (LEAST..=MOST).contains(size)) {
+        None => Err(bad("a size is at least 64KiB and at most 1024GiB")),
+        Some(size) => Ok(size),
+    }
+}
+
 /// `ip:port`, the port not 0.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, BadValue> {
     if let Ok(address) = text.parse::<SocketAddr>() {
@@ -112,6 +134,18 @@ mod tests {
         for text in ["", "10", "s", "0s", "1.5s", "-1s", "10 s", "1m30s", "1w", "99999999999999999999s", "366d", "+1s"]
         {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_number_and_a_unit() {
+        assert_eq!(size("64KiB").unwrap(), 65_536);
+        assert_eq!(size("64MiB").unwrap(), 67_108_864);
+        assert_eq!(size("1GiB").unwrap(), 1 << 30);
+        for text in
+            ["", "64", "MiB", "0MiB", "1KiB", "1.5GiB", "-1MiB", "64 MiB", "64MB", "64M", "99999999999GiB", "+64MiB"]
+        {
+            assert!(size(text).is_err(), "{text}");
         }
     }
 

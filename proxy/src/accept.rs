@@ -85,7 +85,14 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, entry: Ent
         let Some(door) = doors.iter().min_by_key(|door| door.load.load(Ordering::Relaxed)) else {
             return;
         };
-        let limit = worker.live().snapshot.proxy.max_connections;
+        if worker.shared.overload.refuses() {
+            worker.shared.overload.shed_connection();
+            worker.metrics.direction(inbound).overflow.inc();
+            let detail = "memory runs short";
+            crate::observe::refusal::connection(&worker, inbound, remote, None, "memory_limit", detail);
+            continue;
+        }
+        let limit = worker.live().snapshot.proxy.max_connections.min(worker.shared.places);
         let Some(slot) = Slot::take(&worker.shared, &door.load, limit) else {
             worker.metrics.direction(inbound).overflow.inc();
             let detail = "the bound on connections is reached";

@@ -103,6 +103,11 @@ impl Buffers {
         self.0.borrow_mut().pop().unwrap_or_default()
     }
 
+    /// Gives up what is kept.
+    pub(crate) fn shrink(&self) {
+        *self.0.borrow_mut() = Vec::new();
+    }
+
     /// Takes a buffer back, whatever is in it.
     pub(crate) fn put(&self, mut buffer: Buffer) {
         let mut kept = self.0.borrow_mut();

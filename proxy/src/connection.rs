@@ -6,6 +6,7 @@ use crate::{
     detect::Detected,
     live::Live,
     observe::metrics::DirectionCells,
+    shares::Share,
     stream::Stream,
     tls::{Peer, TlsFacts},
     upstream::Route,
@@ -27,6 +28,16 @@ pub(crate) struct Opened {
     pub(crate) connection: Rc<Connection>,
     pub(crate) stream: Stream,
     pub(crate) detected: Detected,
+}
+
+/// What a handshake proved, and under which credentials.
+pub(crate) struct Proved {
+    pub(crate) peer: Peer,
+    pub(crate) facts: TlsFacts,
+    /// The credentials that the handshake began with.
+    pub(crate) version: u64,
+    /// Its place among the connections of its identity.
+    pub(crate) share: Share,
 }
 
 /// By which door it came in.
@@ -73,6 +84,8 @@ pub(crate) struct Connection {
     route: RefCell<Option<(u64, u32, Arc<Route>)>>,
     /// Under which credentials the peer was last checked, and with what result.
     trusted: Cell<(u64, bool)>,
+    /// Held for the connection's life.
+    _share: Option<Share>,
 }
 
 impl Connection {
@@ -82,13 +95,16 @@ impl Connection {
         remote: SocketAddr,
         local: SocketAddr,
         original_dst: Option<SocketAddr>,
-        peer: Option<(Peer, TlsFacts, u64)>,
+        proved: Option<Proved>,
     ) -> Rc<Self> {
         // The handshake has checked the peer under the credentials it began with, which may not be the newest any more.
-        let version = peer.as_ref().map_or_else(|| worker.identity_version(), |(_, _, version)| *version);
+        let version = proved.as_ref().map_or_else(|| worker.identity_version(), |proved| proved.version);
         let own = worker.identity();
-        let xfcc = peer.as_ref().and_then(|(peer, ..)| peer.xfcc(own.id()));
-        let (peer, tls) = peer.map_or((None, None), |(peer, tls, _)| (Some(peer), Some(tls)));
+        let xfcc = proved.as_ref().and_then(|proved| proved.peer.xfcc(own.id()));
+        let (peer, tls, share) = match proved {
+            None => (None, None, None),
+            Some(Proved { peer, facts, share, .. }) => (Some(peer), Some(facts), Some(share)),
+        };
         let connection = Rc::new(Self {
             id: worker.connection_id(),
             worker,
@@ -106,6 +122,7 @@ impl Connection {
             route: RefCell::new(None),
             log_prefix: RefCell::default(),
             trusted: Cell::new((version, true)),
+            _share: share,
         });
         connection.cells().connections.inc();
         connection.cells().connections_active.inc();

@@ -5,7 +5,7 @@
 
 use crate::{
     capture,
-    connection::{Connection, Entry, Opened},
+    connection::{Connection, Entry, Opened, Proved},
     detect::{self, Detected},
     guard::{self, Question},
     http::{Exchange, Failure, Http},
@@ -67,9 +67,17 @@ pub(crate) async fn open(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr,
     if facts.resumed {
         cells.tls_resumed.inc();
     }
+    let settings = &live.snapshot.proxy;
+    let places = settings.max_connections.min(worker.shared.places);
+    let limit = settings.max_connections_per_identity.unwrap_or(places.div_ceil(2));
+    let Some(share) = worker.shared.shares.take(peer.id(), limit) else {
+        cells.overflow.inc();
+        refusal::over_share(&worker, remote, original_dst, peer.id());
+        return None;
+    };
     let alpn = facts.alpn.clone();
-    let connection =
-        Connection::new(worker, Entry::Inbound, remote, local, original_dst, Some((peer, facts, identity.version())));
+    let proved = Proved { peer, facts, version: identity.version(), share };
+    let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, Some(proved));
     detected(connection, Stream::tls(stream), alpn).await
 }
 
@@ -108,6 +116,10 @@ pub(crate) fn decide(exchange: &Exchange) -> Result<Passage, Failure> {
     let asked = &exchange.asked;
     if !connection.is_trusted() {
         return Err(Failure::Distrusted);
+    }
+    if connection.worker.shared.overload.refuses() {
+        connection.worker.shared.overload.shed_request();
+        return Err(Failure::Overloaded);
     }
     asked.refuse_unclear()?;
     let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;

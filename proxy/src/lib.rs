@@ -12,6 +12,7 @@
 //! | `upstream`, `dns` | where it goes, by which connection |
 //! | `opaque`, `tunnel` | what is not HTTP |
 //! | `live`, `worker`, `watch`, `drain` | what is in force, who serves it, what must end |
+//! | `overload`, `shares` | what is shed when memory runs short; how many places one caller may take |
 //! | `observe` | access log, refusals, metrics, admin |
 //!
 //! A request is sent on only with a `passage::Passage`. That holds a `policy::Permit`, which exists only after a judgement of the
@@ -34,8 +35,10 @@ mod live;
 mod observe;
 mod opaque;
 mod outbound;
+mod overload;
 mod passage;
 mod proxy;
+mod shares;
 mod stream;
 mod taps;
 mod tls;
@@ -45,4 +48,4 @@ mod watch;
 mod worker;
 
 pub use observe::clock::text as rfc3339;
-pub use proxy::{Proxy, StartError};
+pub use proxy::{Host, Proxy, StartError};

@@ -70,8 +70,15 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 /// How often a worker drops idle upstream connections that outlived their time.
 pub(crate) const SWEEP: Duration = Duration::from_secs(1);
 
-/// Connections of one worker that must have gone before it asks the allocator to give memory back.
-pub(crate) const BURST: u64 = 200;
+/// Connections of one worker, up and down, that must have gone before it asks the allocator to give memory back.
+pub(crate) const BURST: u64 = 64;
+
+/// How often a worker asks the allocator to give memory back while it runs short.
+pub(crate) const SHRINK: Duration = Duration::from_secs(1);
+
+/// Descriptors that no downstream connection and no upstream one for it may take: listeners, files, the resolver, taps, and
+/// whoever asks for health, metrics or the admin pages.
+pub(crate) const SPARE_DESCRIPTORS: usize = 64;
 
 /// Pause of accept after the kernel refused a descriptor, so that a full table does not become a busy loop.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -9,7 +9,7 @@ use crate::{
     stream::Stream,
     tls::Alpn,
     tunnel,
-    upstream::{Expect, Route, Security, addresses, dial},
+    upstream::{Dialled, Expect, Route, Security, addresses, dial},
 };
 use config::Protocol;
 use policy::Mode;
@@ -42,6 +42,12 @@ pub(crate) async fn carry(
         passed: tunnel::Passed::default(),
     };
     let worker = Rc::clone(&connection.worker);
+    if worker.shared.overload.refuses() {
+        worker.shared.overload.shed_connection();
+        (outcome.flag, outcome.details) = ("OM", "overload".to_owned());
+        stream.reset();
+        return access_log::opaque(&connection, &outcome);
+    }
     let live = worker.live();
     // Who answers is known only after the handshake: connect, then judge by what was proved.
     let mut early = None;
@@ -119,7 +125,7 @@ pub(crate) async fn carry(
     access_log::opaque(&connection, &outcome);
 }
 
-async fn connect(connection: &Connection, route: &Route, outcome: &mut Outcome) -> Option<crate::upstream::Dialled> {
+async fn connect(connection: &Connection, route: &Route, outcome: &mut Outcome) -> Option<Dialled> {
     let worker = &connection.worker;
     let live = worker.live();
     let mut last = crate::http::Failure::NoEndpoint;
@@ -134,7 +140,7 @@ async fn connect(connection: &Connection, route: &Route, outcome: &mut Outcome) 
                 outcome.upstream_address = Some(address);
                 match dial(worker, &live, route, address, Alpn::None).await {
                     Ok(dialled) => return Some(dialled),
-                    Err(failure @ crate::http::Failure::Tls(_)) => {
+                    Err(failure @ (crate::http::Failure::Tls(_) | crate::http::Failure::Overflow)) => {
                         last = failure;
                         break;
                     }

@@ -86,6 +86,10 @@ pub(crate) async fn decide(exchange: &Rc<Exchange>) -> Result<Passage, Failure> 
     let connection = &exchange.connection;
     let asked = &exchange.asked;
     let live = &exchange.live;
+    if connection.worker.shared.overload.refuses() {
+        connection.worker.shared.overload.shed_request();
+        return Err(Failure::Overloaded);
+    }
     asked.refuse_unclear()?;
     let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;
     let (route, expected, lease) = match destination(connection, live, Some(target.host())) {

@@ -11,6 +11,8 @@ use crate::{
         sink::{Destination, Sink},
         status::Failures,
     },
+    overload::{self, Overload},
+    shares::Shares,
     taps::Taps,
     tls::Identity,
     worker::{LocalAddresses, Shared, Worker},
@@ -38,6 +40,30 @@ pub struct Proxy {
     taps: Arc<Mutex<Taps>>,
     generation: AtomicU64,
     events: crate::observe::sink::Lines,
+}
+
+/// What the machine allows, where the file does not say.
+#[derive(Debug, Clone, Copy)]
+pub struct Host {
+    /// Worker threads.
+    pub workers: usize,
+    /// Resident bytes from which load is shed. `None`: none is.
+    pub memory_limit: Option<u64>,
+    /// File descriptors this process may have open. `None`: not known.
+    pub descriptors: Option<u64>,
+    /// Resident bytes of this process. `None` where the system does not say: then nothing is shed.
+    pub resident: fn() -> Option<u64>,
+    /// Gives the operating system back what the calling thread's allocator has free.
+    pub release_memory: fn(),
+}
+
+impl Host {
+    /// Downstream connections there can be: each may need another one upstream, and something is left for files, listeners
+    /// and whoever asks for health.
+    fn places(&self) -> usize {
+        let descriptors = usize::try_from(self.descriptors.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        (descriptors.saturating_sub(limits::SPARE_DESCRIPTORS) / 2).max(1)
+    }
 }
 
 /// Why the proxy did not start.
@@ -76,16 +102,11 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Proxy {
-    /// Opens every listener, then serves. `workers` is the number of worker threads when the file does not say.
+    /// Opens every listener, then serves. `host` holds where the file does not say.
     ///
     /// # Errors
     /// [`StartError`]; nothing is served then.
-    pub fn start(
-        snapshot: Snapshot,
-        credentials: Arc<Credentials>,
-        workers: usize,
-        release_memory: fn(),
-    ) -> Result<Self, StartError> {
+    pub fn start(snapshot: Snapshot, credentials: Arc<Credentials>, host: Host) -> Result<Self, StartError> {
         let settings = snapshot.proxy.clone();
         let mut data = Vec::new();
         for (what, entry, addresses) in
@@ -118,7 +139,7 @@ impl Proxy {
             .filter_map(|listener| listener.local_addr().ok())
             .collect();
 
-        let workers = settings.workers.unwrap_or(workers).max(1);
+        let workers = settings.workers.unwrap_or(host.workers).max(1);
         let names = Names::default();
         let mut taps = Taps::default();
         let running = taps.set(&snapshot.taps).map_err(StartError::Tap)?;
@@ -126,7 +147,10 @@ impl Proxy {
         let identity = Identity::new(credentials).map_err(StartError::Tls)?;
         let published = Published::new(snapshot, 1, running, &names);
         let shared = Arc::new(Shared {
-            release_memory,
+            release_memory: host.release_memory,
+            places: host.places(),
+            overload: Overload::new(host.memory_limit, host.resident),
+            shares: Shares::default(),
             live: Current::new(Arc::new(published)),
             identity: Current::new(Arc::new(identity)),
             names,
@@ -314,6 +338,7 @@ fn spawn_control(
 ) -> Result<(), StartError> {
     let (shared, taps) = (Arc::clone(shared), Arc::clone(taps));
     run_thread("control", move || async move {
+        tokio::task::spawn_local(overload::watch(Arc::clone(&shared)));
         for (listener, role) in listeners {
             // Each listener has places of its own: who fills the metrics port must not keep a health probe out.
             let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));

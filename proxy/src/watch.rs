@@ -12,11 +12,16 @@ use std::{
 /// Time between two sweeps.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
 
+/// How long a stream may stand still where memory runs short.
+const HURRIED: Duration = Duration::from_secs(1);
+
 /// The open streams of a worker.
 #[derive(Default)]
 pub(crate) struct Watches {
     epoch: Cell<u64>,
     tick: Cell<u64>,
+    /// Nobody may stand still for longer than [`HURRIED`].
+    hurried: Cell<bool>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
 }
@@ -64,7 +69,7 @@ impl Watches {
         if !slot.waker.as_ref().is_some_and(|old| old.will_wake(cx.waker())) {
             slot.waker = Some(cx.waker().clone());
         }
-        self.tick.get().saturating_sub(slot.moved) >= slot.idle_ticks
+        self.is_late(slot)
     }
 
     /// Bytes moved on the stream.
@@ -114,8 +119,17 @@ impl Watches {
     /// A tick went by.
     pub(crate) fn sweep(&self) {
         self.tick.set(self.tick.get() + 1);
-        let tick = self.tick.get();
-        self.wake_those(|slot| slot.waker.is_some() && tick.saturating_sub(slot.moved) >= slot.idle_ticks);
+        self.wake_those(|slot| slot.waker.is_some() && self.is_late(slot));
+    }
+
+    /// From now on, or no longer, a stream may stand still for a moment only, whatever it was promised.
+    pub(crate) fn hurry(&self, hurried: bool) {
+        self.hurried.set(hurried);
+    }
+
+    fn is_late(&self, slot: &Slot) -> bool {
+        let patience = if self.hurried.get() { slot.idle_ticks.min(ticks(HURRIED)) } else { slot.idle_ticks };
+        self.tick.get().saturating_sub(slot.moved) >= patience
     }
 
     /// Rules or credentials changed: every stream must be judged again, now.
@@ -165,6 +179,20 @@ mod tests {
         watches.sweep();
         watches.sweep();
         assert!(watches.wait(&place, &cx, idle));
+    }
+
+    #[test]
+    fn where_memory_runs_short_a_stream_may_stand_still_for_a_second() {
+        let watches = Watches::default();
+        let place = Place::default();
+        let cx = Context::from_waker(Waker::noop());
+        assert!(!watches.wait(&place, &cx, Duration::from_secs(60)));
+        (0..3).for_each(|_| watches.sweep());
+        assert!(!watches.wait(&place, &cx, Duration::from_secs(60)));
+        watches.hurry(true);
+        assert!(watches.wait(&place, &cx, Duration::from_secs(60)));
+        watches.hurry(false);
+        assert!(!watches.wait(&place, &cx, Duration::from_secs(60)));
     }
 
     #[test]

@@ -9,10 +9,12 @@ use crate::{
     limits,
     live::{Current, Live, Published},
     observe::{
-        metrics::{Names, WorkerMetrics},
+        metrics::{DirectionCells, Names, WorkerMetrics},
         sink::{Lines, Sink},
         status::Failures,
     },
+    overload::{Level, Overload},
+    shares::Shares,
     tls::{Identity, IdentityCache, Peers},
     upstream::Pool,
     watch::Watches,
@@ -33,6 +35,10 @@ use std::{
 pub(crate) struct Shared {
     /// Gives the operating system back what the calling thread's allocator has free.
     pub(crate) release_memory: fn(),
+    /// Downstream connections that the descriptors of this process allow.
+    pub(crate) places: usize,
+    pub(crate) overload: Overload,
+    pub(crate) shares: Shares,
     pub(crate) live: Current<Published>,
     pub(crate) identity: Current<Identity>,
     pub(crate) names: Names,
@@ -152,6 +158,11 @@ impl Worker {
         self.shared.identity.version()
     }
 
+    /// Connections without a request under way are not kept: the process is to end, or memory runs short.
+    pub(crate) fn keeps_no_idle(&self) -> bool {
+        self.is_draining() || self.shared.overload.refuses()
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
     }
@@ -222,6 +233,7 @@ impl Worker {
         let mut judged = self.in_force();
         let mut newer: Option<(InForce, Instant)> = None;
         let mut tide = Tide::default();
+        let mut shrunk = Instant::now();
         loop {
             tick.tick().await;
             self.metrics.alive_ms.set(u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -240,11 +252,17 @@ impl Worker {
                 self.watches.raise();
                 self.connections.wake_all();
             }
-            if self.is_draining() {
+            let level = self.shared.overload.level();
+            self.watches.hurry(level == Level::Cut);
+            self.connections.hurry(level == Level::Cut);
+            if self.keeps_no_idle() {
                 // Idle connections end once they have been idle for a moment; each looks at that itself.
                 self.connections.wake_all();
             }
-            if tide.is_out(self.open_connections()) {
+            let short = level >= Level::Shrink && shrunk.elapsed() >= limits::SHRINK;
+            if tide.is_out(self.ended_connections()) || short {
+                shrunk = Instant::now();
+                self.buffers.shrink();
                 self.watches.shrink();
                 self.connections.shrink();
                 (self.shared.release_memory)();
@@ -259,8 +277,10 @@ impl Worker {
 }
 
 impl Worker {
-    fn open_connections(&self) -> u64 {
-        self.metrics.inbound.connections_active.get() + self.metrics.outbound.connections_active.get()
+    /// Connections of this worker that have ended, up and down.
+    fn ended_connections(&self) -> u64 {
+        let ended = |cells: &DirectionCells| cells.connections.get().saturating_sub(cells.connections_active.get());
+        ended(&self.metrics.inbound) + ended(&self.metrics.outbound) + self.pool.closed()
     }
 }
 
@@ -268,21 +288,22 @@ impl Worker {
 /// ever.
 #[derive(Default)]
 struct Tide {
-    high: u64,
+    /// Connections that had ended when memory was last given back.
+    settled: u64,
     last: u64,
     /// Once after the start, whose memory is not needed again either.
     begun: bool,
 }
 
 impl Tide {
-    fn is_out(&mut self, open: u64) -> bool {
-        let falling = open < self.last;
-        self.last = open;
-        self.high = self.high.max(open);
-        let out = !self.begun || (!falling && open + limits::BURST <= self.high);
+    /// `ended` counts the connections that have ended, of all time: a burst may begin and end between two looks.
+    fn is_out(&mut self, ended: u64) -> bool {
+        let falling = ended != self.last;
+        self.last = ended;
+        let out = !self.begun || (!falling && ended.saturating_sub(self.settled) >= limits::BURST);
         if out {
             self.begun = true;
-            self.high = open;
+            self.settled = ended;
         }
         out
     }
@@ -303,12 +324,13 @@ mod tests {
         let mut tide = Tide::default();
         assert!(tide.is_out(0), "what the start has left");
         assert!(!tide.is_out(0));
-        assert!(!tide.is_out(1000));
         assert!(!tide.is_out(500), "still falling");
-        assert!(!tide.is_out(10));
-        assert!(tide.is_out(10));
-        assert!(!tide.is_out(10));
-        assert!(!tide.is_out(100));
-        assert!(!tide.is_out(100), "a few more or less are no burst");
+        assert!(!tide.is_out(1000));
+        assert!(tide.is_out(1000));
+        assert!(!tide.is_out(1000));
+        assert!(!tide.is_out(1050));
+        assert!(!tide.is_out(1050), "a few more or less are no burst");
+        assert!(!tide.is_out(1064));
+        assert!(tide.is_out(1064), "unless they add up");
     }
 }

@@ -5,4 +5,5 @@
 #![allow(unsafe_code)]
 
 pub mod datagrams;
+pub mod descriptors;
 pub mod memory;

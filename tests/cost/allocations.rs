@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use config::IdentitySource;
 use identity::Credentials;
-use proxy::Proxy;
+use proxy::{Host, Proxy};
 use support::counting;
 
 use crate::SIDES;
@@ -69,5 +69,6 @@ fn start(ground: &Ground, side: &str) -> Proxy {
     let IdentitySource::Files { cert, key, bundle } = &snapshot.identity;
     let [cert, key, bundle] = [cert, key, bundle].map(|path| std::fs::read(path).unwrap());
     let credentials = Credentials::from_pem(&cert, &key, &bundle, &snapshot.workload, SystemTime::now()).unwrap();
-    Proxy::start(snapshot, credentials, 1, || {}).unwrap()
+    let host = Host { workers: 1, memory_limit: None, descriptors: None, resident: || None, release_memory: || {} };
+    Proxy::start(snapshot, credentials, host).unwrap()
 }

@@ -17,6 +17,7 @@ use crate::{
         metrics::{Series, Verdict},
         refusal,
     },
+    overload::Level,
     tunnel,
     upstream::{Made, Route},
     watch::Place,
@@ -343,6 +344,9 @@ impl Exchange {
             let worker = &self.connection.worker;
             let epoch = worker.watches.epoch();
             if idle {
+                if worker.shared.overload.level() == Level::Cut {
+                    worker.shared.overload.shed_stream();
+                }
                 self.end.set(Some(End::Idle));
             } else if epoch != self.epoch.get() {
                 self.epoch.set(epoch);

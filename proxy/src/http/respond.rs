@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     NoEndpoint,
     /// The upstream's name cannot be resolved. Holds why.
     Resolve(String),
+    /// Memory runs short (Envoy's overload manager: `stop_accepting_requests`).
+    Overloaded,
     /// More connections to the upstream than the bound.
     Overflow,
     /// TCP to the upstream failed. Holds the operating system's word for it.
@@ -63,7 +65,8 @@ pub(crate) struct Reply {
     pub(crate) details: Cow<'static, str>,
     /// The connection cannot be used again: what follows on it may belong to the request just refused.
     pub(crate) close: bool,
-    pub(crate) overloaded: bool,
+    /// The field that tells a caller who was overloaded, by Envoy's name.
+    pub(crate) overloaded: Option<&'static str>,
 }
 
 const RESET: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
@@ -84,6 +87,7 @@ impl Failure {
             Self::Upgrade => "upgrade_failed",
             Self::NoEndpoint => "no_healthy_upstream",
             Self::Resolve(_) => "dns_resolution_failed",
+            Self::Overloaded => "overload",
             Self::Overflow => "overflow",
             Self::Connect(_) => "connect_failure",
             Self::Tls(_) => "upstream_tls",
@@ -121,7 +125,7 @@ impl Failure {
             flag,
             details,
             close: false,
-            overloaded: false,
+            overloaded: None,
         };
         let reset = |reason: &str| Cow::Owned(format!("{RESET}{reason}"));
         let reset_details = |reason: &str| {
@@ -163,9 +167,15 @@ impl Failure {
                 "UH,DF",
                 format!("no_healthy_upstream{{dns:_{}}}", error.replace(' ', "_")).into(),
             ),
-            Self::Overflow => {
-                Reply { overloaded: true, ..reply(503, reset("overflow"), "UO", reset_details("overflow")) }
-            }
+            Self::Overloaded => Reply {
+                close: true,
+                overloaded: Some("x-envoy-local-overloaded"),
+                ..reply(503, "envoy overloaded".into(), "OM", "overload".into())
+            },
+            Self::Overflow => Reply {
+                overloaded: Some("x-envoy-overloaded"),
+                ..reply(503, reset("overflow"), "UO", reset_details("overflow"))
+            },
             Self::Connect(error) => reply(
                 503,
                 reset("remote connection failure"),
@@ -207,8 +217,8 @@ impl Reply {
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if self.overloaded {
-            headers.insert("x-envoy-overloaded", HeaderValue::from_static("true"));
+        if let Some(name) = self.overloaded {
+            headers.insert(name, HeaderValue::from_static("true"));
         }
         let (status, body) = if grpc {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

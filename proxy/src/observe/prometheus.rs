@@ -6,7 +6,7 @@ use super::{
     metrics::{BUCKETS_MS, DirectionCells, Series, Upstream, Verdict},
     status,
 };
-use crate::worker::Shared;
+use crate::{overload::Level, worker::Shared};
 use std::{
     collections::BTreeMap,
     fmt::Write,
@@ -225,6 +225,27 @@ fn server(page: &mut Page, shared: &Shared) {
     page.sample("counter", "sekisho_policy_rejected_total", &[], shared.failures.rejected());
     page.sample("counter", "sekisho_log_dropped_total", &[], shared.sink.dropped());
     page.sample("counter", "sekisho_accept_pauses_total", &[], shared.accept_pauses.load(Ordering::Relaxed));
+    let resident = shared.overload.resident();
+    if let Some(resident) = resident {
+        gauge(page, "envoy_server_memory_physical_size", resident);
+    }
+    if let Some(limit) = shared.overload.limit() {
+        let percent = resident.unwrap_or(0).saturating_mul(100).checked_div(limit).unwrap_or(0);
+        gauge(page, "envoy_overload_envoy_resource_monitors_fixed_heap_pressure", percent);
+        gauge(page, "sekisho_memory_limit_bytes", limit);
+    }
+    let level = shared.overload.level();
+    for (name, from) in [
+        ("envoy_overload_envoy_overload_actions_shrink_heap_active", Level::Shrink),
+        ("envoy_overload_envoy_overload_actions_stop_accepting_connections_active", Level::Refuse),
+        ("envoy_overload_envoy_overload_actions_stop_accepting_requests_active", Level::Refuse),
+        ("envoy_overload_envoy_overload_actions_reduce_timeouts_active", Level::Cut),
+    ] {
+        gauge(page, name, u64::from(level >= from));
+    }
+    for (what, count) in shared.overload.shed() {
+        page.sample("counter", "sekisho_shed_total", &[("what", what)], count);
+    }
     let svid = shared.identity.load();
     let not_after = svid.credentials.svid().not_after();
     let seconds = not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

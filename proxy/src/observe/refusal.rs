@@ -11,6 +11,7 @@ use crate::{
     tls::Refused,
     worker::Worker,
 };
+use identity::SpiffeId;
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::SystemTime};
 
@@ -108,6 +109,23 @@ pub(crate) fn connection(
         "original_dst": original_dst.map(|address| address.to_string()),
     });
     emit(worker, inbound, reason, &line);
+}
+
+/// A connection was refused because its caller holds its share of them already.
+pub(crate) fn over_share(worker: &Worker, remote: SocketAddr, original_dst: Option<SocketAddr>, peer: &SpiffeId) {
+    const REASON: &str = "max_connections_per_identity";
+    let line = json!({
+        "event": "connection_refused",
+        "time": clock::text(SystemTime::now()),
+        "direction": "inbound",
+        "reason": REASON,
+        "rule": NO_RULE,
+        "peer": peer.as_str(),
+        "detail": "the bound on connections of one identity is reached",
+        "remote": remote.to_string(),
+        "original_dst": original_dst.map(|address| address.to_string()),
+    });
+    emit(worker, true, REASON, &line);
 }
 
 /// A request could not even be read.

@@ -3,7 +3,7 @@
 use super::{
     connection::Upstream,
     dial::dial,
-    pool::{Key, Lease, Made, Open},
+    pool::{Key, Lease, Made},
     route::{Route, Security, Target},
 };
 use crate::{
@@ -99,11 +99,10 @@ async fn open(exchange: &Exchange, route: &Route, key: Key) -> Result<Lease, Fai
         (Security::Mtls(_), Http::One) => Alpn::Http1,
         (Security::Mtls(_), Http::Two) => Alpn::Http2,
     };
-    let counted = Open::take(worker, route.name_id).ok_or(Failure::Overflow)?;
     let stamp = worker.identity().version();
     let dialled = dial(worker, &exchange.live, route, key.address, alpn).await?;
     let http = key.http;
-    let made = Made::new(worker, counted, key, (dialled.peer, dialled.opened), stamp, route.expected().cloned());
+    let made = Made::new(worker, key, (dialled.peer, dialled.opened, dialled.open), stamp, route.expected().cloned());
     let upstream = start(dialled.stream, http).await?;
     let lease = Lease { upstream, made, reused: false };
     worker.pool.keep_shared(&lease);

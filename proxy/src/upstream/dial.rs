@@ -1,6 +1,9 @@
 //! Opening one connection: TCP, then mutual TLS if the route asks for it, each within its deadline.
 
-use super::route::{Expect, Route, Security};
+use super::{
+    pool::Open,
+    route::{Expect, Route, Security},
+};
 use crate::{
     http::Failure,
     live::Live,
@@ -23,6 +26,7 @@ pub(crate) struct Dialled {
     pub(crate) stream: Stream,
     pub(crate) peer: Option<Peer>,
     pub(crate) opened: Opened,
+    pub(crate) open: Open,
 }
 
 /// Counts a connection as open until it is dropped.
@@ -44,9 +48,9 @@ impl Drop for Opened {
     }
 }
 
-/// Connects to `address` as `route` says.
+/// Connects to `address` as `route` says, if the bound on its connections allows one more.
 pub(crate) async fn dial(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     live: &Rc<Live>,
     route: &Route,
     address: SocketAddr,
@@ -57,9 +61,11 @@ pub(crate) async fn dial(
     {
         return Err(Failure::Connect("the address is one of the proxy's own listeners".to_owned()));
     }
+    take_on(worker)?;
+    let open = Open::take(worker, route.name_id).ok_or(Failure::Overflow)?;
     let opened = Opened::count(worker, route);
     match dial_inner(worker, live, route, address, alpn).await {
-        Ok((stream, peer)) => Ok(Dialled { stream, peer, opened }),
+        Ok((stream, peer)) => Ok(Dialled { stream, peer, opened, open }),
         Err(failure) => {
             worker.metrics.upstream(route.name_id, |upstream| upstream.connect_failures += 1);
             Err(failure)
@@ -79,6 +85,8 @@ async fn dial_inner(
         Ok(Err(error)) => return Err(Failure::Connect(words(&error))),
         Ok(Ok(tcp)) => tcp,
     };
+    // A handshake takes more memory than all the rest of a connection, and many may have waited for the network together.
+    take_on(worker)?;
     let identity = worker.identity();
     let config = match &route.security {
         Security::Plain => {
@@ -93,6 +101,15 @@ async fn dial_inner(
     let handshake = live.snapshot.proxy.timeouts.handshake;
     let (stream, peer) = tls::connect(tcp, address, config, handshake, &worker.peers).await?;
     Ok((Stream::tls(stream), Some(peer)))
+}
+
+/// Nothing new while memory runs short.
+fn take_on(worker: &Worker) -> Result<(), Failure> {
+    if !worker.shared.overload.refuses() {
+        return Ok(());
+    }
+    worker.shared.overload.shed_request();
+    Err(Failure::Overloaded)
 }
 
 async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -44,6 +44,7 @@ impl Hash for Key {
 pub(crate) struct Pool {
     places: RefCell<HashMap<Key, Vec<Idle>, BuildHasherDefault<Mix>>>,
     open: RefCell<HashMap<u32, usize>>,
+    closed: Cell<u64>,
     /// The pool's clock, which ticks once every [`limits::SWEEP`]: reading it costs nothing.
     sweeps: Cell<u32>,
 }
@@ -91,6 +92,8 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        let closed = &self.worker.pool.closed;
+        closed.set(closed.get() + 1);
         if let Some(open) = self.worker.pool.open.borrow_mut().get_mut(&self.route) {
             *open = open.saturating_sub(1);
         }
@@ -100,9 +103,8 @@ impl Drop for Open {
 impl Made {
     pub(crate) fn new(
         worker: &Rc<Worker>,
-        open: Open,
         key: Key,
-        (peer, opened): (Option<Peer>, Opened),
+        (peer, opened, open): (Option<Peer>, Opened, Open),
         stamp: u64,
         expected: Option<identity::SpiffeId>,
     ) -> Rc<Self> {
@@ -120,6 +122,11 @@ pub(crate) struct Lease {
 }
 
 impl Pool {
+    /// Upstream connections of this worker that have been closed, of all time.
+    pub(crate) fn closed(&self) -> u64 {
+        self.closed.get()
+    }
+
     /// An idle connection that still stands, or a share of an HTTP/2 one.
     pub(crate) fn take(
         &self,

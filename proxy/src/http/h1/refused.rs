@@ -19,6 +19,8 @@ pub(crate) enum Refused {
     Coding,
     /// The head did not come to its end in its time.
     Timeout,
+    /// Memory runs short, and the head is not whole yet.
+    Overloaded,
     /// Chunk framing that is not exactly RFC 9112 §7.1.
     Chunk,
 }
@@ -32,6 +34,7 @@ impl Refused {
             Self::Version => (426, "Upgrade Required"),
             Self::TooLarge => (431, "Request Header Fields Too Large"),
             Self::Coding => (501, "Not Implemented"),
+            Self::Overloaded => (503, "Service Unavailable"),
         }
     }
 
@@ -39,6 +42,7 @@ impl Refused {
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Self::Timeout => "SI",
+            Self::Overloaded => "OM",
             _ => "DPE",
         }
     }
@@ -52,6 +56,7 @@ impl Refused {
             Self::TooLarge => "http1.headers_too_large",
             Self::Length => "http1.content_length_and_chunked_not_allowed",
             Self::Coding => "http1.invalid_transfer_encoding",
+            Self::Overloaded => "overload",
         }
     }
 }

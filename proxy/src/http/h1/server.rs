@@ -167,10 +167,14 @@ impl Server {
         if phase == Phase::Idle && !connection.is_trusted() {
             return Poll::Ready(Received::Closed);
         }
+        // Once whole it would be refused anyway; until then it would hold its bytes.
+        if phase == Phase::Head && worker.shared.overload.refuses() {
+            return Poll::Ready(Received::Refused(Refused::Overloaded));
+        }
         let timeouts = worker.live().snapshot.proxy.timeouts;
         let patience = match phase {
             Phase::Head => timeouts.head,
-            _ if worker.is_draining() => limits::DRAIN_IDLE,
+            _ if worker.keeps_no_idle() => limits::DRAIN_IDLE,
             _ => timeouts.downstream_idle,
         };
         if !worker.connections.wait(&connection.place, cx, patience) {
@@ -179,7 +183,7 @@ impl Server {
         if phase == Phase::Head {
             return Poll::Ready(Received::Refused(Refused::Timeout));
         }
-        if !worker.is_draining() {
+        if !worker.keeps_no_idle() {
             connection.cells().idle_timeouts.inc();
         }
         Poll::Ready(Received::Closed)
@@ -188,12 +192,13 @@ impl Server {
     /// Answers what cannot be read as a request.
     async fn refuse(&mut self, refused: Refused) {
         let cells = self.connection.cells();
-        if refused == Refused::Timeout {
-            cells.idle_timeouts.inc();
-        } else {
-            cells.protocol_errors.inc();
+        match refused {
+            Refused::Timeout => cells.idle_timeouts.inc(),
+            Refused::Overloaded => self.connection.worker.shared.overload.shed_request(),
+            _ => cells.protocol_errors.inc(),
         }
-        let reply = Failure::Unreadable(refused).reply();
+        let failure = if refused == Refused::Overloaded { Failure::Overloaded } else { Failure::Unreadable(refused) };
+        let reply = failure.reply();
         access_log::unread(&self.connection, reply.status.as_u16(), refused.flag(), refused.details());
         let response = reply.into_response(false, self.connection.worker.date());
         self.unread = true;
@@ -367,6 +372,10 @@ impl Server {
             let _ = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
             return;
         }
+        self.connection.worker.buffers.put(std::mem::take(&mut self.input));
+        if self.connection.worker.shared.overload.refuses() {
+            return;
+        }
         self.connection.moved();
         let mut left = limits::LINGER_BYTES;
         poll_fn(|cx| {
@@ -402,7 +411,9 @@ impl Server {
             let buffers = &self.connection.worker.buffers;
             buffers.put(std::mem::replace(&mut self.input, buffers.take()));
         }
-        self.stream.poll_fill(cx, &mut self.input, limits::READ)
+        // Never more than the bound in all: what is there may be requests before their turn.
+        let most = limits::READ.saturating_sub(self.input.len()).max(1);
+        self.stream.poll_fill(cx, &mut self.input, most)
     }
 
     /// Gives the buffer back while nothing is in it.

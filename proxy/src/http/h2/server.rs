@@ -105,6 +105,7 @@ where
         let patience = match busy {
             // Told to go, and nothing under way: a moment for the other end to see it.
             false if self.told => limits::FAREWELL,
+            false if worker.keeps_no_idle() => limits::DRAIN_IDLE,
             false => timeouts.downstream_idle,
             // The stream's own idle timer comes first; this one ends a connection whose reader has stopped reading.
             true => timeouts.idle_stream + limits::STALL_MARGIN,

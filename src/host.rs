@@ -1,12 +1,38 @@
-//! How many workers to run when the file does not say: the cgroup's CPU quota rounded up; without a quota, at most four.
+//! What the machine and the cgroup allow, where the file does not say: workers, memory, descriptors.
+//!
+//! Workers are the CPU quota rounded up; without a quota, at most four. Memory is the cgroup's limit; without one, none.
 
 use std::{fs, num::NonZero, path::Path, thread::available_parallelism};
 
 /// Workers to use when there is no quota, at most.
 const WITHOUT_QUOTA: usize = 4;
 
+/// What this process may use.
+pub(crate) fn host() -> proxy::Host {
+    proxy::Host {
+        workers: workers(),
+        memory_limit: memory_limit(),
+        descriptors: sys::descriptors::raise(),
+        resident: sys::memory::resident,
+        release_memory: sys::memory::release,
+    }
+}
+
+/// The cgroup's memory limit in bytes, as a container sees its own: v2, then v1.
+fn memory_limit() -> Option<u64> {
+    read("/sys/fs/cgroup/memory.max")
+        .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+        .and_then(|text| memory(&text))
+}
+
+/// Bytes; `max`, or v1's largest number of whole pages, for no limit.
+fn memory(text: &str) -> Option<u64> {
+    const UNLIMITED: u64 = 1 << 60;
+    text.trim().parse().ok().filter(|bytes| *bytes < UNLIMITED)
+}
+
 /// The default number of workers on this machine.
-pub(crate) fn workers() -> usize {
+fn workers() -> usize {
     let cpus = available_parallelism().map_or(1, NonZero::get);
     // cgroup v2, then v1, as a container sees its own.
     let quota = read("/sys/fs/cgroup/cpu.max").and_then(|text| v2(&text)).or_else(|| {
@@ -55,6 +81,13 @@ mod tests {
         assert_eq!(v2("max 100000"), None);
         assert_eq!(v1("-1", "100000"), None);
         assert_eq!(v1("100000", "0"), None);
+    }
+
+    #[test]
+    fn no_memory_limit_is_no_limit() {
+        assert_eq!(memory("67108864\n"), Some(67_108_864));
+        assert_eq!(memory("max\n"), None);
+        assert_eq!(memory("9223372036854771712\n"), None);
     }
 
     #[test]
