@@ -9,6 +9,7 @@ use crate::{
     limits,
     live::{Current, Live, Published},
     observe::{
+        clock::Clock,
         metrics::{Names, WorkerMetrics},
         sink::{Lines, Sink},
         status::Failures,
@@ -71,6 +72,7 @@ pub(crate) struct Worker {
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access: Lines,
     pub(crate) refusals: Lines,
+    pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) peers: Peers,
     pub(crate) buffers: Buffers,
@@ -103,6 +105,7 @@ impl Worker {
         Rc::new(Self {
             access: shared.sink.access(),
             refusals: shared.sink.events(),
+            clock: Clock::default(),
             shared,
             index,
             metrics,
