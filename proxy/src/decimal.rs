@@ -10,8 +10,13 @@ pub(crate) fn write(out: &mut Vec<u8>, value: u64) {
         10..=99 => out.extend_from_slice(&[digit(10), digit(1)]),
         100..=999 => out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
         1000..=9999 => out.extend_from_slice(&[digit(1000), digit(100), digit(10), digit(1)]),
-        _ => out.extend_from_slice(&Decimal::of(value)),
+        _ => write_long(out, value),
     }
+}
+
+#[cold]
+fn write_long(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&Decimal::of(value));
 }
 
 /// The digits of a number.

@@ -5,8 +5,8 @@
 //! What is the same for all requests of a connection is written once and copied.
 
 use super::{
-    clock::Clock,
-    line::{Fields, before_now, quoted},
+    clock::{Clock, before_now},
+    line::{Fields, quoted},
 };
 use crate::{
     connection::Connection, decimal, guard::Judged, http::Exchange, live::Live, observe::metrics::Verdict,
@@ -14,10 +14,8 @@ use crate::{
 };
 use config::{AccessSink, LogFormat};
 use http::Version;
-use std::{
-    net::SocketAddr,
-    time::{Duration, SystemTime},
-};
+use identity::SpiffeId;
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 /// The line of a finished exchange.
 pub(crate) fn request(exchange: &Exchange) {
@@ -29,7 +27,7 @@ pub(crate) fn request(exchange: &Exchange) {
     let duration = exchange.started.elapsed();
     let asked = &exchange.asked;
     let service_time = facts.upstream_time.map(millis);
-    let upstream = facts.callee.as_ref().map(|made| made.address.as_bytes());
+    let upstream = facts.callee.as_ref().map(|made| &*made.address);
     let worker = &exchange.connection.worker;
     worker.access.append(|line| match log.format {
         LogFormat::Envoy => envoy(
@@ -61,7 +59,10 @@ pub(crate) fn request(exchange: &Exchange) {
             fields.truth(r#","grpc":"#, asked.grpc);
             fields.number(r#","response_code":"#, Some(facts.status.into()));
             fields.word(r#","response_flags":"#, facts.flag);
-            fields.text(r#","response_code_details":"#, Some(facts.details.as_bytes()));
+            match &facts.details {
+                Cow::Borrowed(ours) => fields.word(r#","response_code_details":"#, ours),
+                Cow::Owned(made) => fields.text(r#","response_code_details":"#, Some(made.as_bytes())),
+            }
             fields.number(r#","bytes_received":"#, Some(facts.bytes_received));
             fields.number(r#","bytes_sent":"#, Some(facts.bytes_sent));
             fields.number(r#","upstream_service_time":"#, service_time);
@@ -69,9 +70,12 @@ pub(crate) fn request(exchange: &Exchange) {
             fields.text(r#","user_agent":"#, asked.user_agent());
             fields.text(r#","request_id":"#, exchange.request_id());
             fields.text(r#","authority":"#, asked.host());
-            fields.text(r#","upstream_host":"#, upstream);
-            fields.text(r#","upstream_cluster":"#, facts.upstream.as_ref().map(|route| route.name.as_bytes()));
-            verdict(&mut fields, &exchange.connection, facts.judged.as_ref(), &exchange.live);
+            match upstream {
+                Some(address) => fields.word(r#","upstream_host":"#, address),
+                None => fields.text(r#","upstream_host":"#, None),
+            }
+            let cluster = facts.upstream.as_ref().map(|route| &route.name);
+            end(&mut fields, &exchange.connection, cluster, facts.judged.as_ref(), &exchange.live);
         }
     });
 }
@@ -94,7 +98,7 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
                 received: outcome.passed.up,
                 sent: outcome.passed.down,
                 duration_ms: millis(duration),
-                upstream: upstream.as_deref().map(str::as_bytes),
+                upstream: upstream.as_deref(),
                 ..EnvoyLine::at(before_now(duration))
             },
         ),
@@ -107,7 +111,7 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
             fields.number(r#","bytes_received":"#, Some(outcome.passed.up));
             fields.number(r#","bytes_sent":"#, Some(outcome.passed.down));
             fields.text(r#","upstream_host":"#, upstream.as_deref().map(str::as_bytes));
-            fields.text(r#","upstream_cluster":"#, outcome.upstream.as_ref().map(|route| route.name.as_bytes()));
+            cluster(&mut fields, outcome.upstream.as_ref().map(|route| &route.name));
             verdict(&mut fields, connection, outcome.judged.as_ref(), &live);
         }
     });
@@ -174,6 +178,55 @@ fn of_connection(prefix: &mut Vec<u8>, connection: &Connection, live: &Live) {
     fields.text(r#","policy_digest":"#, Some(live.snapshot.digest.as_bytes()));
 }
 
+/// How the line of a connection's last request ended, and what that was made of: the next one mostly ends likewise.
+pub(crate) struct Ending {
+    generation: u64,
+    cluster: Arc<str>,
+    peer: Option<SpiffeId>,
+    rule: Option<Arc<str>>,
+    verdicts: [Verdict; 2],
+    text: Box<[u8]>,
+}
+
+impl Ending {
+    fn is_of(&self, cluster: &Arc<str>, judged: &Judged, live: &Live) -> bool {
+        self.generation == live.generation
+            && Arc::ptr_eq(&self.cluster, cluster)
+            && self.rule.as_ref().map(Arc::as_ptr) == judged.rule.as_ref().map(Arc::as_ptr)
+            && self.verdicts == [judged.verdict, judged.would]
+            && self.peer == judged.question.peer
+    }
+}
+
+/// Where it went, who, and what the rules said; the end of a request's line.
+fn end(fields: &mut Fields<'_>, connection: &Connection, to: Option<&Arc<str>>, judged: Option<&Judged>, live: &Live) {
+    let (Some(to), Some(judged)) = (to, judged) else {
+        cluster(fields, to);
+        return verdict(fields, connection, judged, live);
+    };
+    let mut last = connection.log_ending.borrow_mut();
+    match &*last {
+        Some(last) if last.is_of(to, judged, live) => fields.0.extend_from_slice(&last.text),
+        _ => {
+            let start = fields.0.len();
+            cluster(fields, Some(to));
+            verdict(fields, connection, Some(judged), live);
+            *last = Some(Box::new(Ending {
+                generation: live.generation,
+                cluster: Arc::clone(to),
+                peer: judged.question.peer.clone(),
+                rule: judged.rule.clone(),
+                verdicts: [judged.verdict, judged.would],
+                text: fields.0.get(start..).unwrap_or_default().into(),
+            }));
+        }
+    }
+}
+
+fn cluster(fields: &mut Fields<'_>, name: Option<&Arc<str>>) {
+    fields.text(r#","upstream_cluster":"#, name.map(|name| name.as_bytes()));
+}
+
 /// Who, and what the rules said; the end of the line.
 fn verdict(fields: &mut Fields<'_>, connection: &Connection, judged: Option<&Judged>, live: &Live) {
     let own = Some(live.snapshot.workload.as_str().as_bytes());
@@ -192,7 +245,8 @@ fn verdict(fields: &mut Fields<'_>, connection: &Connection, judged: Option<&Jud
 }
 
 struct EnvoyLine<'a> {
-    start: SystemTime,
+    /// Since 1970.
+    start: Duration,
     method: Option<&'a [u8]>,
     path: Option<&'a [u8]>,
     protocol: &'static str,
@@ -206,11 +260,12 @@ struct EnvoyLine<'a> {
     user_agent: Option<&'a [u8]>,
     request_id: Option<&'a [u8]>,
     authority: Option<&'a [u8]>,
-    upstream: Option<&'a [u8]>,
+    /// An address, which needs no escape.
+    upstream: Option<&'a str>,
 }
 
 impl EnvoyLine<'_> {
-    fn at(start: SystemTime) -> Self {
+    fn at(start: Duration) -> Self {
         Self {
             start,
             method: None,
@@ -259,10 +314,12 @@ fn envoy(line: &mut Vec<u8>, clock: &Clock, fields: &EnvoyLine<'_>) {
     }
     line.extend_from_slice(b" \"");
     text(line, fields.forwarded_for);
-    for value in [fields.user_agent, fields.request_id, fields.authority, fields.upstream] {
+    for value in [fields.user_agent, fields.request_id, fields.authority] {
         line.extend_from_slice(b"\" \"");
         text(line, value);
     }
+    line.extend_from_slice(b"\" \"");
+    line.extend_from_slice(fields.upstream.unwrap_or("-").as_bytes());
     line.push(b'"');
 }
 
@@ -275,14 +332,13 @@ fn protocol(version: Version) -> &'static str {
 }
 
 fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
     fn the_text_form_is_envoys() {
@@ -299,8 +355,8 @@ mod tests {
             user_agent: Some(b"curl/7.88.1"),
             request_id: Some(b"c4b99a00"),
             authority: Some(b"127.0.0.1:21001"),
-            upstream: Some(b"127.0.0.1:22000"),
-            ..EnvoyLine::at(UNIX_EPOCH + Duration::from_millis(1_795_316_274_082))
+            upstream: Some("127.0.0.1:22000"),
+            ..EnvoyLine::at(Duration::from_millis(1_795_316_274_082))
         };
         envoy(&mut line, &Clock::default(), &fields);
         assert_eq!(

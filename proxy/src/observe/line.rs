@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use crate::decimal;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Appends text for a quoted field of Envoy's format. Quotes, backslashes and everything that is not printable ASCII become
 /// escapes, so that no value can end its field or its line, nor move a terminal's cursor. What is not UTF-8 is U+FFFD.
@@ -25,15 +25,18 @@ pub(super) fn json(line: &mut Vec<u8>, text: &[u8]) {
 
 /// Whether text is the same in both forms: printable ASCII without quotes and backslashes, as nearly all values are. Looks at
 /// eight bytes at a time; which of them is not plain, nobody asks.
+#[inline(always)] // Into the two that ask.
 fn is_plain(text: &[u8]) -> bool {
     let word = |bytes: &[u8; 8]| marks(u64::from_ne_bytes(*bytes));
-    let found = match (text.last_chunk::<8>(), text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        // The last eight may overlap those before them.
-        (Some(last), ..) => text.as_chunks::<8>().0.iter().fold(word(last), |found, bytes| found | word(bytes)),
-        (None, Some(first), Some(last)) => {
-            marks(u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last)))
-        }
-        _ => marks(text.iter().fold(ONES * u64::from(b' '), |word, byte| word << 8 | u64::from(*byte))),
+    let found = match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(first), Some(last)) if text.len() <= 16 => word(first) | word(last),
+        (Some(_), Some(last)) => text.as_chunks::<8>().0.iter().fold(word(last), |found, bytes| found | word(bytes)),
+        _ => match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+            (Some(first), Some(last)) => {
+                marks(u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last)))
+            }
+            _ => marks(text.iter().fold(ONES * u64::from(b' '), |word, byte| word << 8 | u64::from(*byte))),
+        },
     };
     found & HIGH == 0
 }
@@ -105,8 +108,14 @@ pub(super) struct Fields<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Fields<'_> {
     /// A value that others chose.
+    #[inline(always)] // A name that is known here is a few stores; one that is not is a call to copy it.
     pub(super) fn text(&mut self, name: &'static str, value: Option<&[u8]>) {
         self.0.extend_from_slice(name.as_bytes());
+        self.value(value);
+    }
+
+    #[inline(never)]
+    fn value(&mut self, value: Option<&[u8]>) {
         match value {
             None => self.0.extend_from_slice(b"null"),
             Some(text) => {
@@ -118,7 +127,8 @@ impl Fields<'_> {
     }
 
     /// One of our own words, none of which needs an escape.
-    pub(super) fn word(&mut self, name: &'static str, value: &'static str) {
+    #[inline(always)] // As above.
+    pub(super) fn word(&mut self, name: &'static str, value: &str) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'"');
         self.0.extend_from_slice(value.as_bytes());
@@ -138,17 +148,12 @@ impl Fields<'_> {
         self.0.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    pub(super) fn time(&mut self, name: &'static str, clock: &Clock, time: SystemTime) {
+    pub(super) fn time(&mut self, name: &'static str, clock: &Clock, since_1970: Duration) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'"');
-        clock.write(self.0, time);
+        clock.write(self.0, since_1970);
         self.0.push(b'"');
     }
-}
-
-/// The time `since` before now.
-pub(super) fn before_now(since: std::time::Duration) -> SystemTime {
-    SystemTime::now().checked_sub(since).unwrap_or(UNIX_EPOCH)
 }
 
 #[cfg(test)]
