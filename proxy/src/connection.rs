@@ -5,7 +5,7 @@
 use crate::{
     detect::Detected,
     live::Live,
-    observe::metrics::DirectionCells,
+    observe::{access_log::Ending, metrics::DirectionCells},
     shares::Share,
     stream::Stream,
     tls::{Peer, TlsFacts},
@@ -80,6 +80,8 @@ pub(crate) struct Connection {
     pub(crate) place: Place,
     /// What all its log lines have in common, and for which generation of the rules.
     log_prefix: RefCell<(u64, Box<[u8]>)>,
+    /// How its last log line ended.
+    pub(crate) log_ending: RefCell<Option<Box<Ending>>>,
     /// The route to where this connection wants to go, and for which generation of the rules and which name it was made.
     route: RefCell<Option<(u64, u32, Arc<Route>)>>,
     /// Under which credentials the peer was last checked, and with what result.
@@ -121,6 +123,7 @@ impl Connection {
             place: Place::default(),
             route: RefCell::new(None),
             log_prefix: RefCell::default(),
+            log_ending: RefCell::default(),
             trusted: Cell::new((version, true)),
             _share: share,
         });

@@ -2,6 +2,23 @@
 
 use std::ops::Deref;
 
+/// Appends the digits of a number. Most numbers of a log line are short, and written without a loop.
+pub(crate) fn write(out: &mut Vec<u8>, value: u64) {
+    let digit = |unit: u64| b'0' + u8::try_from(value / unit % 10).unwrap_or(0);
+    match value {
+        0..=9 => out.push(digit(1)),
+        10..=99 => out.extend_from_slice(&[digit(10), digit(1)]),
+        100..=999 => out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
+        1000..=9999 => out.extend_from_slice(&[digit(1000), digit(100), digit(10), digit(1)]),
+        _ => write_long(out, value),
+    }
+}
+
+#[cold]
+fn write_long(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&Decimal::of(value));
+}
+
 /// The digits of a number.
 pub(crate) struct Decimal {
     digits: [u8; 20],
@@ -35,12 +52,15 @@ impl Deref for Decimal {
 
 #[cfg(test)]
 mod tests {
-    use super::Decimal;
+    use super::{Decimal, write};
 
     #[test]
     fn numbers_are_written_whole() {
-        for value in [0, 7, 10, 65_535, u64::MAX] {
+        for value in (0..12_000).chain([65_535, u64::MAX]) {
             assert_eq!(&*Decimal::of(value), value.to_string().as_bytes());
+            let mut out = b"=".to_vec();
+            write(&mut out, value);
+            assert_eq!(out, format!("={value}").as_bytes());
         }
     }
 }

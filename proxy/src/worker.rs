@@ -9,6 +9,7 @@ use crate::{
     limits,
     live::{Current, Live, Published},
     observe::{
+        clock::Clock,
         metrics::{DirectionCells, Names, WorkerMetrics},
         sink::{Lines, Sink},
         status::Failures,
@@ -77,6 +78,7 @@ pub(crate) struct Worker {
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access: Lines,
     pub(crate) refusals: Lines,
+    pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) peers: Peers,
     pub(crate) buffers: Buffers,
@@ -109,6 +111,7 @@ impl Worker {
         Rc::new(Self {
             access: shared.sink.access(),
             refusals: shared.sink.events(),
+            clock: Clock::default(),
             shared,
             index,
             metrics,

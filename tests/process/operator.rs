@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use support::origin::{Origin, Reply};
-use support::pair::{HOST, Pair, Setting};
+use support::pair::{HOST, Pair, Setting, json_log};
 use support::scratch::Scratch;
 use support::sidecar::sekisho;
 use support::{wait, wire};
@@ -62,6 +62,53 @@ fn the_access_log_can_be_json_in_a_file_or_off() {
     assert!(pair.client.access_log().is_empty() && pair.server.access_log().is_empty());
     // The refusal is said on stderr whatever the access log does.
     pair.server.refused("rbac_access_denied_matched_policy[none]");
+}
+
+/// What the lines of a connection have in common is kept from one to the next: none may tell of another request.
+#[test]
+fn every_line_of_a_connection_tells_of_its_own_request_and_rules() {
+    const MORE: &str = "[[inbound]]\nname = \"web-writes\"\nfrom = \"shop/web\"\nrequests = [\"POST /api/orders\"]\n\n";
+    let setting = Setting::new().client(|text| text.replace("[proxy]\n", "[proxy]\nworkers = 1\n"));
+    let pair = setting.server(|text| json_log(text).replace("[[tap]]", &format!("{MORE}[[tap]]"))).start();
+    let mut connection = wire::Connection::open(pair.entry()).unwrap();
+    let mut number = 0;
+    let mut line_of = |method: &str, path: &str| {
+        number += 1;
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {HOST}\r\nx-request-id: n{number}\r\n");
+        connection.send(format!("{head}content-length: 0\r\n\r\n").as_bytes()).unwrap();
+        let status = connection.receive().unwrap().status();
+        let line = pair.server.logged(&[&format!("\"request_id\":\"n{number}\"")]);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["response_code"], status);
+        value
+    };
+    let is = |line: &serde_json::Value, rule: Option<&str>, generation: u64| {
+        let verdict = if rule.is_some() { "allow" } else { "deny" };
+        assert_eq!(line["rule"].as_str(), rule, "{line}");
+        assert_eq!((&line["verdict"], &line["would_be_verdict"]), (&verdict.into(), &verdict.into()), "{line}");
+        assert_eq!(line["upstream_host"].is_string(), rule.is_some(), "{line}");
+        assert_eq!(line["source_principal"], "spiffe://example.org/ns/shop/sa/web", "{line}");
+        assert_eq!(line["destination_principal"], "spiffe://example.org/ns/shop/sa/orders", "{line}");
+        assert_eq!(line["policy_generation"], generation, "{line}");
+        line["connection_id"].as_u64().unwrap()
+    };
+    let generation = pair.server.generation();
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        for _ in 0..2 {
+            connections.push(is(&line_of("GET", "/api/orders/7"), Some("web-reads-orders"), generation));
+            connections.push(is(&line_of("POST", "/api/orders"), Some("web-writes"), generation));
+        }
+        connections.push(is(&line_of("POST", "/api/orders"), Some("web-writes"), generation));
+        connections.push(is(&line_of("DELETE", "/api/orders"), None, generation));
+    }
+    let text = pair.setting.dir.read("server.toml");
+    pair.setting.dir.write("server.toml", text.replace("web-writes", "web-writes-too"));
+    pair.server.reload();
+    wait::until("the new rules", wait::SOON, || (pair.server.generation() > generation).then_some(()));
+    connections.push(is(&line_of("POST", "/api/orders"), Some("web-writes-too"), generation + 1));
+    connections.push(is(&line_of("GET", "/api/orders/7"), Some("web-reads-orders"), generation + 1));
+    assert!(connections.iter().all(|id| *id == connections[0]), "not one connection: {connections:?}");
 }
 
 #[test]

@@ -193,9 +193,15 @@ impl Asked {
         self.str(self.path)
     }
 
+    /// The host, for people.
     pub(crate) fn authority(&self) -> Option<Cow<'_, str>> {
+        self.host().map(String::from_utf8_lossy)
+    }
+
+    /// The host as it was sent, if there is one to trust.
+    pub(crate) fn host(&self) -> Option<&[u8]> {
         match self.authority {
-            Authority::Is(span) => Some(String::from_utf8_lossy(span.of(&self.text))),
+            Authority::Is(span) => Some(span.of(&self.text)),
             Authority::Missing | Authority::Conflicting => None,
         }
     }
@@ -215,23 +221,20 @@ impl Asked {
 
     /// The host as it was sent; empty when there is none to trust.
     pub(crate) fn authority_bytes(&self) -> &[u8] {
-        match self.authority {
-            Authority::Is(span) => span.of(&self.text),
-            Authority::Missing | Authority::Conflicting => b"",
-        }
+        self.host().unwrap_or_default()
     }
 
-    pub(crate) fn user_agent(&self) -> Option<Cow<'_, str>> {
-        self.user_agent.map(|span| String::from_utf8_lossy(span.of(&self.text)))
+    pub(crate) fn user_agent(&self) -> Option<&[u8]> {
+        self.user_agent.map(|span| span.of(&self.text))
     }
 
-    pub(crate) fn forwarded_for(&self) -> Option<Cow<'_, str>> {
-        self.forwarded_for.map(|span| String::from_utf8_lossy(span.of(&self.text)))
+    pub(crate) fn forwarded_for(&self) -> Option<&[u8]> {
+        self.forwarded_for.map(|span| span.of(&self.text))
     }
 
     /// `x-request-id`, if it came and is not empty.
-    pub(crate) fn request_id(&self) -> Option<Cow<'_, str>> {
-        self.request_id.map(|span| String::from_utf8_lossy(span.of(&self.text)))
+    pub(crate) fn request_id(&self) -> Option<&[u8]> {
+        self.request_id.map(|span| span.of(&self.text))
     }
 
     pub(crate) fn has_request_id(&self) -> bool {

@@ -27,8 +27,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use identity::Usage;
 use std::{
     borrow::Cow,
-    cell::{Cell, RefCell},
-    net::SocketAddr,
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
     task::Context,
@@ -49,7 +48,7 @@ pub(crate) struct Exchange {
     pub(crate) asked: Asked,
     pub(crate) started: Instant,
     /// The `x-request-id` we gave it, when it brought none.
-    made_id: Cell<Option<[u8; 36]>>,
+    made_id: OnceCell<[u8; 36]>,
     pub(crate) facts: RefCell<Facts>,
     /// Of the request and of the response.
     places: [Place; 2],
@@ -80,7 +79,6 @@ pub(crate) struct Facts {
     pub(crate) judged: Option<Judged>,
     pub(crate) upstream: Option<Arc<Route>>,
     pub(crate) upstream_id: u32,
-    pub(crate) upstream_address: Option<SocketAddr>,
     pub(crate) upstream_time: Option<Duration>,
     /// The connection the request was sent on.
     pub(crate) callee: Option<Rc<Made>>,
@@ -123,7 +121,7 @@ impl Exchange {
             live,
             asked,
             started: Instant::now(),
-            made_id: Cell::new(None),
+            made_id: OnceCell::new(),
             facts: RefCell::new(Facts {
                 status: 0,
                 flag: "-",
@@ -133,7 +131,6 @@ impl Exchange {
                 judged: None,
                 upstream: None,
                 upstream_id: 0,
-                upstream_address: None,
                 upstream_time: None,
                 callee: None,
                 request_complete: false,
@@ -148,19 +145,13 @@ impl Exchange {
     }
 
     /// The id of the request, its own or ours.
-    pub(crate) fn request_id(&self) -> Option<Cow<'_, str>> {
-        match self.made_id.get() {
-            Some(id) => Some(Cow::Owned(String::from_utf8_lossy(&id).into_owned())),
-            None => self.asked.request_id(),
-        }
+    pub(crate) fn request_id(&self) -> Option<&[u8]> {
+        self.made_id.get().map(<[u8; 36]>::as_slice).or_else(|| self.asked.request_id())
     }
 
     /// The id to be added to the request, when it brought none; always the same.
-    pub(crate) fn added_id(&self) -> Option<[u8; 36]> {
-        if !self.asked.has_request_id() && self.made_id.get().is_none() {
-            self.made_id.set(Some(self.connection.worker.uuid()));
-        }
-        self.made_id.get()
+    pub(crate) fn added_id(&self) -> Option<&[u8; 36]> {
+        (!self.asked.has_request_id()).then(|| self.made_id.get_or_init(|| self.connection.worker.uuid()))
     }
 
     /// The rules have spoken.
@@ -187,9 +178,7 @@ impl Exchange {
 
     /// A connection has been found for it.
     pub(crate) fn sending_on(&self, made: &Rc<Made>) {
-        let mut facts = self.facts.borrow_mut();
-        facts.upstream_address = Some(made.key.address);
-        facts.callee = Some(Rc::clone(made));
+        self.facts.borrow_mut().callee = Some(Rc::clone(made));
     }
 
     /// The connection became a tunnel, and that has ended.

@@ -43,7 +43,7 @@ pub(crate) fn request(headers: &mut HeaderMap, exchange: &Exchange, timeout_ms: 
     // Interim responses do not pass this way: the upstream gets the body without asking.
     headers.remove(header::EXPECT);
     if let Some(id) = exchange.added_id()
-        && let Ok(id) = HeaderValue::from_bytes(&id)
+        && let Ok(id) = HeaderValue::from_bytes(id)
     {
         headers.insert(REQUEST_ID, id);
     }

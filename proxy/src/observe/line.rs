@@ -1,11 +1,61 @@
 //! Building a log line: text that cannot end its field, numbers and times, without an allocation for each.
 
-use crate::decimal::Decimal;
-use std::time::{SystemTime, UNIX_EPOCH};
+use super::clock::Clock;
+use crate::decimal;
+use std::time::Duration;
 
 /// Appends text for a quoted field of Envoy's format. Quotes, backslashes and everything that is not printable ASCII become
-/// escapes, so that no value can end its field or its line, nor move a terminal's cursor.
-pub(super) fn quoted(line: &mut Vec<u8>, text: &str) {
+/// escapes, so that no value can end its field or its line, nor move a terminal's cursor. What is not UTF-8 is U+FFFD.
+pub(super) fn quoted(line: &mut Vec<u8>, text: &[u8]) {
+    if is_plain(text) {
+        line.extend_from_slice(text);
+    } else {
+        quote(line, &String::from_utf8_lossy(text));
+    }
+}
+
+/// Appends text for a JSON string (RFC 8259 §7), without its quotes. What is not UTF-8 is U+FFFD.
+pub(super) fn json(line: &mut Vec<u8>, text: &[u8]) {
+    if is_plain(text) {
+        line.extend_from_slice(text);
+    } else {
+        escape(line, &String::from_utf8_lossy(text));
+    }
+}
+
+/// Whether text is the same in both forms: printable ASCII without quotes and backslashes, as nearly all values are. Looks at
+/// eight bytes at a time; which of them is not plain, nobody asks.
+#[inline(always)] // Into the two that ask.
+fn is_plain(text: &[u8]) -> bool {
+    let word = |bytes: &[u8; 8]| marks(u64::from_ne_bytes(*bytes));
+    let found = match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(first), Some(last)) if text.len() <= 16 => word(first) | word(last),
+        (Some(_), Some(last)) => text.as_chunks::<8>().0.iter().fold(word(last), |found, bytes| found | word(bytes)),
+        _ => match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+            (Some(first), Some(last)) => {
+                marks(u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last)))
+            }
+            _ => marks(text.iter().fold(ONES * u64::from(b' '), |word, byte| word << 8 | u64::from(*byte))),
+        },
+    };
+    found & HIGH == 0
+}
+
+/// One in each byte, and the highest bit of each.
+const ONES: u64 = u64::MAX / 255;
+const HIGH: u64 = ONES * 0x80;
+
+/// Has one of the highest bits set if one of the eight bytes is not plain. Among bytes below 0x80 none of these sums carries
+/// over into the next byte, and others are a mark by themselves.
+fn marks(word: u64) -> u64 {
+    let is_not = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_add(ONES * 0x7f);
+    let from_space_on = word.wrapping_add(ONES * 0x60);
+    let delete_or_more = word.wrapping_add(ONES);
+    word | delete_or_more | !(from_space_on & is_not(b'"') & is_not(b'\\'))
+}
+
+#[cold]
+fn quote(line: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     pieces(
         line,
@@ -21,8 +71,8 @@ pub(super) fn quoted(line: &mut Vec<u8>, text: &str) {
     );
 }
 
-/// Appends text for a JSON string (RFC 8259 §7), without its quotes.
-pub(super) fn json(line: &mut Vec<u8>, text: &str) {
+#[cold]
+fn escape(line: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     pieces(
         line,
@@ -57,8 +107,15 @@ fn pieces(line: &mut Vec<u8>, text: &str, is_bad: impl Fn(u8) -> bool, escape: i
 pub(super) struct Fields<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Fields<'_> {
-    pub(super) fn text(&mut self, name: &'static str, value: Option<&str>) {
+    /// A value that others chose.
+    #[inline(always)] // A name that is known here is a few stores; one that is not is a call to copy it.
+    pub(super) fn text(&mut self, name: &'static str, value: Option<&[u8]>) {
         self.0.extend_from_slice(name.as_bytes());
+        self.value(value);
+    }
+
+    #[inline(never)]
+    fn value(&mut self, value: Option<&[u8]>) {
         match value {
             None => self.0.extend_from_slice(b"null"),
             Some(text) => {
@@ -69,11 +126,20 @@ impl Fields<'_> {
         }
     }
 
+    /// One of our own words, none of which needs an escape.
+    #[inline(always)] // As above.
+    pub(super) fn word(&mut self, name: &'static str, value: &str) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'"');
+    }
+
     pub(super) fn number(&mut self, name: &'static str, value: Option<u64>) {
         self.0.extend_from_slice(name.as_bytes());
         match value {
             None => self.0.extend_from_slice(b"null"),
-            Some(value) => self.0.extend_from_slice(&Decimal::of(value)),
+            Some(value) => decimal::write(self.0, value),
         }
     }
 
@@ -82,39 +148,66 @@ impl Fields<'_> {
         self.0.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    pub(super) fn time(&mut self, name: &'static str, time: SystemTime) {
+    pub(super) fn time(&mut self, name: &'static str, clock: &Clock, since_1970: Duration) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'"');
-        super::clock::write(self.0, time);
+        clock.write(self.0, since_1970);
         self.0.push(b'"');
     }
 }
 
-/// The time `since` before now.
-pub(super) fn before_now(since: std::time::Duration) -> SystemTime {
-    SystemTime::now().checked_sub(since).unwrap_or(UNIX_EPOCH)
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
     #[test]
     fn no_value_can_end_its_line() {
         let mut line = Vec::new();
-        quoted(&mut line, "a\r\nb\"c\x1b[2J\u{e9}");
-        assert_eq!(line, br#"a\x0d\x0ab\"c\x1b[2J\xc3\xa9"#);
+        quoted(&mut line, b"a\r\nb\"c\x1b[2J\xc3\xa9\xff");
+        assert_eq!(line, br#"a\x0d\x0ab\"c\x1b[2J\xc3\xa9\xef\xbf\xbd"#);
     }
 
     #[test]
     fn any_text_comes_back_out_of_json() {
         for text in ["", "plain", "a\"b\\c", "\0\u{1f}\u{7f}\r\n\t", "caf\u{e9} \u{1f512}"] {
             let mut line = b"\"".to_vec();
-            json(&mut line, text);
+            json(&mut line, text.as_bytes());
             line.push(b'"');
             assert_eq!(serde_json::from_slice::<String>(&line).unwrap(), text);
             assert!(!line.contains(&b'\n'));
+        }
+    }
+
+    /// Every byte in every place of texts of every length around the steps of the search, alone and beside a second one.
+    #[test]
+    fn the_quick_look_and_the_slow_one_agree() {
+        let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        for length in 0..=34 {
+            for filling in [b' ', b'a', b'~'] {
+                let mut text = vec![filling; length];
+                assert!(is_plain(&text));
+                for at in 0..length {
+                    for byte in 0..=255 {
+                        text[at] = byte;
+                        assert_eq!(is_plain(&text), plain(byte), "{byte:#x} at {at} of {length}");
+                        let lossy = String::from_utf8_lossy(&text);
+                        for (quick, slow) in [(quoted as fn(&mut _, &[u8]), quote as fn(&mut _, &str)), (json, escape)]
+                        {
+                            let (mut one, mut other) = (Vec::new(), Vec::new());
+                            quick(&mut one, &text);
+                            slow(&mut other, &lossy);
+                            assert_eq!(one, other);
+                        }
+                    }
+                    text[at] = filling;
+                }
+            }
+        }
+        for (one, other) in (0..=255).flat_map(|one| (0..=255).map(move |other| (one, other))) {
+            for text in [[one, other].as_slice(), &[one, b'a', b'a', b'a', b'a', other, b'a', b'a', b'a']] {
+                assert_eq!(is_plain(text), plain(one) && plain(other), "{text:x?}");
+            }
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn request(exchange: &Exchange, failure: &Failure) {
         "authority": asked.authority(),
         "remote": exchange.connection.remote.to_string(),
         "original_dst": exchange.connection.original_dst.map(|address| address.to_string()),
-        "request_id": exchange.request_id(),
+        "request_id": exchange.request_id().map(String::from_utf8_lossy),
         "generation": exchange.live.generation,
     });
     emit(&exchange.connection.worker, exchange.connection.is_inbound(), failure.reason(), &line);

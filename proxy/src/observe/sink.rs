@@ -3,6 +3,9 @@
 //! Each worker appends to buffers of its own; one thread a destination empties them every few milliseconds. A worker takes
 //! a lock that only that thread contends for, for the time of a swap. When the reader of our output stalls, buffers fill to
 //! their bound and further lines are dropped and counted: watching never costs the watched.
+//!
+//! While lines keep coming, the thread goes by the clock and no worker has to wake it. Only when it has found nothing does
+//! it wait to be woken, by the first line after that.
 
 use crate::limits;
 use std::{
@@ -39,7 +42,8 @@ struct Buffer {
 
 #[derive(Default)]
 struct Signal {
-    dirty: AtomicBool,
+    /// The thread will look at the buffers without being told.
+    awake: AtomicBool,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -159,16 +163,32 @@ impl Pump {
 impl Lines {
     /// Appends whole lines; drops and counts them when the buffer is full.
     pub(crate) fn write(&self, lines: &[u8]) {
+        self.add(|bytes| bytes.extend_from_slice(lines));
+    }
+
+    /// Appends the line that `write` makes, and its end; drops and counts it when the buffer is full. The line is made in
+    /// its place, under the lock: `write` must not write other lines.
+    pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.add(|bytes| {
+            write(bytes);
+            bytes.push(b'\n');
+        });
+    }
+
+    fn add(&self, write: impl FnOnce(&mut Vec<u8>)) {
         {
             let mut bytes = lock(&self.buffer.bytes);
-            if bytes.len() + lines.len() > limits::LOG_BUFFER {
+            let before = bytes.len();
+            write(&mut bytes);
+            if bytes.len() > limits::LOG_BUFFER {
+                bytes.truncate(before);
                 self.buffer.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            bytes.extend_from_slice(lines);
         }
-        // Only the first line after the thread went to sleep pays for waking it.
-        if !self.signal.dirty.swap(true, Ordering::AcqRel) {
+        // Only the first line after the thread went to sleep pays for waking it. The lock orders this look after the
+        // thread's going to sleep, if it has missed the line.
+        if !self.signal.awake.load(Ordering::Relaxed) && !self.signal.awake.swap(true, Ordering::AcqRel) {
             // The thread is before its look at the flag or in its wait, but not between the two. Woken with the lock free, it
             // need not wait again.
             drop(lock(&self.signal.state));
@@ -179,20 +199,28 @@ impl Lines {
 
 fn run(signal: &Signal, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
     let mut taken = Vec::new();
+    let mut buffers = Vec::new();
     loop {
-        let (stop, buffers) = {
+        let stop = {
             let mut state = lock(&signal.state);
-            while !state.stop && !signal.dirty.load(Ordering::Acquire) {
+            while !state.stop && !signal.awake.load(Ordering::Acquire) {
                 state = signal.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            (state.stop, state.buffers.clone())
+            if buffers.len() != state.buffers.len() {
+                buffers.clone_from(&state.buffers);
+            }
+            state.stop
         };
         if !stop {
             std::thread::sleep(limits::LOG_INTERVAL);
         }
-        signal.dirty.store(false, Ordering::Release);
-        for buffer in &buffers {
-            drain(buffer, &mut taken, &mut write);
+        let mut drain_all = || buffers.iter().fold(false, |any, buffer| drain(buffer, &mut taken, &mut write) | any);
+        if !drain_all() {
+            // What comes after this look is told; what came before it is found by it.
+            signal.awake.store(false, Ordering::Release);
+            if drain_all() {
+                signal.awake.store(true, Ordering::Release);
+            }
         }
         if stop {
             return;
@@ -200,7 +228,8 @@ fn run(signal: &Signal, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
     }
 }
 
-fn drain(buffer: &Buffer, taken: &mut Vec<u8>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) {
+/// Writes what has gathered, if anything has.
+fn drain(buffer: &Buffer, taken: &mut Vec<u8>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> bool {
     taken.clear();
     std::mem::swap(&mut *lock(&buffer.bytes), taken);
     if !taken.is_empty() && write(taken).is_err() {
@@ -208,10 +237,12 @@ fn drain(buffer: &Buffer, taken: &mut Vec<u8>, write: &mut dyn FnMut(&[u8]) -> i
         let lines = taken.iter().filter(|byte| **byte == b'\n').count();
         buffer.dropped.fetch_add(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
-    // One burst must not keep a large buffer for ever.
-    if taken.capacity() > 64 * 1024 {
+    let found = !taken.is_empty();
+    // One burst must not keep a large buffer for ever; one that is used to a quarter is not worth a new one each time.
+    if taken.capacity() > (64 * 1024).max(taken.len() * 4) {
         *taken = Vec::new();
     }
+    found
 }
 
 fn open(path: &PathBuf) -> io::Result<File> {
@@ -240,5 +271,25 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
         assert_eq!(sink.dropped(), 1);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn no_line_is_lost_between_sleep_and_waking() {
+        const LINES: usize = 60;
+        let (sender, written) = std::sync::mpsc::channel();
+        let pump =
+            Pump::start("test", move |bytes| sender.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe.into()))
+                .unwrap();
+        let lines = pump.lines();
+        // At every distance from the thread's going to sleep, which comes a few milliseconds after its last find.
+        for number in 0..LINES {
+            let line = format!("{number}\n");
+            lines.append(|bytes| bytes.extend_from_slice(number.to_string().as_bytes()));
+            let all = written.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert_eq!(all, line.as_bytes());
+            std::thread::sleep(limits::LOG_INTERVAL * u32::try_from(number).unwrap() / 40);
+        }
+        pump.stop(Duration::from_secs(5));
+        assert_eq!(pump.dropped(), 0);
     }
 }

@@ -106,7 +106,7 @@ impl<'a> Relay<'a> {
                 "http"
             }),
             timeout_ms: crate::http::timeout_ms(&passage.route),
-            request_id: id.as_ref().map(<[u8; 36]>::as_slice),
+            request_id: id.map(<[u8; 36]>::as_slice),
             upgrade: asked.protocol(),
         };
         let mut request = Way::new(Side::Request, framing);
