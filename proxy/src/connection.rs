@@ -6,6 +6,7 @@ use crate::{
     detect::Detected,
     live::Live,
     observe::metrics::DirectionCells,
+    parties::{Name, Remembered},
     stream::Stream,
     tls::{Peer, TlsFacts},
     upstream::Route,
@@ -13,7 +14,8 @@ use crate::{
     worker::Worker,
 };
 use http::HeaderValue;
-use policy::Direction;
+use identity::SpiffeId;
+use policy::{Direction, Party};
 use std::{
     cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
@@ -71,6 +73,7 @@ pub(crate) struct Connection {
     log_prefix: RefCell<(u64, Box<[u8]>)>,
     /// The route to where this connection wants to go, and for which generation of the rules and which name it was made.
     route: RefCell<Option<(u64, u32, Arc<Route>)>>,
+    party: Remembered,
     /// Under which credentials the peer was last checked, and with what result.
     trusted: Cell<(u64, bool)>,
 }
@@ -105,6 +108,7 @@ impl Connection {
             place: Place::default(),
             route: RefCell::new(None),
             log_prefix: RefCell::default(),
+            party: Remembered::default(),
             trusted: Cell::new((version, true)),
         });
         connection.cells().connections.inc();
@@ -153,6 +157,12 @@ impl Connection {
             .is_none_or(|peer| peer.is_trusted_by(self.worker.identity().bundle(), identity::Usage::Client));
         self.trusted.set((version, trusted));
         trusted
+    }
+
+    /// Whom a judgement under `live` is about: the caller, or who must answer.
+    pub(crate) fn party(&self, live: &Live, peer: Option<&SpiffeId>, ip: Option<IpAddr>) -> Rc<Party> {
+        let name = Name { direction: self.direction(), peer, ip };
+        self.party.party(&self.worker.parties, &live.snapshot.rules, name)
     }
 
     /// Gives `with` what all log lines of this connection have in common, made by `make` once for each generation of the rules.

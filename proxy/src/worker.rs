@@ -13,6 +13,7 @@ use crate::{
         sink::{Lines, Sink},
         status::Failures,
     },
+    parties::Parties,
     tls::{Identity, IdentityCache, Peers},
     upstream::Pool,
     watch::Watches,
@@ -73,6 +74,7 @@ pub(crate) struct Worker {
     pub(crate) refusals: Lines,
     pub(crate) pool: Pool,
     pub(crate) peers: Peers,
+    pub(crate) parties: Parties,
     pub(crate) buffers: Buffers,
     pub(crate) lists: Lists,
     /// Streams that wait for bytes.
@@ -108,6 +110,7 @@ impl Worker {
             metrics,
             pool: Pool::default(),
             peers: Peers::default(),
+            parties: Parties::default(),
             buffers: Buffers::default(),
             lists: Lists::default(),
             watches: Watches::default(),
@@ -253,6 +256,7 @@ impl Worker {
                 swept = Instant::now();
                 self.pool.sweep(live.snapshot.proxy.timeouts.pool_idle);
                 self.peers.sweep();
+                self.parties.sweep();
             }
         }
     }

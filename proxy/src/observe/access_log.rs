@@ -189,7 +189,7 @@ fn of_connection(prefix: &mut Vec<u8>, connection: &Connection, live: &Live) {
 fn verdict(fields: &mut Fields<'_>, connection: &Connection, judged: Option<&Judged>, live: &Live) {
     let own = Some(live.snapshot.workload.as_str());
     let other = match judged {
-        Some(judged) => judged.question.peer.as_ref().map(|id| id.as_str()),
+        Some(judged) => judged.question.party.peer().map(|id| id.as_str()),
         None => connection.peer.as_ref().map(|peer| peer.id().as_str()),
     };
     let (source, destination) = if connection.is_inbound() { (other, own) } else { (own, other) };
