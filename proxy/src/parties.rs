@@ -38,6 +38,7 @@ pub(crate) struct Remembered(Cell<Option<Rc<Party>>>);
 
 impl Parties {
     /// Who `name` is to `rules`.
+    #[cold]
     fn introduced(&self, rules: &RuleSet, name: Name<'_>) -> Rc<Party> {
         let key = (name.direction, name.peer.cloned(), name.ip);
         let mut known = self.known.borrow_mut();
@@ -61,15 +62,19 @@ impl Parties {
 
 impl Remembered {
     /// Who `name` is to `rules`: the party remembered if that is it, else one from `parties`.
+    #[inline]
     pub(crate) fn party(&self, parties: &Parties, rules: &RuleSet, name: Name<'_>) -> Rc<Party> {
-        let last = self.0.take().filter(|party| is_still(party, rules, name));
-        let party = last.unwrap_or_else(|| parties.introduced(rules, name));
+        let party = match self.0.take() {
+            Some(last) if is_still(&last, rules, name) => last,
+            _ => parties.introduced(rules, name),
+        };
         self.0.set(Some(Rc::clone(&party)));
         party
     }
 }
 
 /// Whether a party is who these rules would make of the name.
+#[inline]
 fn is_still(party: &Party, rules: &RuleSet, name: Name<'_>) -> bool {
     rules.knows(party) && Name { direction: party.direction(), peer: party.peer(), ip: party.ip() } == name
 }
