@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, Kind, MATCHER, Matcher, Shape, condition, part};
 use super::methods::OtherMethods;
-use super::path::{Path, with_decoded};
+use super::path::{Path, Reading, with_decoded};
 use super::subjects::Subjects;
 use super::table::Groups;
 use super::words::{UNKNOWN, Words};
@@ -29,8 +29,8 @@ pub(crate) struct Index {
     pub(super) codes: Box<[u32]>,
     pub(super) matchers: Box<[Matcher]>,
     pub(super) methods: OtherMethods,
-    /// The length of the longest template.
-    pub(super) depth: usize,
+    /// How much of a path all templates together compare.
+    pub(super) reading: Reading,
     /// The rule that an entry's `place` stands for.
     pub(super) by_place: Box<[u32]>,
     /// Rules that the reference judges.
@@ -58,8 +58,14 @@ pub(super) struct Odd {
     pub(super) orders: Box<[(Box<[u8]>, u32)]>,
 }
 
-/// The subjects that an identity and an address belong to, each with how narrowly it names them.
-pub(crate) type Known = Box<[(u32, u8)]>;
+/// What is known of an identity and an address.
+#[derive(Clone)]
+pub(crate) struct Known {
+    /// The subjects they belong to, each with how narrowly it names them.
+    subjects: Box<[(u32, u8)]>,
+    /// How much of a path the templates of these compare.
+    reading: Reading,
+}
 
 /// One question to the tables.
 #[derive(Clone, Copy)]
@@ -122,7 +128,11 @@ impl Index {
         // Of a list that came twice, the narrower.
         known.sort_unstable_by(|a, b| b.cmp(a));
         known.dedup_by_key(|(subject, _)| *subject);
-        known.into()
+        let mut reading = Reading::default();
+        for kind in known.iter().flat_map(|(subject, _)| self.kinds_of(*subject).1) {
+            reading.widen(kind.shape);
+        }
+        Known { subjects: known.into(), reading }
     }
 
     /// Judges as [`linear::judge`] does. `known` is what [`Index::know`] made of the same identity and address.
@@ -180,7 +190,7 @@ impl Index {
             host: UNKNOWN,
             parent: UNKNOWN,
         };
-        request.path.read(self.depth, &self.words);
+        request.path.read(question.known.map_or(self.reading, |known| known.reading), &self.words);
         if !self.hosts.is_empty() {
             request.host = self.hosts.number(seen.host.as_bytes());
             let above = seen.host.split_once('.').filter(|(label, _)| !label.is_empty());
@@ -194,7 +204,7 @@ impl Index {
     #[inline]
     fn visit(&self, question: Question<'_>, mut found: impl FnMut(u32, u8)) {
         match question.known {
-            Some(known) => known.iter().for_each(|(subject, who)| found(*subject, *who)),
+            Some(known) => known.subjects.iter().for_each(|(subject, who)| found(*subject, *who)),
             None => self.subjects.visit(question.attributes.peer, question.attributes.ip, found),
         }
     }
