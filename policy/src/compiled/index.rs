@@ -78,7 +78,7 @@ struct Question<'q> {
 
 /// What a question about a request has more than one about opaque bytes.
 struct Request<'q> {
-    seen: Seen<'q>,
+    seen: &'q Seen<'q>,
     path: Path<'q>,
     method: u32,
     /// The numbers of the host and of the host without its first label.
@@ -148,16 +148,16 @@ impl Index {
             return linear::judge(rules, direction, a, seen);
         }
         let question = Question { rules, attributes: a, known };
-        let found = match seen {
-            None => Some(self.opaque(question)),
-            Some(seen) if seen.escapes => with_decoded(seen.path, |path| self.request(question, seen, path)),
-            Some(seen) => self.request(question, seen, seen.path.as_bytes()),
+        let found = match &seen {
+            None => Some(self.opaque(&question)),
+            Some(seen) if seen.escapes => with_decoded(seen.path, |path| self.request(&question, seen, path)),
+            Some(seen) => self.request(&question, seen, seen.path.as_bytes()),
         };
         let Some(mut found) = found else {
             return linear::judge(rules, direction, a, seen);
         };
         if !self.odd.is_empty() {
-            self.ask_odd(question, direction, seen, &mut found);
+            self.ask_odd(&question, direction, seen, &mut found);
         }
         self.decision(rules, &found)
     }
@@ -182,7 +182,7 @@ impl Index {
 
     /// The matches of a request. `path` is without escapes.
     #[inline]
-    fn request(&self, question: Question<'_>, seen: Seen<'_>, path: &[u8]) -> Option<Found> {
+    fn request(&self, question: &Question<'_>, seen: &Seen<'_>, path: &[u8]) -> Option<Found> {
         let mut request = Request {
             method: self.methods.bit(seen.method),
             seen,
@@ -202,7 +202,7 @@ impl Index {
     }
 
     #[inline]
-    fn visit(&self, question: Question<'_>, mut found: impl FnMut(u32, u8)) {
+    fn visit(&self, question: &Question<'_>, mut found: impl FnMut(u32, u8)) {
         match question.known {
             Some(known) => known.subjects.iter().for_each(|(subject, who)| found(*subject, *who)),
             None => self.subjects.visit(question.attributes.peer, question.attributes.ip, found),
@@ -220,7 +220,7 @@ impl Index {
         }
     }
 
-    fn request_of(&self, q: Question<'_>, request: &Request<'_>, subject: u32, who: u8, found: &mut Found) {
+    fn request_of(&self, q: &Question<'_>, request: &Request<'_>, subject: u32, who: u8, found: &mut Found) {
         let (row, kinds) = self.kinds_of(subject);
         if kinds.is_empty() {
             return;
@@ -243,7 +243,7 @@ impl Index {
 
     /// The best of one group: deny rules stand before allow rules, and what is reported first before the rest.
     #[inline]
-    fn group(&self, q: Question<'_>, request: &Request<'_>, subject: u32, shape: Shape, who: u8, found: &mut Found) {
+    fn group(&self, q: &Question<'_>, request: &Request<'_>, subject: u32, shape: Shape, who: u8, found: &mut Found) {
         let host = if shape.parts & part::HOST != 0 { request.host } else { request.parent };
         let port = q.attributes.port;
         for entry in self.entries.get(shape.hash(subject, |i| request.path.word(i), port, host)) {
@@ -290,7 +290,7 @@ impl Index {
 
     /// Whether an entry's other conditions hold for a request.
     #[inline]
-    fn holds(&self, q: Question<'_>, request: &Request<'_>, entry: &Entry, denies: bool) -> bool {
+    fn holds(&self, q: &Question<'_>, request: &Request<'_>, entry: &Entry, denies: bool) -> bool {
         let conditions = entry.conditions;
         if conditions & condition::GRPC != 0 && !request.seen.grpc {
             return false;
@@ -311,7 +311,7 @@ impl Index {
     }
 
     /// The conditions that only the rule itself can answer.
-    fn rule_holds(&self, q: Question<'_>, entry: &Entry, request: Option<&Request<'_>>) -> bool {
+    fn rule_holds(&self, q: &Question<'_>, entry: &Entry, request: Option<&Request<'_>>) -> bool {
         let Some(rule) = self.rule(q, entry) else {
             return false;
         };
@@ -323,18 +323,18 @@ impl Index {
             && (!asked(condition::NOT_WHO) || !rule.leaves_out(a.peer))
     }
 
-    fn rule<'q>(&self, q: Question<'q>, entry: &Entry) -> Option<&'q Rule> {
+    fn rule<'q>(&self, q: &Question<'q>, entry: &Entry) -> Option<&'q Rule> {
         q.rules.get(*self.by_place.get(entry.place as usize)? as usize)
     }
 
     /// The matches of opaque bytes.
-    fn opaque(&self, question: Question<'_>) -> Found {
+    fn opaque(&self, question: &Question<'_>) -> Found {
         let mut found = Found::default();
         self.visit(question, |subject, who| self.opaque_of(question, subject, who, &mut found));
         found
     }
 
-    fn opaque_of(&self, q: Question<'_>, subject: u32, who: u8, found: &mut Found) {
+    fn opaque_of(&self, q: &Question<'_>, subject: u32, who: u8, found: &mut Found) {
         let a = q.attributes;
         for kind in self.kinds_of(subject).1 {
             let shape = kind.shape;
@@ -365,7 +365,7 @@ impl Index {
 
     /// The rules that the tables do not take, by the reference.
     #[cold]
-    fn ask_odd(&self, q: Question<'_>, direction: Direction, seen: Option<Seen<'_>>, found: &mut Found) {
+    fn ask_odd(&self, q: &Question<'_>, direction: Direction, seen: Option<Seen<'_>>, found: &mut Found) {
         for odd in &self.odd {
             let Some(rule) = q.rules.get(odd.rule as usize) else {
                 continue;
