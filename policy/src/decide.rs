@@ -151,6 +151,12 @@ impl RuleSet {
         self.decide_knowing(party.direction(), &attributes, party.known_to(&self.compiled))
     }
 
+    /// Whether somebody was introduced to these rules, or to a clone of them, and not to others.
+    #[must_use]
+    pub fn knows(&self, party: &Party) -> bool {
+        party.known_to(&self.compiled).is_some()
+    }
+
     fn decide_knowing(&self, direction: Direction, a: &Attributes<'_>, known: Option<&Known>) -> Decision<'_> {
         let (rules, index) = (self.rules(direction), self.compiled.index(direction));
         linear::with_hint(direction, a, |a, seen| index.judge(rules, direction, a, known, seen))

@@ -6,6 +6,7 @@ use crate::{
     detect::Detected,
     live::Live,
     observe::{access_log::Ending, metrics::DirectionCells},
+    parties::{Name, Remembered},
     shares::Share,
     stream::Stream,
     tls::{Peer, TlsFacts},
@@ -14,7 +15,8 @@ use crate::{
     worker::Worker,
 };
 use http::HeaderValue;
-use policy::Direction;
+use identity::SpiffeId;
+use policy::{Direction, Party};
 use std::{
     cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
@@ -84,6 +86,7 @@ pub(crate) struct Connection {
     pub(crate) log_ending: RefCell<Option<Box<Ending>>>,
     /// The route to where this connection wants to go, and for which generation of the rules and which name it was made.
     route: RefCell<Option<(u64, u32, Arc<Route>)>>,
+    party: Remembered,
     /// Under which credentials the peer was last checked, and with what result.
     trusted: Cell<(u64, bool)>,
     /// Held for the connection's life.
@@ -124,6 +127,7 @@ impl Connection {
             route: RefCell::new(None),
             log_prefix: RefCell::default(),
             log_ending: RefCell::default(),
+            party: Remembered::default(),
             trusted: Cell::new((version, true)),
             _share: share,
         });
@@ -173,6 +177,12 @@ impl Connection {
             .is_none_or(|peer| peer.is_trusted_by(self.worker.identity().bundle(), identity::Usage::Client));
         self.trusted.set((version, trusted));
         trusted
+    }
+
+    /// Whom a judgement under `live` is about: the caller, or who must answer.
+    pub(crate) fn party(&self, live: &Live, peer: Option<&SpiffeId>, ip: Option<IpAddr>) -> Rc<Party> {
+        let name = Name { direction: self.direction(), peer, ip };
+        self.party.party(&self.worker.parties, &live.snapshot.rules, name)
     }
 
     /// Gives `with` what all log lines of this connection have in common, made by `make` once for each generation of the rules.

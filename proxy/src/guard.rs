@@ -5,19 +5,16 @@
 //! judgement does not compile. This room keeps what is needed to ask again when the rules change.
 
 use crate::{http::Asked, live::Live, observe::metrics::Verdict};
-use identity::SpiffeId;
-use policy::{Attributes, Direction, Mode, PathOptions, Permit, RequestView, Why, canonicalise};
-use std::{net::IpAddr, sync::Arc};
+use policy::{Mode, Party, PathOptions, Permit, RequestView, Why, canonicalise};
+use std::{rc::Rc, sync::Arc};
 
 /// Who wants what, without the request itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
-    pub(crate) direction: Direction,
-    /// Inbound: the verified caller. Outbound: the identity the callee must prove.
-    pub(crate) peer: Option<SpiffeId>,
+    /// Inbound: the verified caller. Outbound: the identity the callee must prove, and the address the application dialled.
+    /// Introduced to the rules that were in force; to newer ones it is a name that they look up themselves.
+    pub(crate) party: Rc<Party>,
     pub(crate) plaintext: bool,
-    /// Outbound: the address the application dialled.
-    pub(crate) ip: Option<IpAddr>,
     pub(crate) port: u16,
 }
 
@@ -49,7 +46,7 @@ pub(crate) fn judge(live: &Live, question: Question, request: Option<RequestView
     };
     let judged = Judged {
         rule: decision.rule.as_ref().map(|rule| Arc::clone(&rule.rule.name)),
-        rule_id: decision.rule.as_ref().map_or(0, |rule| live.rule_id(question.direction, rule.index)),
+        rule_id: decision.rule.as_ref().map_or(0, |rule| live.rule_id(question.party.direction(), rule.index)),
         hint: match decision.why {
             Why::NoRule(Some(hint)) => Some(hint.sentence()),
             _ => None,
@@ -78,12 +75,5 @@ impl Judged {
 }
 
 fn decide<'a>(live: &'a Live, question: &Question, request: Option<RequestView<'_>>) -> policy::Decision<'a> {
-    let attributes = Attributes {
-        peer: question.peer.as_ref(),
-        plaintext: question.plaintext,
-        ip: question.ip,
-        port: question.port,
-        request,
-    };
-    live.snapshot.rules.decide(question.direction, &attributes)
+    live.snapshot.rules.decide_for(&question.party, question.plaintext, question.port, request)
 }

@@ -9,11 +9,12 @@ use crate::{
     detect::{self, Detected},
     guard::{self, Question},
     http::{Exchange, Failure, Http},
+    live::Live,
     observe::{access_log, refusal},
     opaque,
     passage::Passage,
     stream::Stream,
-    tls,
+    tls::{self, Peer},
     upstream::{Route, Security, Target},
     worker::Worker,
 };
@@ -106,7 +107,7 @@ async fn detected(connection: Rc<Connection>, mut stream: Stream, alpn: Option<V
 /// Carries a connection that is not HTTP.
 pub(crate) async fn carry(connection: Rc<Connection>, stream: Stream) {
     let route = route(&connection);
-    let question = question(&connection);
+    let question = question(&connection, &connection.worker.live());
     opaque::carry(connection, stream, route, question).await;
 }
 
@@ -123,7 +124,8 @@ pub(crate) fn decide(exchange: &Exchange) -> Result<Passage, Failure> {
     }
     asked.refuse_unclear()?;
     let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;
-    let (judged, permit) = guard::judge(&exchange.live, question(connection), Some(asked.view(&target)));
+    let (judged, permit) =
+        guard::judge(&exchange.live, question(connection, &exchange.live), Some(asked.view(&target)));
     let denied = if permit.is_none() { judged.rule.as_deref().map(str::to_owned) } else { None };
     exchange.judged(judged);
     let Some(permit) = permit else {
@@ -134,12 +136,10 @@ pub(crate) fn decide(exchange: &Exchange) -> Result<Passage, Failure> {
     Ok(Passage::new(asked, &target, permit, route, None))
 }
 
-fn question(connection: &Connection) -> Question {
+fn question(connection: &Connection, live: &Live) -> Question {
     Question {
-        direction: Direction::Inbound,
-        peer: connection.peer.as_ref().map(|peer| peer.id().clone()),
+        party: connection.party(live, connection.peer.as_ref().map(Peer::id), None),
         plaintext: connection.tls.is_none(),
-        ip: None,
         port: connection.rule_port(),
     }
 }

@@ -8,7 +8,7 @@
 //! | `inbound`, `outbound` | the two stories: the only places that know the order of the steps |
 //! | `accept`, `listen`, `capture`, `tls`, `detect` | from a TCP connection to a peer and a protocol |
 //! | `http` | one reading of a request, its head, its body, its answer; HTTP/1.1 of our own, HTTP/2 by hyper |
-//! | `guard` | the judgement, and asking again when rules change |
+//! | `guard`, `parties` | the judgement, asking again when rules change, and about whom |
 //! | `upstream`, `dns` | where it goes, by which connection |
 //! | `opaque`, `tunnel` | what is not HTTP |
 //! | `live`, `worker`, `watch`, `drain` | what is in force, who serves it, what must end |
@@ -36,6 +36,7 @@ mod observe;
 mod opaque;
 mod outbound;
 mod overload;
+mod parties;
 mod passage;
 mod proxy;
 mod shares;

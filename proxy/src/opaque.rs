@@ -7,7 +7,7 @@ use crate::{
     guard::{self, Question},
     observe::{access_log, refusal},
     stream::Stream,
-    tls::Alpn,
+    tls::{Alpn, Peer},
     tunnel,
     upstream::{Dialled, Expect, Route, Security, addresses, dial},
 };
@@ -57,7 +57,8 @@ pub(crate) async fn carry(
     {
         match connect(&connection, &named, &mut outcome).await {
             Some(dialled) => {
-                question.peer = dialled.peer.as_ref().map(|peer| peer.id().clone());
+                let proved = dialled.peer.as_ref().map(Peer::id);
+                question.party = connection.party(&live, proved, question.party.ip());
                 early = Some(dialled);
             }
             // `observe` refuses nothing: who does not prove an identity is reached as without the proxy, and noted.

@@ -15,10 +15,12 @@ use crate::{
     opaque,
     passage::Passage,
     stream::Stream,
+    tls::Peer,
     upstream::{Expect, Route, Security, Target, acquire, upstream_http},
     worker::Worker,
 };
 use config::{Capture, Protocol};
+use identity::SpiffeId;
 use policy::{Direction, Mode, PathOptions, canonicalise};
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::net::TcpStream;
@@ -68,15 +70,15 @@ pub(crate) async fn carry(connection: Rc<Connection>, stream: Stream) {
     let live = connection.worker.live();
     let (route, question) = match destination(&connection, &live, None) {
         Destination::Service(index) => {
-            (service(&connection, &live, index), question(&connection, expected(&live, index)))
+            (service(&connection, &live, index), question(&connection, &live, expected(&live, index)))
         }
         Destination::Address(address) => {
-            (Some(original_dst_route(&connection, &live, address)), question(&connection, None))
+            (Some(original_dst_route(&connection, &live, address)), question(&connection, &live, None))
         }
         Destination::Passthrough(address) => {
-            (Some(passthrough_route(&connection, &live, address)), question(&connection, None))
+            (Some(passthrough_route(&connection, &live, address)), question(&connection, &live, None))
         }
-        Destination::Unknown => (None, question(&connection, None)),
+        Destination::Unknown => (None, question(&connection, &live, None)),
     };
     opaque::carry(connection, stream, route, question).await;
 }
@@ -92,25 +94,26 @@ pub(crate) async fn decide(exchange: &Rc<Exchange>) -> Result<Passage, Failure> 
     }
     asked.refuse_unclear()?;
     let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;
-    let (route, expected, lease) = match destination(connection, live, Some(target.host())) {
-        Destination::Service(index) => (service(connection, live, index), expected(live, index), None),
-        Destination::Passthrough(address) => (Some(passthrough_route(connection, live, address)), None, None),
+    let ask = |expected: Option<&SpiffeId>| question(connection, live, expected);
+    let (route, question, lease) = match destination(connection, live, Some(target.host())) {
+        Destination::Service(index) => (service(connection, live, index), ask(expected(live, index)), None),
+        Destination::Passthrough(address) => (Some(passthrough_route(connection, live, address)), ask(None), None),
         Destination::Address(address) => {
             let route = original_dst_route(connection, live, address);
             exchange.routed(&route);
             match acquire(exchange, &route, upstream_http(&route, asked.version), false).await {
                 Ok(lease) => {
-                    let proved = lease.made.peer.as_ref().map(|peer| peer.id().clone());
+                    let proved = ask(lease.made.peer.as_ref().map(Peer::id));
                     (Some(route), proved, Some(lease))
                 }
                 // `observe` refuses nothing: who does not prove an identity is reached as without the proxy, and noted.
                 Err(_) if live.snapshot.mode == Mode::Observe => {
-                    (Some(passthrough_route(connection, live, address)), None, None)
+                    (Some(passthrough_route(connection, live, address)), ask(None), None)
                 }
                 Err(failure) => return Err(failure),
             }
         }
-        Destination::Unknown => (None, None, None),
+        Destination::Unknown => (None, ask(None), None),
     };
     if let Some(route) = &route {
         exchange.routed(route);
@@ -118,7 +121,7 @@ pub(crate) async fn decide(exchange: &Rc<Exchange>) -> Result<Passage, Failure> 
         // An explicit listener and a host that is no service's: there is nothing to judge.
         return Err(Failure::NoRoute);
     }
-    let (judged, permit) = guard::judge(live, question(connection, expected), Some(asked.view(&target)));
+    let (judged, permit) = guard::judge(live, question, Some(asked.view(&target)));
     let denied = if permit.is_none() { judged.rule.as_deref().map(str::to_owned) } else { None };
     exchange.judged(judged);
     let Some(permit) = permit else {
@@ -179,16 +182,14 @@ fn service(connection: &Connection, live: &Live, index: usize) -> Option<Arc<Rou
     }
 }
 
-fn expected(live: &Live, index: usize) -> Option<identity::SpiffeId> {
-    live.snapshot.services.get(index).map(|service| service.identity.clone())
+fn expected(live: &Live, index: usize) -> Option<&SpiffeId> {
+    live.snapshot.services.get(index).map(|service| &service.identity)
 }
 
-fn question(connection: &Connection, peer: Option<identity::SpiffeId>) -> Question {
+fn question(connection: &Connection, live: &Live, peer: Option<&SpiffeId>) -> Question {
     Question {
-        direction: Direction::Outbound,
-        peer,
+        party: connection.party(live, peer, connection.original_dst.map(|address| address.ip())),
         plaintext: false,
-        ip: connection.original_dst.map(|address| address.ip()),
         port: connection.rule_port(),
     }
 }

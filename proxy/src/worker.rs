@@ -15,6 +15,7 @@ use crate::{
         status::Failures,
     },
     overload::{Level, Overload},
+    parties::Parties,
     shares::Shares,
     tls::{Identity, IdentityCache, Peers},
     upstream::Pool,
@@ -81,6 +82,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
     pub(crate) peers: Peers,
+    pub(crate) parties: Parties,
     pub(crate) buffers: Buffers,
     pub(crate) lists: Lists,
     /// Streams that wait for bytes.
@@ -117,6 +119,7 @@ impl Worker {
             metrics,
             pool: Pool::default(),
             peers: Peers::default(),
+            parties: Parties::default(),
             buffers: Buffers::default(),
             lists: Lists::default(),
             watches: Watches::default(),
@@ -274,6 +277,7 @@ impl Worker {
                 swept = Instant::now();
                 self.pool.sweep(live.snapshot.proxy.timeouts.pool_idle);
                 self.peers.sweep();
+                self.parties.sweep();
             }
         }
     }

@@ -7,7 +7,7 @@
 use super::entry::{Entry, Kind, MATCHER, Matcher, Shape, condition, part};
 use super::index::{Index, Odd, Row};
 use super::methods::{ANY, OtherMethods};
-use super::path::DEPTH;
+use super::path::{DEPTH, Reading};
 use super::subjects::{Numbering, Subject, Subjects};
 use super::table::Groups;
 use super::words::{UNKNOWN, Words};
@@ -66,7 +66,7 @@ pub(super) fn index(rules: &[Rule], direction: Direction) -> Index {
         entries: Vec::new(),
         kinds: Vec::new(),
         words_of: Vec::new(),
-        depth: 0,
+        reading: Reading::default(),
     };
     let mut odd = Vec::new();
     for (((rule, methods), place), number) in rules.iter().zip(&methods_of).zip(&places).zip(0..) {
@@ -87,7 +87,7 @@ pub(super) fn index(rules: &[Rule], direction: Direction) -> Index {
         codes: tables.codes.all.into(),
         matchers: tables.codes.matchers.into(),
         methods,
-        depth: tables.depth,
+        reading: tables.reading,
         by_place: by_place.into(),
         odd: odd.into(),
         few: rules.len() <= FEW_RULES && rules.iter().map(items).sum::<usize>() <= FEW_ITEMS,
@@ -254,7 +254,7 @@ struct Tables {
     kinds: Vec<(u32, Kind)>,
     /// The literal segments of each subject's templates.
     words_of: Vec<(u32, u32)>,
-    depth: usize,
+    reading: Reading,
 }
 
 /// A port of a rule, as entries have it.
@@ -325,7 +325,7 @@ impl Tables {
         let codes = self.codes.all.get(start..).unwrap_or_default();
         let word = |i: usize| codes.get(i).copied().unwrap_or(UNKNOWN);
         let hash = entry.shape.hash(entry.subject, word, entry.port, entry.host);
-        self.depth = self.depth.max(entry.shape.len.into());
+        self.reading.widen(entry.shape);
         let literals = (0..u16::BITS as usize).filter(|i| entry.shape.literals >> i & 1 == 1);
         self.words_of.extend(literals.map(|i| (entry.subject, word(i))));
         let denies = entry.conditions & condition::DENY != 0;

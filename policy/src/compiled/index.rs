@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, Kind, MATCHER, Matcher, Shape, condition, part};
 use super::methods::OtherMethods;
-use super::path::{Path, with_decoded};
+use super::path::{Path, Reading, with_decoded};
 use super::subjects::Subjects;
 use super::table::Groups;
 use super::words::{UNKNOWN, Words};
@@ -29,8 +29,8 @@ pub(crate) struct Index {
     pub(super) codes: Box<[u32]>,
     pub(super) matchers: Box<[Matcher]>,
     pub(super) methods: OtherMethods,
-    /// The length of the longest template.
-    pub(super) depth: usize,
+    /// How much of a path all templates together compare.
+    pub(super) reading: Reading,
     /// The rule that an entry's `place` stands for.
     pub(super) by_place: Box<[u32]>,
     /// Rules that the reference judges.
@@ -58,8 +58,14 @@ pub(super) struct Odd {
     pub(super) orders: Box<[(Box<[u8]>, u32)]>,
 }
 
-/// The subjects that an identity and an address belong to, each with how narrowly it names them.
-pub(crate) type Known = Box<[(u32, u8)]>;
+/// What is known of an identity and an address.
+#[derive(Clone)]
+pub(crate) struct Known {
+    /// The subjects they belong to, each with how narrowly it names them.
+    subjects: Box<[(u32, u8)]>,
+    /// How much of a path the templates of these compare.
+    reading: Reading,
+}
 
 /// One question to the tables.
 #[derive(Clone, Copy)]
@@ -72,7 +78,7 @@ struct Question<'q> {
 
 /// What a question about a request has more than one about opaque bytes.
 struct Request<'q> {
-    seen: Seen<'q>,
+    seen: &'q Seen<'q>,
     path: Path<'q>,
     method: u32,
     /// The numbers of the host and of the host without its first label.
@@ -122,7 +128,11 @@ impl Index {
         // Of a list that came twice, the narrower.
         known.sort_unstable_by(|a, b| b.cmp(a));
         known.dedup_by_key(|(subject, _)| *subject);
-        known.into()
+        let mut reading = Reading::default();
+        for kind in known.iter().flat_map(|(subject, _)| self.kinds_of(*subject).1) {
+            reading.widen(kind.shape);
+        }
+        Known { subjects: known.into(), reading }
     }
 
     /// Judges as [`linear::judge`] does. `known` is what [`Index::know`] made of the same identity and address.
@@ -138,16 +148,16 @@ impl Index {
             return linear::judge(rules, direction, a, seen);
         }
         let question = Question { rules, attributes: a, known };
-        let found = match seen {
-            None => Some(self.opaque(question)),
-            Some(seen) if seen.escapes => with_decoded(seen.path, |path| self.request(question, seen, path)),
-            Some(seen) => self.request(question, seen, seen.path.as_bytes()),
+        let found = match &seen {
+            None => Some(self.opaque(&question)),
+            Some(seen) if seen.escapes => with_decoded(seen.path, |path| self.request(&question, seen, path)),
+            Some(seen) => self.request(&question, seen, seen.path.as_bytes()),
         };
         let Some(mut found) = found else {
             return linear::judge(rules, direction, a, seen);
         };
         if !self.odd.is_empty() {
-            self.ask_odd(question, direction, seen, &mut found);
+            self.ask_odd(&question, direction, seen, &mut found);
         }
         self.decision(rules, &found)
     }
@@ -172,7 +182,7 @@ impl Index {
 
     /// The matches of a request. `path` is without escapes.
     #[inline]
-    fn request(&self, question: Question<'_>, seen: Seen<'_>, path: &[u8]) -> Option<Found> {
+    fn request(&self, question: &Question<'_>, seen: &Seen<'_>, path: &[u8]) -> Option<Found> {
         let mut request = Request {
             method: self.methods.bit(seen.method),
             seen,
@@ -180,7 +190,7 @@ impl Index {
             host: UNKNOWN,
             parent: UNKNOWN,
         };
-        request.path.read(self.depth, &self.words);
+        request.path.read(question.known.map_or(self.reading, |known| known.reading), &self.words);
         if !self.hosts.is_empty() {
             request.host = self.hosts.number(seen.host.as_bytes());
             let above = seen.host.split_once('.').filter(|(label, _)| !label.is_empty());
@@ -192,9 +202,9 @@ impl Index {
     }
 
     #[inline]
-    fn visit(&self, question: Question<'_>, mut found: impl FnMut(u32, u8)) {
+    fn visit(&self, question: &Question<'_>, mut found: impl FnMut(u32, u8)) {
         match question.known {
-            Some(known) => known.iter().for_each(|(subject, who)| found(*subject, *who)),
+            Some(known) => known.subjects.iter().for_each(|(subject, who)| found(*subject, *who)),
             None => self.subjects.visit(question.attributes.peer, question.attributes.ip, found),
         }
     }
@@ -210,13 +220,17 @@ impl Index {
         }
     }
 
-    fn request_of(&self, q: Question<'_>, request: &Request<'_>, subject: u32, who: u8, found: &mut Found) {
+    fn request_of(&self, q: &Question<'_>, request: &Request<'_>, subject: u32, who: u8, found: &mut Found) {
         let (row, kinds) = self.kinds_of(subject);
         if kinds.is_empty() {
             return;
         }
         let path = &request.path;
-        let words = path.words_among(|word| self.has_word(&row, word));
+        // To ask which words are the subject's costs about as much as one look-up that finds nothing.
+        let words = match kinds {
+            [] | [_] | [_, _] | [_, _, _] | [_, _, _, _] => path.known,
+            _ => path.words_among(|word| self.has_word(&row, word)),
+        };
         for kind in kinds {
             let shape = kind.shape;
             if !shape.fits(path.count, words) || shape.parts & part::OPAQUE != 0 {
@@ -233,7 +247,7 @@ impl Index {
 
     /// The best of one group: deny rules stand before allow rules, and what is reported first before the rest.
     #[inline]
-    fn group(&self, q: Question<'_>, request: &Request<'_>, subject: u32, shape: Shape, who: u8, found: &mut Found) {
+    fn group(&self, q: &Question<'_>, request: &Request<'_>, subject: u32, shape: Shape, who: u8, found: &mut Found) {
         let host = if shape.parts & part::HOST != 0 { request.host } else { request.parent };
         let port = q.attributes.port;
         for entry in self.entries.get(shape.hash(subject, |i| request.path.word(i), port, host)) {
@@ -280,7 +294,7 @@ impl Index {
 
     /// Whether an entry's other conditions hold for a request.
     #[inline]
-    fn holds(&self, q: Question<'_>, request: &Request<'_>, entry: &Entry, denies: bool) -> bool {
+    fn holds(&self, q: &Question<'_>, request: &Request<'_>, entry: &Entry, denies: bool) -> bool {
         let conditions = entry.conditions;
         if conditions & condition::GRPC != 0 && !request.seen.grpc {
             return false;
@@ -301,7 +315,7 @@ impl Index {
     }
 
     /// The conditions that only the rule itself can answer.
-    fn rule_holds(&self, q: Question<'_>, entry: &Entry, request: Option<&Request<'_>>) -> bool {
+    fn rule_holds(&self, q: &Question<'_>, entry: &Entry, request: Option<&Request<'_>>) -> bool {
         let Some(rule) = self.rule(q, entry) else {
             return false;
         };
@@ -313,18 +327,18 @@ impl Index {
             && (!asked(condition::NOT_WHO) || !rule.leaves_out(a.peer))
     }
 
-    fn rule<'q>(&self, q: Question<'q>, entry: &Entry) -> Option<&'q Rule> {
+    fn rule<'q>(&self, q: &Question<'q>, entry: &Entry) -> Option<&'q Rule> {
         q.rules.get(*self.by_place.get(entry.place as usize)? as usize)
     }
 
     /// The matches of opaque bytes.
-    fn opaque(&self, question: Question<'_>) -> Found {
+    fn opaque(&self, question: &Question<'_>) -> Found {
         let mut found = Found::default();
         self.visit(question, |subject, who| self.opaque_of(question, subject, who, &mut found));
         found
     }
 
-    fn opaque_of(&self, q: Question<'_>, subject: u32, who: u8, found: &mut Found) {
+    fn opaque_of(&self, q: &Question<'_>, subject: u32, who: u8, found: &mut Found) {
         let a = q.attributes;
         for kind in self.kinds_of(subject).1 {
             let shape = kind.shape;
@@ -355,7 +369,7 @@ impl Index {
 
     /// The rules that the tables do not take, by the reference.
     #[cold]
-    fn ask_odd(&self, q: Question<'_>, direction: Direction, seen: Option<Seen<'_>>, found: &mut Found) {
+    fn ask_odd(&self, q: &Question<'_>, direction: Direction, seen: Option<Seen<'_>>, found: &mut Found) {
         for odd in &self.odd {
             let Some(rule) = q.rules.get(odd.rule as usize) else {
                 continue;

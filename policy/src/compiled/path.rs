@@ -1,11 +1,21 @@
 //! A path as rules compare it: segments by what they stand for, each with the number of its word.
 
+use super::entry::Shape;
 use super::table::slashes;
 use super::words::{UNKNOWN, Words};
 use crate::escape::Decoded;
 
 /// The longest template that the tables take.
 pub(super) const DEPTH: usize = 16;
+
+/// How much of a path some templates compare.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reading {
+    /// The length of the longest of them.
+    pub(super) depth: u8,
+    /// Bit `i`: segment `i` of one of them is literal. Where none is, the path's segment need not be known as a word.
+    pub(super) literals: u16,
+}
 
 /// The first segments of a path.
 pub(super) struct Path<'a> {
@@ -15,9 +25,23 @@ pub(super) struct Path<'a> {
     pub(super) count: usize,
     /// Where segment `i` ends in `bytes`; it begins after the slash at the end of the one before.
     ends: [u32; DEPTH],
+    /// [`UNKNOWN`] also where no template has a literal.
     words: [u32; DEPTH],
     /// Bit `i`: segment `i` is a word.
     pub(super) known: u16,
+}
+
+impl Reading {
+    /// Of one more template.
+    pub(super) fn widen(&mut self, shape: Shape) {
+        self.depth = self.depth.max(shape.len);
+        self.literals |= shape.literals;
+    }
+
+    #[inline]
+    fn is_literal(self, i: usize) -> bool {
+        u64::from(self.literals) >> i & 1 == 1
+    }
 }
 
 impl<'a> Path<'a> {
@@ -34,28 +58,34 @@ impl<'a> Path<'a> {
         })
     }
 
-    /// Reads as many segments as the longest template has.
+    /// Reads what the templates in question compare.
     #[inline]
-    pub(super) fn read(&mut self, depth: usize, words: &Words) {
+    pub(super) fn read(&mut self, reading: Reading, words: &Words) {
+        let depth = usize::from(reading.depth);
         let bytes = self.bytes;
-        let mut count = 0;
         // The first slash begins the path.
+        let (mut count, mut start) = (0, 1);
         slashes(bytes.get(1..).unwrap_or_default(), |slash| {
-            if let Some(end) = self.ends.get_mut(count) {
-                *end = slash as u32 + 1;
-            }
+            self.end(count, start, slash + 1, reading, words);
+            start = slash + 2;
             count += 1;
             count <= depth
         });
-        if let Some(end) = self.ends.get_mut(count) {
-            *end = bytes.len() as u32;
-        }
+        self.end(count, start, bytes.len(), reading, words);
         self.count = (count + 1).min(depth + 1);
-        let mut start = 1;
-        for (i, (end, word)) in self.ends.iter().zip(&mut self.words).take(self.count.min(depth)).enumerate() {
-            *word = words.number(bytes.get(start..*end as usize).unwrap_or_default());
+    }
+
+    /// Segment `i` stands here.
+    #[inline]
+    fn end(&mut self, i: usize, start: usize, end: usize, reading: Reading, words: &Words) {
+        if let Some(place) = self.ends.get_mut(i) {
+            *place = end as u32;
+        }
+        if reading.is_literal(i)
+            && let Some(word) = self.words.get_mut(i)
+        {
+            *word = words.number(self.bytes.get(start..end).unwrap_or_default());
             self.known |= u16::from(*word != UNKNOWN) << i;
-            start = *end as usize + 1;
         }
     }
 
@@ -117,14 +147,16 @@ mod tests {
         let words = Words::new(&BTreeSet::from([&b""[..], b"a", b"b"]));
         for text in ["/", "/a", "/a/", "/a/x/b", "/x/y/z/a/b/a/b"] {
             let expected: Vec<&[u8]> = text.as_bytes()[1..].split(|b| *b == b'/').collect();
-            for depth in 0..=DEPTH {
+            for (depth, literals) in (0..=DEPTH).flat_map(|depth| [(depth, u16::MAX), (depth, 0b0110)]) {
+                let literals = literals & ((1u32 << depth) - 1) as u16;
                 let mut path = Path::of(text.as_bytes()).unwrap();
-                path.read(depth, &words);
+                path.read(Reading { depth: depth as u8, literals }, &words);
                 assert_eq!(path.count, expected.len().min(depth + 1), "{text} {depth}");
                 for (i, segment) in expected.iter().enumerate().take(depth) {
                     assert_eq!(path.segment(i), *segment, "{text} {i}");
-                    assert_eq!(path.word(i), words.number(segment), "{text} {i}");
-                    assert_eq!(path.known >> i & 1 == 1, words.number(segment) != UNKNOWN, "{text} {i}");
+                    let word = if literals >> i & 1 == 1 { words.number(segment) } else { UNKNOWN };
+                    assert_eq!(path.word(i), word, "{text} {i}");
+                    assert_eq!(path.known >> i & 1 == 1, word != UNKNOWN, "{text} {i}");
                 }
             }
         }

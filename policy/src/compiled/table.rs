@@ -175,19 +175,35 @@ pub(super) fn slashes(bytes: &[u8], mut found: impl FnMut(usize) -> bool) {
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     const SLASHES: u64 = 0x2f2f_2f2f_2f2f_2f2f;
     let (chunks, rest) = bytes.as_chunks::<8>();
-    for (i, eight) in chunks.iter().enumerate() {
+    // The high bit of each byte that is a slash.
+    let marks = |eight: &[u8; 8]| {
         // A byte that is a slash becomes 0, and only a byte of 0 keeps its high bit clear in the sum.
         let x = u64::from_le_bytes(*eight) ^ SLASHES;
-        let mut marks = !(((x & LOW) + LOW) | x | LOW);
+        !(((x & LOW) + LOW) | x | LOW)
+    };
+    let mut each = |mut marks: u64, start: usize| {
         while marks != 0 {
-            if !found(i * 8 + marks.trailing_zeros() as usize / 8) {
-                return;
+            if !found(start + marks.trailing_zeros() as usize / 8) {
+                return false;
             }
             marks &= marks - 1;
         }
+        true
+    };
+    for (i, eight) in chunks.iter().enumerate() {
+        if !each(marks(eight), i * 8) {
+            return;
+        }
+    }
+    // What is left, together with some before it that have been looked at.
+    if let Some(last) = bytes.last_chunk::<8>() {
+        let seen = 8 - rest.len();
+        let new = u64::MAX.checked_shl(seen as u32 * 8).unwrap_or_default();
+        each(marks(last) & new, bytes.len() - 8);
+        return;
     }
     for (i, _) in rest.iter().enumerate().filter(|(_, b)| **b == b'/') {
-        if !found(chunks.len() * 8 + i) {
+        if !found(i) {
             return;
         }
     }

@@ -57,11 +57,12 @@ impl Words {
         let mask = self.places.len().wrapping_sub(1);
         let mut at = ends.hash(text) as usize & mask;
         while let Some(place) = self.places.get(at) {
-            if place.number == UNKNOWN {
-                break;
-            }
+            // A place without a word looks like the empty text, and its number says that there is none.
             if place.ends == ends && (ends.are_all() || self.stands_at(place.start as usize, text)) {
                 return place.number;
+            }
+            if place.number == UNKNOWN {
+                break;
             }
             at = at.wrapping_add(1) & mask;
         }

@@ -366,7 +366,7 @@ pub(crate) fn agree(world: &World, seed: u64, pairs: usize) -> BTreeMap<&'static
             }
             assert!(fast.rule.is_none_or(|r| std::ptr::eq(r.rule, &rules.rules(direction)[r.index])));
             // The same for somebody who was introduced to these rules, or to those before.
-            if percent(&mut random, 8) {
+            if percent(&mut random, 30) {
                 let party = rules.introduce(direction, a.peer.cloned(), a.ip);
                 assert_eq!(rules.decide_for(&party, a.plaintext, a.port, a.request), fast, "{party:?}");
                 assert_eq!(rules.decide_for(&stranger, a.plaintext, a.port, a.request), {

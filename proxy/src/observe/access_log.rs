@@ -194,7 +194,7 @@ impl Ending {
             && Arc::ptr_eq(&self.cluster, cluster)
             && self.rule.as_ref().map(Arc::as_ptr) == judged.rule.as_ref().map(Arc::as_ptr)
             && self.verdicts == [judged.verdict, judged.would]
-            && self.peer == judged.question.peer
+            && self.peer.as_ref() == judged.question.party.peer()
     }
 }
 
@@ -214,7 +214,7 @@ fn end(fields: &mut Fields<'_>, connection: &Connection, to: Option<&Arc<str>>, 
             *last = Some(Box::new(Ending {
                 generation: live.generation,
                 cluster: Arc::clone(to),
-                peer: judged.question.peer.clone(),
+                peer: judged.question.party.peer().cloned(),
                 rule: judged.rule.clone(),
                 verdicts: [judged.verdict, judged.would],
                 text: fields.0.get(start..).unwrap_or_default().into(),
@@ -231,7 +231,7 @@ fn cluster(fields: &mut Fields<'_>, name: Option<&Arc<str>>) {
 fn verdict(fields: &mut Fields<'_>, connection: &Connection, judged: Option<&Judged>, live: &Live) {
     let own = Some(live.snapshot.workload.as_str().as_bytes());
     let other = match judged {
-        Some(judged) => judged.question.peer.as_ref(),
+        Some(judged) => judged.question.party.peer(),
         None => connection.peer.as_ref().map(|peer| peer.id()),
     };
     let other = other.map(|id| id.as_str().as_bytes());

@@ -172,7 +172,7 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
 
 fn peer(connection: &Connection, judged: Option<&crate::guard::Judged>) -> Option<String> {
     judged
-        .and_then(|judged| judged.question.peer.as_ref())
+        .and_then(|judged| judged.question.party.peer())
         .or_else(|| connection.peer.as_ref().map(|peer| peer.id()))
         .map(|id| id.as_str().to_owned())
 }
