@@ -73,6 +73,13 @@ pub(crate) const SWEEP: Duration = Duration::from_secs(1);
 /// Connections of one worker, up and down, that must have gone before it asks the allocator to give memory back.
 pub(crate) const BURST: u64 = 64;
 
+/// Bytes that a worker puts aside between two looks at how much memory there is. A look costs about as much as copying a
+/// tenth of it.
+pub(crate) const LOOK_BYTES: usize = 512 * 1024;
+
+/// What a TLS handshake under way holds, about.
+pub(crate) const HANDSHAKE_BYTES: usize = 32 * 1024;
+
 /// How often a worker asks the allocator to give memory back while it runs short.
 pub(crate) const SHRINK: Duration = Duration::from_secs(1);
 

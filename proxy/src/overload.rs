@@ -1,7 +1,7 @@
 //! Shedding load before the kernel kills: how near resident memory is to its limit, and what that forbids.
 //!
-//! The control thread looks at the resident set many times a second and publishes one of four levels; everybody else reads
-//! one number. The steps follow Envoy's overload manager (`shrink_heap`, `stop_accepting_connections`,
+//! The control thread looks at the resident set many times a second, a worker whenever it has put much aside, and the one of
+//! four levels that follows is one number that everybody reads. The steps follow Envoy's overload manager (`shrink_heap`, `stop_accepting_connections`,
 //! `stop_accepting_requests`, `reduce_timeouts`), with thresholds that leave room for what is under way:
 //!
 //! | level | from | what |
@@ -43,7 +43,7 @@ pub(crate) enum Level {
     Cut,
 }
 
-/// The level in force, and what it has done. One writer; read by all workers.
+/// The level in force, and what it has done.
 pub(crate) struct Overload {
     /// The limit where the file names none.
     host_limit: Option<u64>,
@@ -116,7 +116,7 @@ impl Overload {
     }
 
     /// Takes a look, and says when the next one is due. `from_file` is the limit that the file names.
-    fn look(&self, from_file: Option<u64>) -> Duration {
+    pub(crate) fn look(&self, from_file: Option<u64>) -> Duration {
         let limit = from_file.or(self.host_limit);
         self.limit.store(limit.unwrap_or(0), Ordering::Relaxed);
         let (level, wait) = match (limit, self.resident()) {

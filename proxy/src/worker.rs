@@ -96,6 +96,8 @@ pub(crate) struct Worker {
     date: RefCell<(u64, HeaderValue)>,
     next_connection: Cell<u64>,
     turn: Cell<usize>,
+    /// Bytes that were put aside since this worker last looked at how much memory there is.
+    grown: Cell<usize>,
 }
 
 impl Worker {
@@ -131,6 +133,7 @@ impl Worker {
             date: RefCell::new((0, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))),
             next_connection: Cell::new(0),
             turn: Cell::new(0),
+            grown: Cell::new(0),
         })
     }
 
@@ -162,6 +165,19 @@ impl Worker {
     /// The number of the credentials in force.
     pub(crate) fn identity_version(&self) -> u64 {
         self.shared.identity.version()
+    }
+
+    /// Memory for `bytes` is about to be held by somebody who has to wait. A flood can fill memory faster than the control
+    /// thread gets to look, so a worker that puts much aside looks for itself.
+    pub(crate) fn grows(&self, bytes: usize) {
+        let grown = self.grown.get().saturating_add(bytes);
+        if grown < limits::LOOK_BYTES {
+            return self.grown.set(grown);
+        }
+        self.grown.set(0);
+        if self.shared.overload.limit().is_some() {
+            self.shared.overload.look(self.live().snapshot.proxy.memory_limit);
+        }
     }
 
     /// Connections without a request under way are not kept: the process is to end, or memory runs short.

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     http::Failure,
+    limits,
     live::Live,
     observe::metrics::WorkerMetrics,
     stream::Stream,
@@ -105,6 +106,7 @@ async fn dial_inner(
 
 /// Nothing new while memory runs short.
 fn take_on(worker: &Worker) -> Result<(), Failure> {
+    worker.grows(limits::HANDSHAKE_BYTES);
     if !worker.shared.overload.refuses() {
         return Ok(());
     }

@@ -158,6 +158,10 @@ impl<'a> Relay<'a> {
         if self.client.input.is_empty() {
             buffers.put(std::mem::take(&mut self.client.input));
         }
+        let held = self.server.input.len() + self.client.input.len();
+        if held > 0 && polled.is_pending() {
+            self.exchange.connection.worker.grows(held);
+        }
         polled
     }
 

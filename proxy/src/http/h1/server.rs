@@ -133,6 +133,7 @@ impl Server {
                 Poll::Ready(_) => return Poll::Ready(Received::Gone),
                 Poll::Pending => {
                     self.input.stow(buffers);
+                    self.connection.worker.grows(self.input.len());
                     return self.poll_patience(cx);
                 }
             }
