@@ -13,7 +13,7 @@ use crate::{
         sink::{Lines, Sink},
         status::Failures,
     },
-    tls::{Identity, IdentityCache, Peers},
+    tls::{Crowd, Identity, IdentityCache, Peers},
     upstream::Pool,
     watch::Watches,
 };
@@ -73,6 +73,8 @@ pub(crate) struct Worker {
     pub(crate) refusals: Lines,
     pub(crate) pool: Pool,
     pub(crate) peers: Peers,
+    /// Inbound handshakes under way.
+    pub(crate) handshakes: Rc<Crowd>,
     pub(crate) buffers: Buffers,
     pub(crate) lists: Lists,
     /// Streams that wait for bytes.
@@ -108,6 +110,7 @@ impl Worker {
             metrics,
             pool: Pool::default(),
             peers: Peers::default(),
+            handshakes: Crowd::new(limits::HANDSHAKES),
             buffers: Buffers::default(),
             lists: Lists::default(),
             watches: Watches::default(),
