@@ -74,7 +74,8 @@ impl Envoy {
         Self::start(dir, "callee", listen, text, cert, version)
     }
 
-    /// The same, with the other end's URI names checked in its handshake as well: one must begin with `prefix`.
+    /// The same, with the other end's URI names checked in its handshake as well: one must begin with `prefix`;
+    /// and that handshake may take 2 s.
     #[must_use]
     pub fn strict_callee(
         dir: &Path,
@@ -90,9 +91,10 @@ impl Envoy {
         );
         let text = CALLEE
             .replace("trusted_ca: { filename: @BUNDLE@ }", &names)
+            .replace("- transport_socket:\n", "- transport_socket_connect_timeout: 2s\n      transport_socket:\n")
             .replace("@APP_PORT@", &app.port().to_string())
             .replace("@CALLER_ID@", caller_id);
-        assert!(text.contains(prefix), "the place for the names is gone");
+        assert!(text.contains(prefix) && text.contains("connect_timeout: 2s"), "the places to fill in are gone");
         Self::start(dir, "callee", listen, text, cert, Version::Http1)
     }
 

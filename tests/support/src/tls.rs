@@ -60,7 +60,8 @@ pub fn shake_hands(config: impl Into<Arc<ClientConfig>>, to: SocketAddr) -> io::
     Ok(stream)
 }
 
-fn start(config: impl Into<Arc<ClientConfig>>, to: SocketAddr) -> io::Result<Stream> {
+/// Connects; the handshake runs with the first write or read.
+pub fn start(config: impl Into<Arc<ClientConfig>>, to: SocketAddr) -> io::Result<Stream> {
     let name = ServerName::try_from("sekisho.test").unwrap();
     let connection = ClientConnection::new(config.into(), name).map_err(io::Error::other)?;
     let socket = TcpStream::connect_timeout(&to, QUIET)?;
@@ -69,7 +70,9 @@ fn start(config: impl Into<Arc<ClientConfig>>, to: SocketAddr) -> io::Result<Str
     Ok(StreamOwned::new(connection, socket))
 }
 
-fn certified(cert: &Cert) -> Arc<CertifiedKey> {
+/// The papers in these files.
+#[must_use]
+pub fn certified(cert: &Cert) -> Arc<CertifiedKey> {
     let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_file_iter(&cert.chain).unwrap().collect();
     let key = PrivateKeyDer::from_pem_file(&cert.key).unwrap();
     Arc::new(CertifiedKey::new(chain.unwrap(), aws_lc_rs::sign::any_supported_type(&key).unwrap()))
