@@ -126,9 +126,9 @@ fn a_new_root_is_taken_in_and_the_old_ones_peers_end_with_it() {
     });
     assert_eq!(ask(&mut old).unwrap(), 200, "both roots are trusted");
 
-    let before = callee.origin.requests().len();
     callee.trust(&[&new_root]);
     wait::until("the old root to be refused", wait::SOON, || connect(callee.at(), &old_web).is_err().then_some(()));
+    let before = callee.origin.requests().len();
     let begin = Instant::now();
     let mut asked = 0;
     while let Ok(200) = ask(&mut old) {
