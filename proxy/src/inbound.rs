@@ -9,6 +9,7 @@ use crate::{
     detect::{self, Detected},
     guard::{self, Question},
     http::{Exchange, Failure, Http},
+    limits,
     live::Live,
     observe::{access_log, refusal},
     opaque,
@@ -49,9 +50,14 @@ pub(crate) async fn open(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr,
         let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, None);
         return detected(connection, Stream::plain(tcp), None).await;
     }
+    worker.grows(limits::HANDSHAKE_BYTES);
     let cells = worker.metrics.direction(true);
     let identity = worker.identity();
-    let (stream, peer, facts) = match tls::accept(tcp, identity.server(), timeouts.handshake, &worker.peers).await {
+    let seat = worker.handshakes.enter(remote.ip());
+    cells.tls_handshakes_active.set(u64::try_from(worker.handshakes.len()).unwrap_or(u64::MAX));
+    let accepted = seat.hold(tls::accept(tcp, identity.server(), timeouts.handshake, &worker.peers)).await;
+    cells.tls_handshakes_active.set(u64::try_from(worker.handshakes.len()).unwrap_or(u64::MAX));
+    let (stream, peer, facts) = match accepted.unwrap_or(Err(tls::Refused::Crowded)) {
         Ok(accepted) => accepted,
         Err(refused) => {
             match &refused {

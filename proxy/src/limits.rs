@@ -49,6 +49,11 @@ pub(crate) const TUNNEL_BUFFER: usize = 16 * 1024;
 /// Ciphertext rustls may queue on one connection before a write has to wait: two records.
 pub(crate) const TLS_QUEUE: usize = 32 * 1024;
 
+/// Inbound TLS handshakes one worker has under way at one time. A peer may make each of them hold one handshake message, which
+/// rustls bounds at 64 KiB: 16 MiB a worker at most. A handshake takes milliseconds, so real callers fill this many seats only
+/// when tens of thousands of them come in a second.
+pub(crate) const HANDSHAKES: usize = 256;
+
 /// Idle HTTP/1.1 connections kept per worker and upstream endpoint.
 pub(crate) const POOL_IDLE_PER_KEY: usize = 128;
 

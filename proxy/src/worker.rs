@@ -17,7 +17,7 @@ use crate::{
     overload::{Level, Overload},
     parties::Parties,
     shares::Shares,
-    tls::{Identity, IdentityCache, Peers},
+    tls::{Crowd, Identity, IdentityCache, Peers},
     upstream::Pool,
     watch::Watches,
 };
@@ -83,6 +83,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) peers: Peers,
     pub(crate) parties: Parties,
+    /// Inbound handshakes under way.
+    pub(crate) handshakes: Rc<Crowd>,
     pub(crate) buffers: Buffers,
     pub(crate) lists: Lists,
     /// Streams that wait for bytes.
@@ -122,6 +124,7 @@ impl Worker {
             pool: Pool::default(),
             peers: Peers::default(),
             parties: Parties::default(),
+            handshakes: Crowd::new(limits::HANDSHAKES),
             buffers: Buffers::default(),
             lists: Lists::default(),
             watches: Watches::default(),

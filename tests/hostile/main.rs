@@ -5,3 +5,4 @@
 
 mod misbehaving;
 mod overload;
+mod tls;

@@ -67,6 +67,8 @@ pub(crate) struct DirectionCells {
     pub(crate) tls_handshakes: Cell,
     /// Of these, the ones that took up an earlier session.
     pub(crate) tls_resumed: Cell,
+    /// Under way now.
+    pub(crate) tls_handshakes_active: Cell,
     pub(crate) tls_no_certificate: Cell,
     pub(crate) tls_verify_error: Cell,
     pub(crate) tls_verify_san: Cell,

@@ -102,6 +102,9 @@ fn directions(page: &mut Page, shared: &Shared) {
         counter("envoy_listener_ssl_fail_verify_error", &listener, |cells| cells.tls_verify_error.get());
         counter("envoy_listener_ssl_fail_verify_san", &listener, |cells| cells.tls_verify_san.get());
         page.sample("gauge", "envoy_http_downstream_cx_active", &http, sum(|cells| cells.connections_active.get()));
+        if inbound {
+            page.sample("gauge", "sekisho_tls_handshakes_active", &[], sum(|cells| cells.tls_handshakes_active.get()));
+        }
         page.sample("gauge", "envoy_http_downstream_rq_active", &http, sum(|cells| cells.requests_active.get()));
     }
 }

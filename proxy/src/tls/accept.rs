@@ -26,6 +26,8 @@ pub(crate) enum Refused {
     Gone(String),
     /// The handshake took longer than its time.
     TimedOut,
+    /// Others needed its place before it was done.
+    Crowded,
 }
 
 impl Refused {
@@ -36,6 +38,7 @@ impl Refused {
             Self::Protocol(_) => "tls_protocol",
             Self::Gone(_) => "tls_connection_closed",
             Self::TimedOut => "tls_handshake_timeout",
+            Self::Crowded => "tls_handshakes",
         }
     }
 
@@ -44,6 +47,9 @@ impl Refused {
             Self::Certificate(error) => error.to_string(),
             Self::Protocol(error) | Self::Gone(error) => error.clone(),
             Self::TimedOut => "the TLS handshake took too long".to_owned(),
+            Self::Crowded => {
+                "the bound on TLS handshakes under way is reached, and this one had waited longest".to_owned()
+            }
         }
     }
 }

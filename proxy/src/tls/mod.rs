@@ -2,6 +2,7 @@
 
 mod accept;
 mod connect;
+mod crowd;
 mod engine;
 mod identity;
 mod peer;
@@ -11,6 +12,7 @@ mod testing;
 
 pub(crate) use accept::{Refused, accept};
 pub(crate) use connect::connect;
+pub(crate) use crowd::Crowd;
 pub(crate) use engine::{Engine, Secured};
 pub(crate) use identity::{Alpn, Identity, IdentityCache, NamedByRules};
 pub(crate) use peer::{Peer, Peers, TlsFacts};

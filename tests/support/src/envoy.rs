@@ -74,6 +74,30 @@ impl Envoy {
         Self::start(dir, "callee", listen, text, cert, version)
     }
 
+    /// The same, with the other end's URI names checked in its handshake as well: one must begin with `prefix`;
+    /// and that handshake may take 2 s.
+    #[must_use]
+    pub fn strict_callee(
+        dir: &Path,
+        listen: SocketAddr,
+        cert: &Cert,
+        caller_id: &str,
+        prefix: &str,
+        app: SocketAddr,
+    ) -> Self {
+        let names = format!(
+            "trusted_ca: {{ filename: @BUNDLE@ }}\n              match_typed_subject_alt_names:\n              \
+             - {{ san_type: URI, matcher: {{ prefix: \"{prefix}\" }} }}"
+        );
+        let text = CALLEE
+            .replace("trusted_ca: { filename: @BUNDLE@ }", &names)
+            .replace("- transport_socket:\n", "- transport_socket_connect_timeout: 2s\n      transport_socket:\n")
+            .replace("@APP_PORT@", &app.port().to_string())
+            .replace("@CALLER_ID@", caller_id);
+        assert!(text.contains(prefix) && text.contains("connect_timeout: 2s"), "the places to fill in are gone");
+        Self::start(dir, "callee", listen, text, cert, Version::Http1)
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {

@@ -9,7 +9,8 @@
 //! | `wire` `message` `load` | exact bytes over TCP, HTTP/1 messages as read, strict load |
 //! | `script` | an application that sends exact bytes |
 //! | `strict` `catalogue` | what an application was sent, read without mercy; the tables of faults |
-//! | `tls` | exact bytes over mutual TLS |
+//! | `x509` | certificates written octet by octet, for the faults no CA would write |
+//! | `tls` `rogue` | exact bytes over mutual TLS; a callee with any papers |
 //! | `origin` `peers` `envoy` `nginx` | applications, clients and neighbours of other make |
 //! | `prometheus` | a scrape, read into numbers |
 //!
@@ -30,6 +31,7 @@ pub mod peers;
 pub mod pki;
 pub mod ports;
 pub mod prometheus;
+pub mod rogue;
 pub mod root;
 pub mod scratch;
 pub mod script;
@@ -39,3 +41,4 @@ pub mod tls;
 pub mod tools;
 pub mod wait;
 pub mod wire;
+pub mod x509;

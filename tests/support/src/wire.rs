@@ -53,6 +53,15 @@ pub fn roomy_udp(addr: SocketAddr) -> UdpSocket {
     socket
 }
 
+/// A TCP socket that will connect from `source`: another address of the loopback network is another host to a peer.
+#[must_use]
+pub fn bound(source: SocketAddr) -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&source.into()).unwrap();
+    socket.set_tcp_nodelay(true).unwrap();
+    socket
+}
+
 /// Sends one request as raw bytes and reads one whole response.
 pub fn request(to: SocketAddr, bytes: &[u8]) -> io::Result<Message> {
     let mut connection = Connection::open(to)?;

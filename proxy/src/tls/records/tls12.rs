@@ -76,6 +76,17 @@ impl Tls12 {
         Ok(())
     }
 
+    /// Sends what the socket takes now. A fault of the socket shows at the next read or write.
+    fn try_send(&mut self) {
+        while let Some(unsent) = self.output.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
+            match self.tcp.try_write(unsent) {
+                Ok(count) if count > 0 => self.sent += count,
+                _ => return,
+            }
+        }
+        (self.output, self.sent) = (Vec::new(), 0);
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(unsent) = self.output.get(self.sent..).filter(|unsent| !unsent.is_empty()) {
             match ready!(Pin::new(&mut self.tcp).poll_write(cx, unsent))? {
@@ -99,9 +110,10 @@ impl AsyncRead for Tls12 {
                 return Poll::Ready(Ok(()));
             }
             (this.plain, this.taken) = (Vec::new(), 0);
-            this.go_on(Act::Nothing).inspect_err(|_| {
-                let _ = this.tcp.try_write(this.output.get(this.sent..).unwrap_or_default());
-            })?;
+            let gone_on = this.go_on(Act::Nothing);
+            // An alert, or the no to a renegotiation (RFC 5246 §7.2.2): nobody may ever write here again.
+            this.try_send();
+            gone_on?;
             if !this.plain.is_empty() {
                 continue;
             }

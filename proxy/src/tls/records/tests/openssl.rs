@@ -34,9 +34,11 @@ impl Scene {
             std::fs::write(&path, text).unwrap();
             path
         };
+        let version = if arguments.contains(&"-tls1_2") { None } else { Some("-tls1_3") };
         Command::new("openssl")
             .arg(mode)
-            .args(["-tls1_3", "-cert"])
+            .args(version)
+            .arg("-cert")
             .arg(file("leaf.pem", &leaf.certificate))
             .arg("-key")
             .arg(file("leaf.key", &leaf.key))
@@ -253,4 +255,21 @@ async fn s_server_resumes_with_us() {
     // The same expectation in another configuration: nothing to resume.
     let other = Engine::Records.client(credentials.client_config(expected(), &[]).unwrap());
     assert!(!dial(address, &other).await.1.resumed);
+}
+
+#[tokio::test]
+async fn a_renegotiation_is_refused_at_once_though_nobody_writes() {
+    let scene = Scene::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut child = scene.openssl("s_client", &scene.root.leaf(WEB), &["-tls1_2", "-connect", &address]);
+    let (tcp, _) = listener.accept().await.unwrap();
+    let config = Engine::Records.server(scene.root.credentials(ORDERS).server_config(&[]).unwrap());
+    let (mut stream, _, facts) = accept(tcp, config, TIMEOUT, &Peers::default()).await.unwrap();
+    assert_eq!(facts.version, "TLSv1.2");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"R\n").await.unwrap();
+    // The client gives up when it is told no; until then this side only reads.
+    let read = tokio::time::timeout(TIMEOUT, stream.read(&mut [0; 16])).await.expect("the client waits for an answer");
+    assert!(!matches!(read, Ok(1..)), "{read:?}");
 }
