@@ -8,8 +8,8 @@ pub(crate) enum Name {
     /// Passed on as it is.
     Other,
     Authorization,
-    /// A claim that only a proxy may make: `x-envoy-*`, `l5d-*`, overrides of method and URL, or an imitation of one of our
-    /// own fields with underscores.
+    /// A claim that only a proxy may make: `x-envoy-*`, `l5d-*`, overrides of method and URL, or an imitation with underscores
+    /// of one of our own fields or of the body's length (RFC 3875 §4.1.18 gives programs both spellings as one).
     Claim,
     ClientCert,
     Connection,
@@ -56,10 +56,12 @@ impl Name {
             12 if is("x-request-id") => Self::RequestId,
             13 if is("authorization") => Self::Authorization,
             14 if is("content-length") => Self::ContentLength,
+            14 if is("content_length") => Self::Claim,
             15 if is("x-forwarded-for") => Self::ForwardedFor,
             16 if is("proxy-connection") => Self::Hop,
             17 if is("x-forwarded-proto") => Self::ForwardedProto,
             17 if is("transfer-encoding") => Self::TransferEncoding,
+            17 if is("transfer_encoding") => Self::Claim,
             23 if is("x-forwarded-client-cert") => Self::ClientCert,
             _ => Self::Other,
         };
@@ -133,6 +135,8 @@ mod tests {
             ("X-Forwarded-Client-Cert", Name::ClientCert),
             ("x-http-method-override", Name::Claim),
             ("X_HTTP_Method", Name::Claim),
+            ("Content_Length", Name::Claim),
+            ("transfer_encoding", Name::Claim),
             ("l5d-client-id", Name::Claim),
             ("x-http-method-overrides", Name::Other),
             ("link", Name::Other),
