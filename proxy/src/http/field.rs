@@ -113,9 +113,13 @@ pub(crate) fn number(value: &[u8]) -> Option<u64> {
     digits.then(|| value.iter().fold(0, |sum: u64, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// gRPC: a content type of `application/grpc` or `application/grpc+…`.
+/// gRPC: a content type of `application/grpc` or `application/grpc+…`, in any case and with any parameters (RFC 9110 §8.3.1),
+/// because some servers take these for gRPC too.
 pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
-    content_type.strip_prefix(b"application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+    const GRPC: &[u8] = b"application/grpc";
+    content_type.split_at_checked(GRPC.len()).is_some_and(|(name, rest)| {
+        name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
+    })
 }
 
 #[cfg(test)]
@@ -153,6 +157,22 @@ mod tests {
         assert_eq!(number(b"000000000000000042"), Some(42));
         for bad in ["", "+1", "-1", "1 ", "0x1", "1,1", "1_0", "9999999999999999999"] {
             assert_eq!(number(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_known_as_servers_know_it() {
+        for yes in [
+            "application/grpc",
+            "application/grpc+proto",
+            "Application/gRPC",
+            "application/grpc; a=b",
+            "application/grpc;a",
+        ] {
+            assert!(is_grpc(yes.as_bytes()), "{yes}");
+        }
+        for no in ["", "application/grp", "application/grpc-web", "application/grpcx", "text/plain; application/grpc"] {
+            assert!(!is_grpc(no.as_bytes()), "{no}");
         }
     }
 }
