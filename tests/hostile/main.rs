@@ -4,3 +4,4 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
 mod misbehaving;
+mod requests;
