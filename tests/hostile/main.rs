@@ -3,5 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
+mod answers;
 mod misbehaving;
 mod requests;
