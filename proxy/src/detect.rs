@@ -50,6 +50,12 @@ fn decide(seen: &[u8]) -> Option<Detected> {
     if PREFACE.starts_with(seen) {
         return None;
     }
+    // RFC 9112 §2.2: one empty line before a request line may be ignored, and is.
+    let seen = match seen {
+        [b'\r'] | [b'\r', b'\n'] => return None,
+        [b'\r', b'\n', rest @ ..] => rest,
+        _ => seen,
+    };
     match seen.iter().position(|byte| *byte == b'\n') {
         Some(end) => {
             let line = seen.get(..end).unwrap_or_default();
@@ -94,6 +100,7 @@ mod tests {
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Detected::Http(Http::Two)),
             (b"PRIVATE / HTTP/1.1\r\n", Detected::Http(Http::One)),
             (b"get / HTTP/1.0\n", Detected::Http(Http::One)),
+            (b"\r\nGET / HTTP/1.1\r\n", Detected::Http(Http::One)),
         ] {
             for cut in 0..text.len() {
                 assert_eq!(decide(&text[..cut]), None, "{:?}", String::from_utf8_lossy(&text[..cut]));
@@ -112,6 +119,8 @@ mod tests {
             b"EHLO example.org\r\n",
             b"SSH-2.0-OpenSSH_9.2\r\n",
             b"GET /\r\n",
+            b"\r\nPING\r\n",
+            b"\r\n\r\nGET / HTTP/1.1\r\n",
         ] {
             assert_eq!(decide(text), Some(Detected::Opaque), "{:?}", String::from_utf8_lossy(text));
         }

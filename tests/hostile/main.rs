@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
+mod answers;
 mod misbehaving;
 mod overload;
+mod requests;
 mod tls;

@@ -148,7 +148,7 @@ impl Asked {
             forwarded_proto: headers.contains_key("x-forwarded-proto"),
             expects: headers.contains_key(header::EXPECT),
             grpc: parts.method == http::Method::POST
-                && headers.get(header::CONTENT_TYPE).is_some_and(|value| field::is_grpc(value.as_bytes())),
+                && headers.get_all(header::CONTENT_TYPE).iter().any(|value| field::is_grpc(value.as_bytes())),
         };
         let scheme = if parts.uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
         let wants = if parts.method == http::Method::CONNECT { Wants::Connect } else { Wants::Nothing };

@@ -8,8 +8,8 @@ pub(crate) enum Name {
     /// Passed on as it is.
     Other,
     Authorization,
-    /// A claim that only a proxy may make: `x-envoy-*`, `l5d-*`, overrides of method and URL, or an imitation of one of our
-    /// own fields with underscores.
+    /// A claim that only a proxy may make: `x-envoy-*`, `l5d-*`, overrides of method and URL, or an imitation with underscores
+    /// of one of our own fields or of the body's length (RFC 3875 §4.1.18 gives programs both spellings as one).
     Claim,
     ClientCert,
     Connection,
@@ -56,10 +56,12 @@ impl Name {
             12 if is("x-request-id") => Self::RequestId,
             13 if is("authorization") => Self::Authorization,
             14 if is("content-length") => Self::ContentLength,
+            14 if is("content_length") => Self::Claim,
             15 if is("x-forwarded-for") => Self::ForwardedFor,
             16 if is("proxy-connection") => Self::Hop,
             17 if is("x-forwarded-proto") => Self::ForwardedProto,
             17 if is("transfer-encoding") => Self::TransferEncoding,
+            17 if is("transfer_encoding") => Self::Claim,
             23 if is("x-forwarded-client-cert") => Self::ClientCert,
             _ => Self::Other,
         };
@@ -111,9 +113,13 @@ pub(crate) fn number(value: &[u8]) -> Option<u64> {
     digits.then(|| value.iter().fold(0, |sum: u64, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// gRPC: a content type of `application/grpc` or `application/grpc+…`.
+/// gRPC: a content type of `application/grpc` or `application/grpc+…`, in any case and with any parameters (RFC 9110 §8.3.1),
+/// because some servers take these for gRPC too.
 pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
-    content_type.strip_prefix(b"application/grpc").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+"))
+    const GRPC: &[u8] = b"application/grpc";
+    content_type.split_at_checked(GRPC.len()).is_some_and(|(name, rest)| {
+        name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
+    })
 }
 
 #[cfg(test)]
@@ -133,6 +139,8 @@ mod tests {
             ("X-Forwarded-Client-Cert", Name::ClientCert),
             ("x-http-method-override", Name::Claim),
             ("X_HTTP_Method", Name::Claim),
+            ("Content_Length", Name::Claim),
+            ("transfer_encoding", Name::Claim),
             ("l5d-client-id", Name::Claim),
             ("x-http-method-overrides", Name::Other),
             ("link", Name::Other),
@@ -149,6 +157,22 @@ mod tests {
         assert_eq!(number(b"000000000000000042"), Some(42));
         for bad in ["", "+1", "-1", "1 ", "0x1", "1,1", "1_0", "9999999999999999999"] {
             assert_eq!(number(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_known_as_servers_know_it() {
+        for yes in [
+            "application/grpc",
+            "application/grpc+proto",
+            "Application/gRPC",
+            "application/grpc; a=b",
+            "application/grpc;a",
+        ] {
+            assert!(is_grpc(yes.as_bytes()), "{yes}");
+        }
+        for no in ["", "application/grp", "application/grpc-web", "application/grpcx", "text/plain; application/grpc"] {
+            assert!(!is_grpc(no.as_bytes()), "{no}");
         }
     }
 }

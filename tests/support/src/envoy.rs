@@ -1,6 +1,6 @@
 //! A real Envoy beside the product: as the caller's sidecar, or as the callee's.
 //!
-//! The two bootstrap files in `envoy/` hold what an operator would write; the words between @ signs are filled in here.
+//! The bootstrap files in `envoy/` hold what an operator would write; the words between @ signs are filled in here.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,6 +13,7 @@ use crate::{ports, tools, wait, wire};
 
 const CALLER: &str = include_str!("../envoy/caller.yaml");
 const CALLEE: &str = include_str!("../envoy/callee.yaml");
+const EDGE: &str = include_str!("../envoy/edge.yaml");
 
 /// The HTTP version between two sidecars, or between a sidecar and its application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +97,14 @@ impl Envoy {
             .replace("@CALLER_ID@", caller_id);
         assert!(text.contains(prefix) && text.contains("connect_timeout: 2s"), "the places to fill in are gone");
         Self::start(dir, "callee", listen, text, cert, Version::Http1)
+    }
+
+    /// The same on a free port, hardened by its own list for edge proxies, with the rules of the tables of faults: `/open`
+    /// without `/open/admin`, and not the host `private.shop.svc`.
+    #[must_use]
+    pub fn edge(dir: &Path, cert: &Cert, caller_id: &str, app: SocketAddr) -> Self {
+        let text = EDGE.replace("@APP_PORT@", &app.port().to_string()).replace("@CALLER_ID@", caller_id);
+        Self::start(dir, "edge", ports::local(), text, cert, Version::Http1)
     }
 
     /// Where it listens.

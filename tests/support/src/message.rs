@@ -95,9 +95,11 @@ pub fn read(reader: &mut impl BufRead, kind: Kind) -> io::Result<Option<Message>
         message.chunked = true;
         read_chunks(reader, &mut message)?;
     } else if let Some(length) = message.header("content-length") {
-        let length: usize = length.parse().map_err(|_| wrong("a content-length that is no number"))?;
-        message.body = vec![0; length];
-        reader.read_exact(&mut message.body)?;
+        let length: u64 = length.parse().map_err(|_| wrong("a content-length that is no number"))?;
+        // As it comes: a length that is a lie must not be a claim on memory.
+        if reader.take(length).read_to_end(&mut message.body)? as u64 != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     } else if kind == Kind::Response {
         reader.read_to_end(&mut message.body)?;
     }

@@ -26,6 +26,8 @@ pub struct Seen {
     pub fields: Vec<(String, String)>,
     /// The body, chunking taken off.
     pub body: Vec<u8>,
+    /// Trailer fields of a chunked body.
+    pub trailers: Vec<(String, String)>,
 }
 
 /// Reads what came on one connection.
@@ -70,8 +72,8 @@ fn one(bytes: &[u8]) -> Result<Option<(Seen, &[u8])>, String> {
     if values("host").len() != 1 {
         return Err(format!("{} host fields", values("host").len()));
     }
-    let body = match (&values("content-length")[..], &values("transfer-encoding")[..]) {
-        ([], []) => Vec::new(),
+    let (body, trailers) = match (&values("content-length")[..], &values("transfer-encoding")[..]) {
+        ([], []) => Default::default(),
         ([length], []) => {
             let plain = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
             let length: usize = match length.parse() {
@@ -83,18 +85,18 @@ fn one(bytes: &[u8]) -> Result<Option<(Seen, &[u8])>, String> {
             }
             let (body, after) = rest.split_at(length);
             rest = after;
-            body.to_vec()
+            (body.to_vec(), Fields::new())
         }
         ([], ["chunked"]) => match chunks(rest)? {
-            Some((body, after)) => {
+            Some((body, trailers, after)) => {
                 rest = after;
-                body
+                (body, trailers)
             }
             None => return Ok(None),
         },
         (lengths, codings) => return Err(format!("content-length {lengths:?} with transfer-encoding {codings:?}")),
     };
-    Ok(Some((Seen { method: method.to_owned(), target: target.to_owned(), fields, body }, rest)))
+    Ok(Some((Seen { method: method.to_owned(), target: target.to_owned(), fields, body, trailers }, rest)))
 }
 
 /// A target in origin-form, or `*`, of printable ASCII without what readers treat differently.
@@ -151,8 +153,8 @@ fn decode(path: &[u8]) -> Vec<u8> {
 }
 
 type Fields = Vec<(String, String)>;
-/// A body and what follows it.
-type Body<'a> = (Vec<u8>, &'a [u8]);
+/// A body, its trailers and what follows.
+type Body<'a> = (Vec<u8>, Fields, &'a [u8]);
 
 /// Fields up to and with the empty line.
 fn of_fields(bytes: &[u8]) -> Result<Option<(Fields, &[u8])>, String> {
@@ -191,7 +193,7 @@ fn chunks(bytes: &[u8]) -> Result<Option<Body<'_>>, String> {
             {
                 return Err(format!("trailer {name:?}"));
             }
-            return Ok(Some((body, after)));
+            return Ok(Some((body, trailers, after)));
         }
         if after.len() < size.saturating_add(2) {
             return Ok(None);
@@ -231,6 +233,7 @@ mod tests {
         let reading = read(bytes);
         let targets: Vec<&str> = reading.requests.iter().map(|seen| seen.target.as_str()).collect();
         assert_eq!((targets, reading.requests[1].body.as_slice()), (vec!["/a", "/b"], &b"abc"[..]));
+        assert_eq!(reading.requests[1].trailers, [("x-sum".to_owned(), "1".to_owned())]);
         assert_eq!((reading.cut.as_deref(), reading.complaint), (Some("PUT /c HTTP/1.1"), None));
     }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     buffer::Buffer,
     http::{
-        Body, End, Exchange, Failure, Side,
+        Body, End, Exchange, Failure, Side, Wants,
         feed::{Feeder, feed},
         h1::Refused,
         h2, headers,
@@ -240,6 +240,8 @@ impl Download {
             parts.headers.insert(header::TRANSFER_ENCODING, http::HeaderValue::from_static("chunked"));
         }
         server.close |= exchange.connection.worker.is_draining() || (ended && server.unread);
+        // As in the relay: who asked for another protocol may have begun to speak it.
+        server.close |= exchange.asked.wants != Wants::Nothing;
         if server.close {
             parts.headers.insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }

@@ -297,6 +297,9 @@ impl Server {
             response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
         }
         self.close |= closes;
+        // A refusal in gRPC's words has no body and says no length; here the connection may stay, so it must.
+        let length = response.body().len();
+        response.headers_mut().entry(http::header::CONTENT_LENGTH).or_insert_with(|| length.into());
         let with_body = !exchange.asked.is_head();
         match self.send(&response, with_body).await {
             Ok(()) => After::Next,
