@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// Header fields of one HTTP/1.1 message. Envoy's `max_headers_count`, and hyper's own bound.
+/// Header fields of one HTTP/1.1 message, or of one HTTP/2 request, its cookie counted once. Envoy's `max_headers_count`, and hyper's own bound.
 pub(crate) const HEADER_FIELDS: usize = 100;
 
 /// Bytes of one HTTP/1.1 head or one decoded HTTP/2 header list. Envoy's `max_request_headers_kb` is 60.
