@@ -3,4 +3,5 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
+mod http2;
 mod misbehaving;
