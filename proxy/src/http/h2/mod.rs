@@ -2,6 +2,7 @@
 
 mod client;
 mod forward;
+mod paced;
 mod preface;
 mod server;
 mod streams;

@@ -2,6 +2,7 @@
 
 use super::{
     forward::forward,
+    paced::Paced,
     preface::{self, NotBegun},
     streams::Streams,
 };
@@ -53,7 +54,7 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
         .max_pending_accept_reset_streams(limits::H2_PENDING_RESETS)
         .max_local_error_reset_streams(limits::H2_LOCAL_RESETS)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Paced::new(stream)), service);
     let mut serve = Serve { serving, connection: Rc::clone(&connection), told: false };
     if let Some(Err(error)) = poll_fn(|cx| serve.poll(cx)).await
         && let Some(fault) = fault(&error)
@@ -95,10 +96,18 @@ fn name(reason: h2::Reason) -> &'static str {
 /// Serves one request.
 async fn exchange(connection: Rc<Connection>, streams: Streams, request: Request<Incoming>) -> Response<Body> {
     let live = connection.worker.live();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let few = has_few_fields(&mut parts.headers);
+    if !few {
+        // Not kept, nor copied to the tap: with a hundred streams it would add up.
+        parts.headers = HeaderMap::new();
+    }
     let exchange = Exchange::begin(&connection, live, Asked::http2(&parts), &parts.headers);
     streams.begin(&exchange);
-    let answer = answer(&exchange, parts, body).await;
+    let answer = match few {
+        true => answer(&exchange, parts, body).await,
+        false => Err(Failure::Unreadable(Refused::TooLarge)),
+    };
     exchange.conclude(answer)
 }
 
@@ -106,9 +115,6 @@ async fn answer(exchange: &Rc<Exchange>, mut parts: Parts, body: Incoming) -> Re
     let body = Body::request(body, Rc::clone(exchange));
     if !asked::has_clear_length(&parts.headers) || !asked::has_clear_scheme(&parts) {
         return Err(Failure::Unreadable(Refused::Syntax));
-    }
-    if !has_few_fields(&mut parts.headers) {
-        return Err(Failure::Unreadable(Refused::TooLarge));
     }
     let passage = passage::decide(exchange).await?;
     headers::request(&mut parts.headers, exchange, crate::http::timeout_ms(&passage.route));
@@ -133,12 +139,12 @@ struct Serve<C> {
     told: bool,
 }
 
-impl<S> Serve<http2::Connection<TokioIo<Stream>, S, Streams>>
+impl<S> Serve<http2::Connection<TokioIo<Paced>, S, Streams>>
 where
     S: hyper::service::HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     Streams: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
-    http2::Connection<TokioIo<Stream>, S, Streams>: Future<Output = Result<(), hyper::Error>> + Unpin,
+    http2::Connection<TokioIo<Paced>, S, Streams>: Future<Output = Result<(), hyper::Error>> + Unpin,
 {
     /// `None`: nothing moved for too long in the middle of an exchange, and there is nobody to finish it with.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), hyper::Error>>> {
