@@ -6,7 +6,11 @@
 //!
 //! Calling HTTP opaque is safe: an opaque connection passes only under a rule that allows every byte of its port.
 
-use crate::{http::Http, limits, stream::Stream};
+use crate::{
+    http::{Http, PREFACE},
+    limits,
+    stream::Stream,
+};
 use bytes::BytesMut;
 use std::{io, time::Duration};
 use tokio::io::AsyncReadExt;
@@ -17,8 +21,6 @@ pub(crate) enum Detected {
     Http(Http),
     Opaque,
 }
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads until it is clear, at most `deadline`.
 pub(crate) async fn detect(stream: &mut Stream, deadline: Duration) -> io::Result<Detected> {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// Header fields of one HTTP/1.1 message. Envoy's `max_headers_count`, and hyper's own bound.
+/// Header fields of one HTTP/1.1 message, or of one HTTP/2 request, its cookie counted once. Envoy's `max_headers_count`, and hyper's own bound.
 pub(crate) const HEADER_FIELDS: usize = 100;
 
 /// Bytes of one HTTP/1.1 head or one decoded HTTP/2 header list. Envoy's `max_request_headers_kb` is 60.
@@ -39,6 +39,10 @@ pub(crate) const H2_PENDING_RESETS: usize = 20;
 
 /// Streams we had to reset for the downstream's errors before the connection is closed (CVE-2025-8671).
 pub(crate) const H2_LOCAL_RESETS: usize = 256;
+
+/// Bytes read from one downstream HTTP/2 connection before the worker's others have their turn: some three thousand
+/// of the smallest frames, or some twenty heads made of references.
+pub(crate) const H2_TURN: usize = 32 * 1024;
 
 /// Bytes looked at to tell HTTP from other protocols: the longest request line we would accept starts within it.
 pub(crate) const DETECT_BYTES: usize = 8 * 1024;

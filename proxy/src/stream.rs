@@ -34,9 +34,9 @@ impl Stream {
         Self { seen: Bytes::new(), transport: Transport::Tls(tls) }
     }
 
-    /// Puts bytes back that were read to tell the protocol.
+    /// Puts bytes back that were read to tell the protocol: before any others that were put back and not read again.
     pub(crate) fn put_back(&mut self, seen: Bytes) {
-        self.seen = seen;
+        self.seen = if self.seen.is_empty() { seen } else { [seen, std::mem::take(&mut self.seen)].concat().into() };
     }
 
     /// Appends to `buffer` what can be read now, at most `most` bytes, and says how many. 0 is the end of the stream.

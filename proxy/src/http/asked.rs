@@ -360,10 +360,28 @@ pub(crate) fn has_clear_length(headers: &HeaderMap) -> bool {
     }
 }
 
+/// A scheme that is neither of HTTP's (RFC 9113 §8.3.1): HTTP/1.1 refuses it in a target, and so does this. CONNECT has none.
+pub(crate) fn has_clear_scheme(parts: &Parts) -> bool {
+    // Without `:authority` the library keeps no scheme either.
+    parts.uri.authority().is_none()
+        || parts.method == http::Method::CONNECT
+        || parts
+            .uri
+            .scheme_str()
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::{super::h1::head, *};
+
+    #[test]
+    fn a_scheme_is_one_of_http() {
+        let clear = |uri: &str| has_clear_scheme(&http::Request::get(uri).body(()).unwrap().into_parts().0);
+        assert!(clear("http://h/") && clear("HTTPS://h/") && clear("/"));
+        assert!(!clear("gopher://h/") && !clear("ftp://h/"));
+    }
 
     fn asked(text: &str) -> Asked {
         let mut fields = Vec::new();

@@ -326,6 +326,11 @@ impl Exchange {
         end
     }
 
+    /// Whether a response is on its way down, the upstream's or our own.
+    pub(crate) fn has_begun_to_answer(&self) -> bool {
+        self.facts.borrow().status != 0
+    }
+
     /// Whether the exchange must end instead of waiting on: nothing has moved for too long (`idle`), or what came into force
     /// since it was judged forbids it.
     pub(crate) fn must_end(&self, idle: bool) -> Option<End> {

@@ -17,6 +17,7 @@ mod span;
 pub(crate) use asked::{Asked, Wants};
 pub(crate) use body::Body;
 pub(crate) use exchange::{End, Exchange, Side};
+pub(crate) use h2::PREFACE;
 pub(crate) use headers::xfcc;
 pub(crate) use respond::Failure;
 

@@ -107,6 +107,19 @@ impl Envoy {
         Self::start(dir, "edge", ports::local(), text, cert, Version::Http1)
     }
 
+    /// Mutual TLS in on `listen` and HTTP/1.1 out, by a bootstrap text of the test's own. What stands between @ signs in the
+    /// two files of `envoy/` is filled in.
+    #[must_use]
+    pub fn with(dir: &Path, role: &str, listen: SocketAddr, text: String, cert: &Cert) -> Self {
+        Self::start(dir, role, listen, text, cert, Version::Http1)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {

@@ -2,10 +2,14 @@
 
 mod client;
 mod forward;
+mod paced;
+mod preface;
 mod server;
+mod streams;
 
 pub(crate) use client::{Client, SendError};
 pub(crate) use forward::{join_cookies, prepare, received};
+pub(crate) use preface::PREFACE;
 pub(crate) use server::serve;
 
 use std::future::Future;

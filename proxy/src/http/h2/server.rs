@@ -1,6 +1,11 @@
 //! One downstream HTTP/2 connection, and the story of each of its requests.
 
-use super::{Local, forward::forward};
+use super::{
+    forward::forward,
+    paced::Paced,
+    preface::{self, NotBegun},
+    streams::Streams,
+};
 use crate::{
     connection::Connection,
     http::{Asked, Body, Exchange, Failure, asked, h1::Refused, headers},
@@ -9,11 +14,12 @@ use crate::{
     passage,
     stream::Stream,
 };
-use http::{Request, Response, request::Parts};
+use http::{HeaderMap, Request, Response, request::Parts};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioIo;
 use std::{
     convert::Infallible,
+    error::Error,
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
@@ -21,17 +27,25 @@ use std::{
 };
 
 /// Serves requests until the connection ends, its timers run out, or the drain.
-pub(crate) async fn serve(stream: Stream, connection: Rc<Connection>) {
+pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
     connection.cells().http2_connections.inc();
+    let patience = connection.worker.live().snapshot.proxy.timeouts.detect;
+    match preface::expect(&mut stream, patience).await {
+        Ok(()) => {}
+        Err(NotBegun::Wrong) => return tell(&connection, "http2.bad_preface"),
+        Err(NotBegun::Late) => return connection.cells().idle_timeouts.inc(),
+        Err(NotBegun::Gone) => return access_log::connection_lost(&connection),
+    }
+    let streams = Streams::default();
     let service = {
-        let connection = Rc::clone(&connection);
+        let (connection, streams) = (Rc::clone(&connection), streams.clone());
         service_fn(move |request| {
             connection.begin();
-            let answer = exchange(Rc::clone(&connection), request);
+            let answer = exchange(Rc::clone(&connection), streams.clone(), request);
             async move { Ok::<_, Infallible>(answer.await) }
         })
     };
-    let serving = http2::Builder::new(Local)
+    let serving = http2::Builder::new(streams)
         .initial_stream_window_size(limits::H2_STREAM_WINDOW)
         .initial_connection_window_size(limits::H2_CONNECTION_WINDOW)
         .max_concurrent_streams(limits::H2_STREAMS)
@@ -40,35 +54,81 @@ pub(crate) async fn serve(stream: Stream, connection: Rc<Connection>) {
         .max_pending_accept_reset_streams(limits::H2_PENDING_RESETS)
         .max_local_error_reset_streams(limits::H2_LOCAL_RESETS)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Paced::new(stream)), service);
     let mut serve = Serve { serving, connection: Rc::clone(&connection), told: false };
     if let Some(Err(error)) = poll_fn(|cx| serve.poll(cx)).await
-        && error.is_parse()
+        && let Some(fault) = fault(&error)
     {
-        // A fault of the other end that no request's log line can tell.
-        connection.cells().protocol_errors.inc();
-        access_log::unread(&connection, 400, "DPE", "http2.codec_error");
+        tell(&connection, fault);
+    }
+}
+
+/// A fault of the other end that no request's log line can tell.
+fn tell(connection: &Connection, fault: &'static str) {
+    connection.cells().protocol_errors.inc();
+    access_log::unread(connection, 400, "DPE", fault);
+}
+
+/// Why we closed the connection, when it was for what the other end sent: the code of our GOAWAY (RFC 9113 §7).
+fn fault(error: &hyper::Error) -> Option<&'static str> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            return if h2.is_library() { Some(name(h2.reason()?)) } else { None };
+        }
+        source = cause.source();
+    }
+    None
+}
+
+fn name(reason: h2::Reason) -> &'static str {
+    match reason {
+        h2::Reason::PROTOCOL_ERROR => "http2.protocol_error",
+        h2::Reason::FLOW_CONTROL_ERROR => "http2.flow_control_error",
+        h2::Reason::STREAM_CLOSED => "http2.stream_closed",
+        h2::Reason::FRAME_SIZE_ERROR => "http2.frame_size_error",
+        h2::Reason::COMPRESSION_ERROR => "http2.compression_error",
+        h2::Reason::ENHANCE_YOUR_CALM => "http2.enhance_your_calm",
+        _ => "http2.codec_error",
     }
 }
 
 /// Serves one request.
-async fn exchange(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
+async fn exchange(connection: Rc<Connection>, streams: Streams, request: Request<Incoming>) -> Response<Body> {
     let live = connection.worker.live();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let few = has_few_fields(&mut parts.headers);
+    if !few {
+        // Not kept, nor copied to the tap: with a hundred streams it would add up.
+        parts.headers = HeaderMap::new();
+    }
     let exchange = Exchange::begin(&connection, live, Asked::http2(&parts), &parts.headers);
-    let answer = answer(&exchange, parts, body).await;
+    streams.begin(&exchange);
+    let answer = match few {
+        true => answer(&exchange, parts, body).await,
+        false => Err(Failure::Unreadable(Refused::TooLarge)),
+    };
     exchange.conclude(answer)
 }
 
 async fn answer(exchange: &Rc<Exchange>, mut parts: Parts, body: Incoming) -> Result<Response<Body>, Failure> {
     let body = Body::request(body, Rc::clone(exchange));
-    if !asked::has_clear_length(&parts.headers) {
+    if !asked::has_clear_length(&parts.headers) || !asked::has_clear_scheme(&parts) {
         return Err(Failure::Unreadable(Refused::Syntax));
     }
     let passage = passage::decide(exchange).await?;
     headers::request(&mut parts.headers, exchange, crate::http::timeout_ms(&passage.route));
     // Boxed: the caller's future is copied when a request begins, and this would be most of it.
     Box::pin(forward(exchange, passage, parts, body)).await
+}
+
+/// Whether a head has no more fields than one of HTTP/1.1 may have. A cookie in pieces counts as one (RFC 9113 §8.2.3), and
+/// is put together when there are many: each piece takes more room than it has bytes.
+fn has_few_fields(headers: &mut HeaderMap) -> bool {
+    if headers.len() > limits::HEADER_FIELDS {
+        super::join_cookies(headers);
+    }
+    headers.len() <= limits::HEADER_FIELDS
 }
 
 /// Serves one connection, and ends it when its timers or the drain say so.
@@ -79,12 +139,12 @@ struct Serve<C> {
     told: bool,
 }
 
-impl<S> Serve<http2::Connection<TokioIo<Stream>, S, Local>>
+impl<S> Serve<http2::Connection<TokioIo<Paced>, S, Streams>>
 where
     S: hyper::service::HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    Local: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
-    http2::Connection<TokioIo<Stream>, S, Local>: Future<Output = Result<(), hyper::Error>> + Unpin,
+    Streams: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
+    http2::Connection<TokioIo<Paced>, S, Streams>: Future<Output = Result<(), hyper::Error>> + Unpin,
 {
     /// `None`: nothing moved for too long in the middle of an exchange, and there is nobody to finish it with.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), hyper::Error>>> {
@@ -134,8 +194,22 @@ where
 mod tests {
     use super::*;
 
-    fn size_of_future<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+    fn size_of_future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
+    }
+
+    #[test]
+    fn crumbs_of_a_cookie_are_one_field_and_others_are_counted() {
+        let mut headers = HeaderMap::new();
+        for _ in 0..1000 {
+            headers.append("cookie", http::HeaderValue::from_static("a=1"));
+        }
+        assert!(has_few_fields(&mut headers));
+        assert_eq!((headers.len(), headers.get("cookie").map(|cookie| cookie.len())), (1, Some(1000 * 5 - 2)));
+        for _ in 0..limits::HEADER_FIELDS {
+            headers.append("x", http::HeaderValue::from_static(""));
+        }
+        assert!(!has_few_fields(&mut headers));
     }
 
     #[test]
