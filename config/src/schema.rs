@@ -179,7 +179,7 @@ pub(crate) const PROXY: Section = Section {
         key(
             "max_connections_per_identity",
             "integer, 1 to 1000000",
-            Absent("half of the connections there may be"),
+            Absent("no limit, but the last places are kept for callers that hold few"),
             "Of these, the ones that one caller's identity may hold.",
         ),
         key(

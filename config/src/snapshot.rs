@@ -75,7 +75,7 @@ pub struct ProxySettings {
     pub timeouts: Timeouts,
     /// Downstream connections at one time, all listeners together.
     pub max_connections: usize,
-    /// Of these, the ones that one caller's identity may hold; `None`: half.
+    /// Of these, the ones that one caller's identity may hold. `None`: no limit of its own.
     pub max_connections_per_identity: Option<usize>,
     /// Resident bytes from which load is shed; `None`: what the cgroup says.
     pub memory_limit: Option<u64>,

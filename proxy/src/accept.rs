@@ -92,7 +92,15 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: TcpListener, entry: Ent
             crate::observe::refusal::connection(&worker, inbound, remote, None, "memory_limit", detail);
             continue;
         }
-        let limit = worker.live().snapshot.proxy.max_connections.min(worker.shared.places);
+        if !worker.shared.descriptors.admit_downstream(&tcp) {
+            worker.metrics.direction(inbound).overflow.inc();
+            let detail = "descriptors run short";
+            crate::observe::refusal::connection(&worker, inbound, remote, None, "descriptors", detail);
+            continue;
+        }
+        let places = worker.places();
+        // Who comes in by mutual TLS is known only after the handshake.
+        let limit = if inbound { places.all } else { places.open };
         let Some(slot) = Slot::take(&worker.shared, &door.load, limit) else {
             worker.metrics.direction(inbound).overflow.inc();
             let detail = "the bound on connections is reached";

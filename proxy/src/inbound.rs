@@ -9,7 +9,6 @@ use crate::{
     detect::{self, Detected},
     guard::{self, Question},
     http::{Exchange, Failure, Http},
-    limits,
     live::Live,
     observe::{access_log, refusal},
     opaque,
@@ -24,7 +23,7 @@ use policy::{Direction, PathOptions, canonicalise};
 use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 use tokio::net::TcpStream;
 
@@ -47,10 +46,16 @@ pub(crate) async fn open(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr,
     let mut tcp = tcp;
     // Plain text is looked at only where a rule accepts it; everywhere else the first byte must be TLS.
     if live.snapshot.rules.allows_plaintext(port) && !begins_with_tls(&mut tcp, timeouts.detect).await {
+        if worker.shared.connections.load(Ordering::Relaxed) > worker.places().open {
+            worker.metrics.direction(true).overflow.inc();
+            let detail = "the bound on connections is reached";
+            refusal::connection(&worker, true, remote, original_dst, "max_connections", detail);
+            return None;
+        }
         let connection = Connection::new(worker, Entry::Inbound, remote, local, original_dst, None);
         return detected(connection, Stream::plain(tcp), None).await;
     }
-    worker.grows(limits::HANDSHAKE_BYTES);
+    let promise = worker.shakes_hands();
     let cells = worker.metrics.direction(true);
     let identity = worker.identity();
     let seat = worker.handshakes.enter(remote.ip());
@@ -70,13 +75,13 @@ pub(crate) async fn open(worker: Rc<Worker>, tcp: TcpStream, remote: SocketAddr,
             return None;
         }
     };
+    drop(promise);
     cells.tls_handshakes.inc();
     if facts.resumed {
         cells.tls_resumed.inc();
     }
-    let settings = &live.snapshot.proxy;
-    let places = settings.max_connections.min(worker.shared.places);
-    let limit = settings.max_connections_per_identity.unwrap_or(places.div_ceil(2));
+    let taken = worker.shared.connections.load(Ordering::Relaxed);
+    let limit = worker.places().of_one(taken, live.snapshot.proxy.max_connections_per_identity);
     let Some(share) = worker.shared.shares.take(peer.id(), limit) else {
         cells.overflow.inc();
         refusal::over_share(&worker, remote, original_dst, peer.id());

@@ -12,7 +12,7 @@
 //! | `upstream`, `dns` | where it goes, by which connection |
 //! | `opaque`, `tunnel` | what is not HTTP |
 //! | `live`, `worker`, `watch`, `drain` | what is in force, who serves it, what must end |
-//! | `overload`, `shares` | what is shed when memory runs short; how many places one caller may take |
+//! | `overload`, `shares`, `descriptors` | what is shed when memory runs short; how many places one caller may take; what is kept free |
 //! | `observe` | access log, refusals, metrics, admin |
 //!
 //! A request is sent on only with a `passage::Passage`. That holds a `policy::Permit`, which exists only after a judgement of the
@@ -23,6 +23,7 @@ mod buffer;
 pub mod capture;
 mod connection;
 mod decimal;
+mod descriptors;
 mod detect;
 mod dns;
 mod drain;

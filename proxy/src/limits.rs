@@ -86,11 +86,14 @@ pub(crate) const BURST: u64 = 64;
 /// tenth of it.
 pub(crate) const LOOK_BYTES: usize = 512 * 1024;
 
-/// What a TLS handshake under way holds, about.
-pub(crate) const HANDSHAKE_BYTES: usize = 32 * 1024;
+/// What a TLS handshake under way holds, about: both flights, the chain as read, keys of the exchange.
+pub(crate) const HANDSHAKE_BYTES: u64 = 32 * 1024;
 
 /// How often a worker asks the allocator to give memory back while it runs short.
 pub(crate) const SHRINK: Duration = Duration::from_secs(1);
+
+/// Connections beyond `max_connections` that are kept for callers who hold less than half of it.
+pub(crate) const KEPT_PLACES: usize = 512;
 
 /// Descriptors that no downstream connection and no upstream one for it may take: listeners, files, the resolver, taps, and
 /// whoever asks for health, metrics or the admin pages.

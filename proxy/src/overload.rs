@@ -11,7 +11,7 @@
 //! | refuse | 88 % | new connections are closed, new requests answered 503, connections between two requests closed |
 //! | cut | 94 % | streams that stand still end after a second instead of `idle_timeout` |
 
-use crate::worker::Shared;
+use crate::{limits, worker::Shared};
 use std::{
     sync::{
         Arc,
@@ -51,6 +51,8 @@ pub(crate) struct Overload {
     level: AtomicU8,
     /// The limit in bytes; 0 for none.
     limit: AtomicU64,
+    /// Bytes that handshakes under way are going to need.
+    promised: AtomicU64,
     connections: AtomicU64,
     requests: AtomicU64,
     streams: AtomicU64,
@@ -64,6 +66,7 @@ impl Overload {
             resident,
             level: AtomicU8::default(),
             limit: AtomicU64::default(),
+            promised: AtomicU64::default(),
             connections: AtomicU64::default(),
             requests: AtomicU64::default(),
             streams: AtomicU64::default(),
@@ -120,11 +123,31 @@ impl Overload {
         let limit = from_file.or(self.host_limit);
         self.limit.store(limit.unwrap_or(0), Ordering::Relaxed);
         let (level, wait) = match (limit, self.resident()) {
-            (Some(limit), Some(resident)) => (next(self.level(), resident, limit), until_next(resident, limit)),
+            (Some(limit), Some(resident)) => {
+                let used = resident.saturating_add(self.promised.load(Ordering::Relaxed));
+                (next(self.level(), used, limit), until_next(used, limit))
+            }
             _ => (Level::Calm, LATEST),
         };
         self.level.store(level as u8, Ordering::Relaxed);
         wait
+    }
+}
+
+/// Memory that a handshake under way is going to need: it counts as used before it is.
+pub(crate) struct Promise(Arc<Shared>);
+
+impl Promise {
+    /// Holds until dropped.
+    pub(crate) fn of_handshake(shared: &Arc<Shared>) -> Self {
+        shared.overload.promised.fetch_add(limits::HANDSHAKE_BYTES, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.overload.promised.fetch_sub(limits::HANDSHAKE_BYTES, Ordering::Relaxed);
     }
 }
 
@@ -137,14 +160,14 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
 }
 
 /// Time until the next look.
-fn until_next(resident: u64, limit: u64) -> Duration {
-    let micros = limit.saturating_sub(resident).saturating_mul(1_000_000) / FILLING;
+fn until_next(used: u64, limit: u64) -> Duration {
+    let micros = limit.saturating_sub(used).saturating_mul(1_000_000) / FILLING;
     Duration::from_micros(micros).clamp(SOONEST, LATEST)
 }
 
 /// The level that follows `was`.
-fn next(was: Level, resident: u64, limit: u64) -> Level {
-    let Some(used) = resident.saturating_mul(1000).checked_div(limit) else { return Level::Calm };
+fn next(was: Level, used: u64, limit: u64) -> Level {
+    let Some(used) = used.saturating_mul(1000).checked_div(limit) else { return Level::Calm };
     let holds = |level: Level, from: u64| used >= if was >= level { from - SLACK } else { from };
     [(Level::Cut, CUT), (Level::Refuse, REFUSE), (Level::Shrink, SHRINK)]
         .into_iter()

@@ -3,6 +3,7 @@
 use crate::{
     accept::{self, Door},
     connection::Entry,
+    descriptors::Descriptors,
     dns, drain, limits, listen,
     live::{Current, Published},
     observe::{
@@ -55,15 +56,6 @@ pub struct Host {
     pub resident: fn() -> Option<u64>,
     /// Gives the operating system back what the calling thread's allocator has free.
     pub release_memory: fn(),
-}
-
-impl Host {
-    /// Downstream connections there can be: each may need another one upstream, and something is left for files, listeners
-    /// and whoever asks for health.
-    fn places(&self) -> usize {
-        let descriptors = usize::try_from(self.descriptors.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        (descriptors.saturating_sub(limits::SPARE_DESCRIPTORS) / 2).max(1)
-    }
 }
 
 /// Why the proxy did not start.
@@ -148,7 +140,7 @@ impl Proxy {
         let published = Published::new(snapshot, 1, running, &names);
         let shared = Arc::new(Shared {
             release_memory: host.release_memory,
-            places: host.places(),
+            descriptors: Descriptors::new(host.descriptors),
             overload: Overload::new(host.memory_limit, host.resident),
             shares: Shares::default(),
             live: Current::new(Arc::new(published)),

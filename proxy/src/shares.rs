@@ -1,8 +1,11 @@
-//! How many connections each identity holds, so that one caller cannot take every place from the others.
+//! How many connections there may be, and how many of them each identity holds, so that one caller cannot take every place from
+//! the others.
 //!
 //! Counted over all workers. A connection takes its share once its peer is proved and gives it back when it ends; an identity
-//! that holds none costs nothing.
+//! that holds none costs nothing. Some places beyond the bound are kept for callers that hold few: whoever already holds half
+//! of all cannot have those.
 
+use crate::limits;
 use identity::SpiffeId;
 use std::{
     collections::HashMap,
@@ -11,6 +14,28 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+
+/// How many downstream connections there may be at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// For anybody.
+    pub(crate) open: usize,
+    /// With those that are kept for callers who hold few.
+    pub(crate) all: usize,
+}
+
+impl Places {
+    /// What the file allows, and those kept.
+    pub(crate) fn new(max_connections: usize) -> Self {
+        Self { open: max_connections, all: max_connections.saturating_add(limits::KEPT_PLACES) }
+    }
+
+    /// How many connections one identity may hold while `taken` are taken in all. `wanted` is what the file says of it.
+    pub(crate) fn of_one(self, taken: usize, wanted: Option<usize>) -> usize {
+        let share = if taken > self.open { self.open.div_ceil(2) } else { usize::MAX };
+        wanted.unwrap_or(usize::MAX).min(share)
+    }
+}
 
 /// The connections of every identity that has any.
 #[derive(Default)]
@@ -68,6 +93,15 @@ mod tests {
         assert!(shares.take(&id("cart"), 2).is_some(), "another identity has its own");
         drop(first);
         assert!(shares.take(&id("web"), 2).is_some());
+    }
+
+    #[test]
+    fn the_last_places_are_for_callers_that_hold_few() {
+        let places = Places::new(100);
+        assert_eq!(places.of_one(100, None), usize::MAX);
+        assert_eq!(places.of_one(101, None), 50);
+        assert_eq!(places.of_one(101, Some(10)), 10);
+        assert_eq!(places.of_one(5, Some(10)), 10);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::{
     buffer::Buffers,
+    descriptors::Descriptors,
     http::h1::Lists,
     limits,
     live::{Current, Live, Published},
@@ -14,9 +15,9 @@ use crate::{
         sink::{Lines, Sink},
         status::Failures,
     },
-    overload::{Level, Overload},
+    overload::{Level, Overload, Promise},
     parties::Parties,
-    shares::Shares,
+    shares::{Places, Shares},
     tls::{Crowd, Identity, IdentityCache, Peers},
     upstream::Pool,
     watch::Watches,
@@ -37,8 +38,7 @@ use std::{
 pub(crate) struct Shared {
     /// Gives the operating system back what the calling thread's allocator has free.
     pub(crate) release_memory: fn(),
-    /// Downstream connections that the descriptors of this process allow.
-    pub(crate) places: usize,
+    pub(crate) descriptors: Descriptors,
     pub(crate) overload: Overload,
     pub(crate) shares: Shares,
     pub(crate) live: Current<Published>,
@@ -181,6 +181,17 @@ impl Worker {
         if self.shared.overload.limit().is_some() {
             self.shared.overload.look(self.live().snapshot.proxy.memory_limit);
         }
+    }
+
+    /// A handshake begins.
+    pub(crate) fn shakes_hands(&self) -> Promise {
+        self.grows(usize::try_from(limits::HANDSHAKE_BYTES).unwrap_or(0));
+        Promise::of_handshake(&self.shared)
+    }
+
+    /// How many downstream connections there may be.
+    pub(crate) fn places(&self) -> Places {
+        Places::new(self.live().snapshot.proxy.max_connections)
     }
 
     /// Connections without a request under way are not kept: the process is to end, or memory runs short.

@@ -97,29 +97,48 @@ fn connections_beyond_the_descriptors_are_closed_and_nothing_spins() {
 fn one_identity_cannot_take_every_place() {
     let pair = Setting::new().server(with("max_connections_per_identity", "4")).start();
     let other = pair.setting.ca.issue("cart", "shop", "cart");
-    let ask = |stream: &mut tls::Stream| {
-        let request = format!("GET /api/orders/1 HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
-        let _ = stream.write_all(request.as_bytes());
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).ok().map(|()| String::from_utf8_lossy(&answer[9..]).into_owned())
-    };
     let at = pair.setting.at.inbound;
     let connect = |cert| tls::connect(at, Some(cert), &["http/1.1"]).unwrap();
     let mut held: Vec<tls::Stream> = (0..4).map(|_| connect(&pair.setting.web)).collect();
     for stream in &mut held {
-        assert_eq!(ask(stream).as_deref(), Some("200"));
+        assert_eq!(status(stream).as_deref(), Some("200"));
     }
-    assert_eq!(ask(&mut connect(&pair.setting.web)), None, "the fifth gets no answer");
+    assert_eq!(status(&mut connect(&pair.setting.web)), None, "the fifth gets no answer");
     assert_eq!(pair.server.refused("max_connections_per_identity")["peer"], "spiffe://example.org/ns/shop/sa/web");
     assert_eq!(
-        ask(&mut connect(&other)).as_deref(),
+        status(&mut connect(&other)).as_deref(),
         Some("403"),
         "somebody else gets in, to be told that no rule names it"
     );
     held.pop();
     wait::until("the place to be free again", wait::SOON, || {
-        (ask(&mut connect(&pair.setting.web)).as_deref() == Some("200")).then_some(())
+        (status(&mut connect(&pair.setting.web)).as_deref() == Some("200")).then_some(())
     });
+}
+
+#[test]
+fn who_takes_every_place_does_not_shut_the_others_out() {
+    let pair = Setting::new().server(with("max_connections", "16")).start();
+    let other = pair.setting.ca.issue("cart", "shop", "cart");
+    let at = pair.setting.at.inbound;
+    let connect = |cert| tls::connect(at, Some(cert), &["http/1.1"]).unwrap();
+    let mut held: Vec<tls::Stream> = (0..16).map(|_| connect(&pair.setting.web)).collect();
+    for stream in &mut held {
+        assert_eq!(status(stream).as_deref(), Some("200"));
+    }
+    assert_eq!(status(&mut connect(&pair.setting.web)), None, "it holds more than half of all");
+    let mut others: Vec<tls::Stream> = (0..4).map(|_| connect(&other)).collect();
+    for stream in &mut others {
+        assert_eq!(status(stream).as_deref(), Some("403"), "they get in, to be told that no rule names them");
+    }
+}
+
+/// Asks, and gives the status of the answer. `None`: closed without one.
+fn status(stream: &mut tls::Stream) -> Option<String> {
+    let request = format!("GET /api/orders/1 HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let _ = stream.write_all(request.as_bytes());
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).ok().map(|()| String::from_utf8_lossy(&answer[9..]).into_owned())
 }
 
 /// A request is answered 200, soon.

@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     http::Failure,
-    limits,
     live::Live,
     observe::metrics::WorkerMetrics,
     stream::Stream,
@@ -86,7 +85,11 @@ async fn dial_inner(
         Ok(Err(error)) => return Err(Failure::Connect(words(&error))),
         Ok(Ok(tcp)) => tcp,
     };
+    if !worker.shared.descriptors.admit_upstream(&tcp) {
+        return Err(Failure::Overflow);
+    }
     // A handshake takes more memory than all the rest of a connection, and many may have waited for the network together.
+    let _promise = worker.shakes_hands();
     take_on(worker)?;
     let identity = worker.identity();
     let config = match &route.security {
@@ -106,7 +109,6 @@ async fn dial_inner(
 
 /// Nothing new while memory runs short.
 fn take_on(worker: &Worker) -> Result<(), Failure> {
-    worker.grows(limits::HANDSHAKE_BYTES);
     if !worker.shared.overload.refuses() {
         return Ok(());
     }
