@@ -41,6 +41,12 @@ blackbox-root: release
 cost: release
     SEKISHO_BIN="$PWD/target/release/sekisho" cargo test --locked --quiet --test cost -- of_a_request --nocapture --test-threads 1
 
+# the catalogue of faults against the release binary, beside Envoy; writes the figures of docs/faults.md
+faults: release
+    rm -rf target/faults
+    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test hostile --locked --no-capture -E 'test(/^(requests|answers|http2|tls)::/)'
+    SEKISHO_UPDATE=1 cargo nextest run -p sekisho --test faults --locked
+
 # everything that has to hold before a change goes in
 test:
     scripts/test

@@ -18,11 +18,28 @@ pub(crate) fn host() -> proxy::Host {
     }
 }
 
-/// The cgroup's memory limit in bytes, as a container sees its own: v2, then v1.
+/// The cgroup's memory limit in bytes: v2, then v1. A container sees its own cgroup at the root of the file system; a process
+/// outside of one finds its own by name.
 fn memory_limit() -> Option<u64> {
-    read("/sys/fs/cgroup/memory.max")
-        .or_else(|| read("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-        .and_then(|text| memory(&text))
+    let groups = read("/proc/self/cgroup").unwrap_or_default();
+    let own = |controller: &str| path_of(&groups, controller).unwrap_or_default();
+    [
+        format!("/sys/fs/cgroup{}/memory.max", own("")),
+        "/sys/fs/cgroup/memory.max".to_owned(),
+        format!("/sys/fs/cgroup/memory{}/memory.limit_in_bytes", own("memory")),
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned(),
+    ]
+    .iter()
+    .find_map(|path| memory(&read(path)?))
+}
+
+/// The path of this process in the hierarchy of a controller, from `/proc/self/cgroup` (cgroups(7)); v2 has no name.
+fn path_of(groups: &str, controller: &str) -> Option<String> {
+    groups.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        (controllers.split(',').any(|name| name == controller) && path != "/").then(|| path.to_owned())
+    })
 }
 
 /// Bytes; `max`, or v1's largest number of whole pages, for no limit.
@@ -81,6 +98,14 @@ mod tests {
         assert_eq!(v2("max 100000"), None);
         assert_eq!(v1("-1", "100000"), None);
         assert_eq!(v1("100000", "0"), None);
+    }
+
+    #[test]
+    fn the_own_cgroup_is_found_by_name() {
+        let groups = "12:memory:/pods/a\n3:cpu,cpuacct:/\n0::/user.slice\n";
+        assert_eq!(path_of(groups, "memory").as_deref(), Some("/pods/a"));
+        assert_eq!(path_of(groups, "cpuacct"), None);
+        assert_eq!(path_of(groups, "").as_deref(), Some("/user.slice"));
     }
 
     #[test]

@@ -72,11 +72,15 @@ fn compare(options: &Options) {
             }
         }
     }
+    let (machine, newer) = match &options.again {
+        Some(earlier) => runs.amend(earlier, &machine),
+        None => (machine, String::new()),
+    };
     let summary = Summary::of(runs.all());
     print!("{}", show::terminal(&summary, options));
     println!("raw runs: {}", runs.path().display());
     if options.is_complete() {
-        show::report::write(&summary, &machine, options, runs.path());
+        show::report::write(&summary, &machine, &newer, options, runs.path());
     } else {
         show::report::plots(runs.path().parent().unwrap(), &summary, options);
     }

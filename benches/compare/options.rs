@@ -1,5 +1,6 @@
 //! The command line: what to measure, of whom, for how long, on which cores.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::makes::Make;
@@ -12,6 +13,8 @@ cargo bench --bench compare [-- OPTIONS]
   --rounds N          rounds; each measures every make once, in turn
   --only A,B          some of: sekisho, envoy, envoy-h2, haproxy, nginx; the README stays as it is
   --workload A,B      some of: W1, W2, W3, W4, W5, W6, rules, tap, scale; the README stays as it is
+  --again FILE        raw runs of a full run: what is measured now takes the place of the same rows there; the results are
+                      written anew and say which rows were measured later
   --cores SIDECARS,LOAD  the core of the sidecars and the core of load and origin; default 0,1
   --help              this text
 
@@ -29,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) cores: Cores,
     pub(crate) times: Times,
+    /// The raw runs of a full run, some of whose rows are measured again.
+    pub(crate) again: Option<PathBuf>,
     /// Idle connections of W6.
     pub(crate) idle: usize,
 }
@@ -74,7 +79,7 @@ impl Options {
     /// Whether the run is one that the README may be made from.
     pub(crate) fn is_complete(&self) -> bool {
         let everything = self.makes.len() == Make::ALL.len() && self.workloads.len() == Workload::ALL.len();
-        !self.quick && everything && self.rounds >= FULL_ROUNDS
+        !self.quick && (everything || self.again.is_some()) && self.rounds >= FULL_ROUNDS
     }
 
     /// Whether a make is to be measured under a workload.
@@ -92,6 +97,7 @@ impl Options {
             workloads: Workload::ALL.to_vec(),
             cores: Cores { sidecars: 0, load: 1 },
             times: if quick { QUICK } else { FULL },
+            again: None,
             idle: if quick { 2_000 } else { 10_000 },
         };
         let mut args = args.iter();
@@ -104,6 +110,7 @@ impl Options {
                 }
                 "--only" => options.makes = list(value()?, Make::parse)?,
                 "--workload" => options.workloads = list(value()?, Workload::parse)?,
+                "--again" => options.again = Some(value()?.into()),
                 "--cores" => options.cores = Cores::parse(value()?)?,
                 "--help" => {
                     print!("{HELP}");

@@ -2,6 +2,8 @@
 //!
 //! What must hold each time: the sidecar lives, sheds and says so, does not spin, and serves as before once the flood is over.
 
+mod root;
+
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
