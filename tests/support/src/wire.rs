@@ -62,6 +62,11 @@ pub fn bound(source: SocketAddr) -> socket2::Socket {
     socket
 }
 
+/// Makes the close of this socket a reset.
+pub fn reset_when_closed(socket: &TcpStream) {
+    socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
 /// Sends one request as raw bytes and reads one whole response.
 pub fn request(to: SocketAddr, bytes: &[u8]) -> io::Result<Message> {
     let mut connection = Connection::open(to)?;
