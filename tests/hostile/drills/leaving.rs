@@ -5,10 +5,15 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use support::pair::HOST;
+use support::origin::Origin;
+use support::pair::{HOST, Setting};
 use support::pki::Cert;
+use support::script::Scripted;
 use support::{rest, tls, wait, wire};
+
+use super::origin::{Failing, stuck};
 
 /// How the caller goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,4 +123,82 @@ fn callers_that_leave_after_any_byte_leave_nothing_behind() {
     for seen in pair.origin.requests() {
         assert_eq!((seen.body.len(), seen.trailer("x-sum")), (21, Some("1")), "a cut request looked whole");
     }
+}
+
+/// With everything that would end an exchange by itself switched off for the time of a test.
+pub(crate) fn patient() -> Setting {
+    let patience = super::with("handshake_timeout = \"10m\"\nconnect_timeout = \"10m\"\nidle_timeout = \"10m\"");
+    super::setting().server(&patience).client(&patience)
+}
+
+#[test]
+fn callers_that_leave_a_stuck_application_leave_nothing_behind() {
+    const CALLERS: usize = 60;
+    let setting = patient();
+    let mut app = Failing::on(setting.at.app);
+    let (server, client) = (setting.start_server(), setting.start_client());
+    let sidecars = [&client, &server];
+    let bases = sidecars.map(rest::base);
+    let (get, body) = (b"GET /open/a HTTP/1.1\r\nHost: orders.shop.svc\r\n\r\n", request());
+    for (number, fault) in stuck() {
+        app.tell(number);
+        all(CALLERS, |caller| {
+            // Left once the request is under way: at once, or after the application has come as far as it gets.
+            let bytes = if caller % 3 == 0 { &get[..] } else { &body };
+            let pause = Duration::from_millis(if caller % 2 == 0 { 0 } else { 100 });
+            let exit = EXITS[caller % 2];
+            if caller % 4 < 2 {
+                let mut stream = TcpStream::connect(setting.at.entry).unwrap();
+                let _ = stream.write_all(bytes);
+                std::thread::sleep(pause);
+                leave(&stream, exit);
+            } else {
+                let mut stream = tls::connect(setting.at.inbound, Some(&setting.web), &["http/1.1"]).unwrap();
+                let _ = stream.write_all(bytes).and_then(|()| stream.flush());
+                std::thread::sleep(pause);
+                leave(&stream.sock, exit);
+            }
+        });
+        for (sidecar, base) in sidecars.into_iter().zip(bases) {
+            rest::returned(sidecar, base);
+        }
+        println!("{}: nothing is left of {CALLERS} callers", fault.name);
+    }
+    app.heal();
+    assert_eq!(wire::get(setting.at.entry, HOST, "/open/a").unwrap().status(), 200);
+}
+
+#[test]
+fn callers_that_leave_while_their_callee_does_not_answer_leave_nothing_behind() {
+    let setting = patient();
+    let client = setting.start_client();
+    let base = rest::base(&client);
+    let give_up = |what: &str| {
+        all(40, |caller| {
+            let mut stream = TcpStream::connect(setting.at.entry).unwrap();
+            let _ = stream.write_all(b"GET /open/a HTTP/1.1\r\nHost: orders.shop.svc\r\n\r\n");
+            std::thread::sleep(Duration::from_millis(if caller % 4 < 2 { 0 } else { 100 }));
+            leave(&stream, EXITS[caller % 2]);
+        });
+        rest::returned(&client, base);
+        println!("{what}: nothing is left");
+    };
+    // The handshake gets no answer.
+    let silent = Scripted::on(setting.at.inbound, |line| {
+        line.until_closed();
+        Ok(())
+    });
+    give_up("a handshake without an answer");
+    assert!(silent.connections() > 0);
+    drop(silent);
+    wait::until("the port to be free", wait::SOON, || TcpStream::connect(setting.at.inbound).is_err().then_some(()));
+    // The connection gets none.
+    let unanswering = wire::Unanswering::on(setting.at.inbound);
+    give_up("a connection without an answer");
+    drop(unanswering);
+    // And then somebody is there.
+    let (_origin, _server) = (Origin::on(setting.at.app), setting.start_server());
+    wait::until("an answer", wait::SOON, || {
+        wire::get(setting.at.entry, HOST, "/open/a").is_ok_and(|reply| reply.status() == 200).then_some(())
+    });
 }

@@ -97,6 +97,11 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault { name: "refuses connections", ..CUT },
 ];
 
+/// Those of them in which the application is stuck, and the connection stays open.
+pub(crate) fn stuck() -> impl Iterator<Item = (usize, &'static Fault)> {
+    FAULTS.iter().enumerate().filter(|(_, fault)| fault.end == Silence)
+}
+
 /// The application: it fails as it was told last, and answers 200 while it was told nothing.
 pub(crate) struct Failing {
     told: Arc<AtomicUsize>,

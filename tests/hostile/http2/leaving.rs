@@ -1,15 +1,19 @@
 //! HTTP/2 callers that leave: after every frame of an exchange and in the middle of each, in order and by reset, and streams that
 //! are reset at every step while their connection stays. Nothing is left of any of them.
 
+use std::time::Duration;
+
 use support::pair::HOST;
 use support::rest;
+use support::script::Scripted;
 
 use super::Door;
 use super::frames::{
     ACK, CONTINUATION, Client, END_HEADERS, END_STREAM, Field, HEADERS, Next, PING, PREFACE, RST_STREAM, SETTINGS,
     WHOLE, block, data, frame, headers, reset, settings, window,
 };
-use crate::drills::leaving::{EXITS, all, leave};
+use crate::drills::leaving::{EXITS, all, leave, patient};
+use crate::drills::origin::{Failing, stuck};
 
 fn post(path: &str) -> Vec<Field<'_>> {
     vec![
@@ -126,4 +130,59 @@ fn answered(client: &mut Client, id: u32) -> u16 {
             other => panic!("no answer: {other:?}"),
         }
     }
+}
+
+#[test]
+fn streams_that_are_reset_while_the_application_is_stuck_leave_nothing_behind() {
+    let setting = patient();
+    let mut app = Failing::on(setting.at.app);
+    let (server, client) = (setting.start_server(), setting.start_client());
+    let sidecars = [&client, &server];
+    let doors = [Door::Plain(setting.at.entry), Door::Mtls(setting.at.inbound, &setting.web)];
+    let bases = sidecars.map(rest::base);
+    for (number, fault) in stuck() {
+        app.tell(number);
+        all(16, |caller| {
+            // Few enough resets not to be a flood; the connection goes at the end, by reset or in order.
+            let mut client = Client::open(doors[caller % 2]);
+            for id in [1, 3, 5, 7] {
+                client.send(&stream(id).concat()).unwrap();
+                std::thread::sleep(Duration::from_millis(if id < 4 { 0 } else { 50 }));
+                client.send(&reset(id)).unwrap();
+            }
+            client.send(&stream(9).concat()).unwrap();
+            leave(client.socket(), EXITS[caller / 2 % 2]);
+        });
+        for (sidecar, base) in sidecars.into_iter().zip(bases) {
+            rest::returned(sidecar, base);
+        }
+        println!("{}: nothing is left", fault.name);
+    }
+    app.heal();
+    for door in doors {
+        assert_eq!(answered(&mut Client::open(door), 1), 200);
+    }
+}
+
+#[test]
+fn streams_that_are_reset_while_their_callee_does_not_answer_leave_nothing_behind() {
+    let setting = patient();
+    let sidecar = setting.start_client();
+    let base = rest::base(&sidecar);
+    let silent = Scripted::on(setting.at.inbound, |line| {
+        line.until_closed();
+        Ok(())
+    });
+    all(16, |caller| {
+        let mut client = Client::open(Door::Plain(setting.at.entry));
+        for id in [1, 3, 5] {
+            client.send(&stream(id).concat()).unwrap();
+            std::thread::sleep(Duration::from_millis(if id == 1 { 0 } else { 50 }));
+            client.send(&reset(id)).unwrap();
+        }
+        client.send(&stream(7).concat()).unwrap();
+        leave(client.socket(), EXITS[caller % 2]);
+    });
+    rest::returned(&sidecar, base);
+    assert!(silent.connections() > 0);
 }
