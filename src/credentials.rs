@@ -3,6 +3,8 @@
 use config::IdentitySource;
 use identity::{Credentials, SpiffeId};
 use std::{
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -29,10 +31,14 @@ pub(crate) fn paths(source: &IdentitySource) -> Vec<PathBuf> {
     vec![cert.clone(), key.clone(), bundle.clone()]
 }
 
+/// One byte more than the limit tells a file that is too large, whatever its length was said to be.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.len();
-    if size > LIMIT {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    if bytes.len() as u64 > LIMIT {
         return Err(format!("{}: larger than {LIMIT} bytes", path.display()));
     }
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+    Ok(bytes)
 }

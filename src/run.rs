@@ -100,32 +100,38 @@ async fn drain(proxy: &Arc<Proxy>, terminate: &mut Signal, interrupt: &mut Signa
 
 /// The files, as they were last looked at.
 struct Watched {
-    config: PathBuf,
-    config_seen: files::Seen,
+    /// The rule file, then the certificate files.
+    paths: Vec<PathBuf>,
+    seen: files::Seen,
+    /// What may not be finished yet, as it looked last time.
+    unfinished: Option<files::Seen>,
     source: IdentitySource,
     workload: SpiffeId,
-    credential_paths: Vec<PathBuf>,
-    credentials_seen: files::Seen,
+    config: PathBuf,
 }
 
 impl Watched {
     fn new(config: &Path, snapshot: &Snapshot) -> Self {
-        let credential_paths = credentials::paths(&snapshot.identity);
+        let mut paths = vec![config.to_owned()];
+        paths.extend(credentials::paths(&snapshot.identity));
         Self {
+            seen: files::look(&paths),
+            paths,
+            unfinished: None,
             source: snapshot.identity.clone(),
             workload: snapshot.workload.clone(),
             config: config.to_owned(),
-            config_seen: files::look(&[config.to_owned()]),
-            credentials_seen: files::look(&credential_paths),
-            credential_paths,
         }
     }
 
-    /// Reads again what changed.
+    /// Reads again what changed, once it is whole.
     fn look(&mut self, proxy: &Proxy) {
-        let seen = files::look(std::slice::from_ref(&self.config));
-        let credentials = files::look(&self.credential_paths);
-        if seen != self.config_seen || credentials != self.credentials_seen {
+        let seen = files::look(&self.paths);
+        if seen == self.seen {
+            self.unfinished = None;
+        } else if seen.is_unfinished_since(&self.seen) && self.unfinished.as_ref() != Some(&seen) {
+            self.unfinished = Some(seen);
+        } else {
             self.reload(proxy);
         }
     }
@@ -133,8 +139,8 @@ impl Watched {
     /// Reads both again. What is not valid leaves the old in force; neither waits for the other.
     fn reload(&mut self, proxy: &Proxy) {
         // Looked at before reading: a change in between is seen next time.
-        self.config_seen = files::look(std::slice::from_ref(&self.config));
-        self.credentials_seen = files::look(&self.credential_paths);
+        self.seen = files::look(&self.paths);
+        self.unfinished = None;
         match config::load(&self.config) {
             Err(report) => rejected(proxy, &report),
             Ok(snapshot) if snapshot.digest == proxy.digest() && !proxy.is_stale() => {}

@@ -11,7 +11,7 @@ const BACKLOG: i32 = 4096;
 pub(crate) fn open(address: Listen) -> io::Result<Option<std::net::TcpListener>> {
     match bind(address.addr) {
         Ok(listener) => Ok(Some(listener)),
-        Err(error) if address.defaulted && lacks_family(&error, address.addr) => Ok(None),
+        Err(error) if address.defaulted && lacks_family(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -29,6 +29,23 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-fn lacks_family(error: &io::Error, address: SocketAddr) -> bool {
-    address.is_ipv6() && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+/// A family that the kernel does not have, or no interface, loopback included.
+fn lacks_family(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Addresses for documentation, of both families: no host has them.
+    #[test]
+    fn a_default_of_an_absent_family_is_left_out_and_a_written_one_is_an_error() {
+        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let addr = address.parse().unwrap();
+            assert!(open(Listen { addr, defaulted: true }).unwrap().is_none(), "{address}");
+            assert!(open(Listen { addr, defaulted: false }).is_err(), "{address}");
+        }
+    }
 }

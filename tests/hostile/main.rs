@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
 mod answers;
+mod drills;
 mod http2;
 mod misbehaving;
 mod overload;

@@ -4,4 +4,5 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
 mod drain;
+mod files;
 mod reload;

@@ -1,5 +1,6 @@
 //! The account: what the sidecar says it sent is what the sensor got, and a sensor that is not there delays nobody.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use support::load::Load;
@@ -52,6 +53,28 @@ fn a_sensor_that_is_not_there_delays_and_breaks_nothing() {
         assert_eq!(wire::get(pair.entry(), HOST, &format!("/api/orders/{number}")).unwrap().status(), 200);
     }
     balanced(&pair.server, 100);
+}
+
+#[test]
+fn a_sensor_that_dies_and_comes_back_is_sent_to_again() {
+    let setting = Setting::new();
+    let sensor = Sensor::start(setting.at.sensor);
+    let pair = setting.start();
+    let ask = |count: usize| {
+        for number in 0..count {
+            assert_eq!(wire::get(pair.entry(), HOST, &format!("/api/orders/{number}")).unwrap().status(), 200);
+        }
+    };
+    ask(20);
+    sensor.catch_up(&pair.server, 20);
+    drop(sensor);
+    wait::until("the sensor to be gone", wait::SOON, || UdpSocket::bind(pair.setting.at.sensor).ok());
+    ask(50);
+    balanced(&pair.server, 70);
+    let sensor = Sensor::start(pair.setting.at.sensor);
+    ask(20);
+    wait::until("the copy to come again", wait::SOON, || (sensor.count() > 0).then_some(()));
+    balanced(&pair.server, 90);
 }
 
 #[test]

@@ -14,7 +14,9 @@ pub(super) fn quoted(line: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Appends text for a JSON string (RFC 8259 §7), without its quotes. What is not UTF-8 is U+FFFD.
+/// Appends text for a JSON string (RFC 8259 §7), without its quotes. What is not printable ASCII becomes an escape, for the same
+/// reason: a terminal takes U+009B for the beginning of a command, and U+2028 ends a line for some readers. What is not UTF-8
+/// is U+FFFD.
 pub(super) fn json(line: &mut Vec<u8>, text: &[u8]) {
     if is_plain(text) {
         line.extend_from_slice(text);
@@ -73,20 +75,31 @@ fn quote(line: &mut Vec<u8>, text: &str) {
 
 #[cold]
 fn escape(line: &mut Vec<u8>, text: &str) {
+    for character in text.chars() {
+        if matches!(character, '"' | '\\') {
+            line.push(b'\\');
+        }
+        ascii(line, character);
+    }
+}
+
+/// Appends a document in JSON (RFC 8259) with everything that is not printable ASCII as an escape. Outside of strings there is
+/// nothing of the kind.
+pub(super) fn document(line: &mut Vec<u8>, text: &str) {
+    text.chars().for_each(|character| ascii(line, character));
+}
+
+/// Appends a character as itself, or as the escape of a JSON string: one UTF-16 unit, or two (RFC 8259 §7).
+fn ascii(line: &mut Vec<u8>, character: char) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    pieces(
-        line,
-        text,
-        |byte| byte < b' ' || matches!(byte, b'"' | b'\\' | 0x7f),
-        |line, byte| match byte {
-            b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
-            _ => {
-                let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-                line.extend_from_slice(b"\\u00");
-                line.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-            }
-        },
-    );
+    if let (' '..='~', Ok(byte)) = (character, u8::try_from(character)) {
+        line.push(byte);
+        return;
+    }
+    for unit in character.encode_utf16(&mut [0; 2]) {
+        let digit = |shift: u32| HEX.get(usize::from(*unit >> shift & 15)).copied().unwrap_or(b'0');
+        line.extend_from_slice(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
+    }
 }
 
 /// Appends runs of good bytes as they are, and each other one as `escape` writes it.
@@ -170,13 +183,29 @@ mod tests {
 
     #[test]
     fn any_text_comes_back_out_of_json() {
-        for text in ["", "plain", "a\"b\\c", "\0\u{1f}\u{7f}\r\n\t", "caf\u{e9} \u{1f512}"] {
+        for text in [
+            "",
+            "plain",
+            "a\"b\\c",
+            "\0\u{1f}\u{7f}\r\n\t",
+            "caf\u{e9} \u{1f512}",
+            "\u{80}\u{9b}31m\u{2028}\u{202e}\u{ffff}",
+        ] {
             let mut line = b"\"".to_vec();
             json(&mut line, text.as_bytes());
             line.push(b'"');
             assert_eq!(serde_json::from_slice::<String>(&line).unwrap(), text);
-            assert!(!line.contains(&b'\n'));
+            assert!(line.iter().all(|byte| matches!(byte, b' '..=b'~')));
         }
+    }
+
+    #[test]
+    fn a_document_comes_back_out_of_ascii() {
+        let value = serde_json::json!({ "a\u{9b}": ["\u{7f}\u{1f512}", "\"\\\n", 1, null] });
+        let mut line = Vec::new();
+        document(&mut line, &value.to_string());
+        assert!(line.iter().all(|byte| matches!(byte, b' '..=b'~')));
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&line).unwrap(), value);
     }
 
     /// Every byte in every place of texts of every length around the steps of the search, alone and beside a second one.

@@ -3,7 +3,7 @@
 //! Fields: `event` (`request_refused`, `handshake_refused`, `connection_refused`, `stream_revoked`), `reason` (a fixed word),
 //! `rule` (the rule's name or `no rule`), `peer` (the proved SPIFFE ID, or null), `detail` (a sentence).
 
-use super::clock;
+use super::{clock, line::document};
 use crate::{
     connection::Connection,
     http::{Exchange, Failure},
@@ -179,7 +179,6 @@ fn peer(connection: &Connection, judged: Option<&crate::guard::Judged>) -> Optio
 
 fn emit(worker: &Worker, inbound: bool, reason: &'static str, line: &Value) {
     worker.metrics.refused(inbound, reason);
-    let mut text = line.to_string().into_bytes();
-    text.push(b'\n');
-    worker.refusals.write(&text);
+    let text = line.to_string();
+    worker.refusals.append(|out| document(out, &text));
 }

@@ -74,28 +74,23 @@ impl Sink {
         }
         let destination = Arc::new(Mutex::new(destination));
         let current = Arc::clone(&destination);
-        let mut file: Option<(PathBuf, File)> = None;
-        let access = Pump::start("log", move |bytes| {
+        let mut stdout = Out::to(io::stdout());
+        let mut file: Option<(PathBuf, Out<File>)> = None;
+        let access = Pump::start("log", move |lines| {
             let destination = lock(&current).clone();
             match destination {
-                Destination::Off => Ok(()),
-                Destination::Stdout => {
-                    let mut out = io::stdout().lock();
-                    out.write_all(bytes)?;
-                    out.flush()
-                }
+                Destination::Off => 0,
+                Destination::Stdout => stdout.write(lines),
                 Destination::File(path) => {
                     if file.as_ref().is_none_or(|(open, _)| *open != path) {
-                        file = Some((path.clone(), open(&path)?));
+                        file = open(&path).ok().map(|file| (path, Out::to(file)));
                     }
-                    match &mut file {
-                        Some((_, file)) => file.write_all(bytes),
-                        None => Ok(()),
-                    }
+                    file.as_mut().map_or_else(|| count(lines), |(_, file)| file.write(lines))
                 }
             }
         })?;
-        let events = Pump::start("events", |bytes| io::stderr().write_all(bytes))?;
+        let mut stderr = Out::to(io::stderr());
+        let events = Pump::start("events", move |lines| stderr.write(lines))?;
         Ok(Self { destination, access, events })
     }
 
@@ -118,7 +113,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Lines dropped because a buffer was full.
+    /// Lines dropped because a buffer was full, or because they could not be written.
     pub(crate) fn dropped(&self) -> u64 {
         self.access.dropped() + self.events.dropped()
     }
@@ -132,7 +127,8 @@ impl Sink {
 }
 
 impl Pump {
-    fn start(name: &str, write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+    /// `write` takes whole lines and gives how many of them were lost.
+    fn start(name: &str, write: impl FnMut(&[u8]) -> u64 + Send + 'static) -> io::Result<Self> {
         let signal = Arc::new(Signal::default());
         let for_thread = Arc::clone(&signal);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&for_thread, write))?;
@@ -197,7 +193,7 @@ impl Lines {
     }
 }
 
-fn run(signal: &Signal, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
+fn run(signal: &Signal, mut write: impl FnMut(&[u8]) -> u64) {
     let mut taken = Vec::new();
     let mut buffers = Vec::new();
     loop {
@@ -229,20 +225,60 @@ fn run(signal: &Signal, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
 }
 
 /// Writes what has gathered, if anything has.
-fn drain(buffer: &Buffer, taken: &mut Vec<u8>, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> bool {
+fn drain(buffer: &Buffer, taken: &mut Vec<u8>, write: &mut dyn FnMut(&[u8]) -> u64) -> bool {
     taken.clear();
     std::mem::swap(&mut *lock(&buffer.bytes), taken);
-    if !taken.is_empty() && write(taken).is_err() {
-        // A full disk or a closed pipe: the lines are lost, and said to be.
-        let lines = taken.iter().filter(|byte| **byte == b'\n').count();
-        buffer.dropped.fetch_add(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
     let found = !taken.is_empty();
+    if found {
+        // A full disk or a closed pipe: lines are lost, and said to be.
+        buffer.dropped.fetch_add(write(taken), Ordering::Relaxed);
+    }
     // One burst must not keep a large buffer for ever; one that is used to a quarter is not worth a new one each time.
     if taken.capacity() > (64 * 1024).max(taken.len() * 4) {
         *taken = Vec::new();
     }
     found
+}
+
+/// Where lines go, and whether the last one there was cut.
+struct Out<W> {
+    to: W,
+    torn: bool,
+}
+
+impl<W: Write> Out<W> {
+    fn to(to: W) -> Self {
+        Self { to, torn: false }
+    }
+
+    /// Writes whole lines, and gives how many of them were lost. One that a full disk cut is lost, and is ended before
+    /// anything else is written: it must not run into a good one.
+    fn write(&mut self, lines: &[u8]) -> u64 {
+        if self.torn {
+            self.torn = !matches!(self.to.write(b"\n"), Ok(1));
+            if self.torn {
+                return count(lines);
+            }
+        }
+        let mut rest = lines;
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(written @ 1..) => {
+                    self.torn = rest.get(written - 1).is_none_or(|last| *last != b'\n');
+                    rest = rest.get(written..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        // What is left in a buffer goes with the next lines.
+        let _ = self.to.flush();
+        count(rest)
+    }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    u64::try_from(lines.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u64::MAX)
 }
 
 fn open(path: &PathBuf) -> io::Result<File> {
@@ -273,13 +309,42 @@ mod tests {
         std::fs::remove_file(path).unwrap();
     }
 
+    /// Takes so many bytes and no more.
+    struct Full(usize, Vec<u8>);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = self.0.saturating_sub(self.1.len()).min(bytes.len());
+            self.1.extend_from_slice(bytes.get(..room).unwrap());
+            if room == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(room) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_cut_does_not_run_into_the_next_one() {
+        let mut out = Out::to(Full(6, Vec::new()));
+        assert_eq!(out.write(b"one\ntwo\nthree\n"), 2);
+        assert_eq!(out.write(b"four\n"), 1, "still full");
+        out.to.0 = 100;
+        assert_eq!(out.write(b"five\n"), 0);
+        assert_eq!(out.to.1, b"one\ntw\nfive\n");
+        // A disk that is full between two lines tears nothing.
+        let mut out = Out::to(Full(4, Vec::new()));
+        assert_eq!(out.write(b"one\ntwo\n"), 1);
+        out.to.0 = 100;
+        assert_eq!(out.write(b"three\n"), 0);
+        assert_eq!(out.to.1, b"one\nthree\n");
+    }
+
     #[test]
     fn no_line_is_lost_between_sleep_and_waking() {
         const LINES: usize = 60;
         let (sender, written) = std::sync::mpsc::channel();
-        let pump =
-            Pump::start("test", move |bytes| sender.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe.into()))
-                .unwrap();
+        let pump = Pump::start("test", move |lines| sender.send(lines.to_vec()).map_or_else(|_| count(lines), |()| 0))
+            .unwrap();
         let lines = pump.lines();
         // At every distance from the thread's going to sleep, which comes a few milliseconds after its last find.
         for number in 0..LINES {

@@ -6,7 +6,9 @@
 mod envoy;
 mod floods;
 mod frames;
+mod leaving;
 mod malformed;
+mod origin;
 mod stalled;
 
 use std::net::SocketAddr;

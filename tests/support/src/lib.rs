@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `scratch` `ports` `child` `tools` `root` `wait` | folders, free ports, processes that end with their test, found tools, rights, patience |
 //! | `pki` | certificates from `sekisho ca`, and the bad ones that only openssl would make |
-//! | `sidecar` `pair` | the built binary as a sidecar; the pair of the contract files |
+//! | `sidecar` `pair` `rest` | the built binary as a sidecar; the pair of the contract files; what it holds when nothing is under way |
 //! | `wire` `message` `load` | exact bytes over TCP, HTTP/1 messages as read, strict load |
 //! | `script` | an application that sends exact bytes |
 //! | `strict` `catalogue` | what an application was sent, read without mercy; the tables of faults |
@@ -31,6 +31,7 @@ pub mod peers;
 pub mod pki;
 pub mod ports;
 pub mod prometheus;
+pub mod rest;
 pub mod rogue;
 pub mod root;
 pub mod scratch;

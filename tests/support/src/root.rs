@@ -19,7 +19,9 @@ pub fn granted(test: &str) -> bool {
     panic!("{test} needs root: run scripts/test, or set SEKISHO_TESTS=unprivileged to leave it out");
 }
 
-fn is_root() -> bool {
+/// Whether this process has the rights of root.
+#[must_use]
+pub fn is_root() -> bool {
     let output = Command::new("id").arg("-u").output().unwrap();
     output.stdout.trim_ascii() == b"0"
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::message::{self, Kind, Message};
-use crate::wait;
+use crate::{wait, wire};
 
 /// A scripted application. Its port is closed when it is dropped.
 pub struct Scripted {
@@ -164,6 +164,11 @@ impl Line<'_> {
     /// Ends this side's sending; the other side may still send.
     pub fn finish(&mut self) -> io::Result<()> {
         self.reader.get_ref().shutdown(Shutdown::Write)
+    }
+
+    /// Makes the close that follows a reset: what is still on its way, either way, is thrown away.
+    pub fn reset(&mut self) {
+        wire::reset_when_closed(self.reader.get_ref());
     }
 
     /// Waits until the other side closes or resets, and drops what it still sends.

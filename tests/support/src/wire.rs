@@ -62,6 +62,45 @@ pub fn bound(source: SocketAddr) -> socket2::Socket {
     socket
 }
 
+/// A listener whose queue is full and that accepts nobody: whoever connects waits for its first answer. Held until dropped.
+#[derive(Debug)]
+pub struct Unanswering {
+    _listener: socket2::Socket,
+    _queued: Vec<socket2::Socket>,
+}
+
+impl Unanswering {
+    /// At this address.
+    #[must_use]
+    pub fn on(addr: SocketAddr) -> Self {
+        let socket = || {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_reuse_address(true).unwrap();
+            socket
+        };
+        let listener = socket();
+        listener.bind(&addr.into()).unwrap();
+        listener.listen(0).unwrap();
+        let queued = (0..4).map(|_| {
+            let one = socket();
+            one.set_nonblocking(true).unwrap();
+            let _ = one.connect(&addr.into());
+            one
+        });
+        let queued = queued.collect();
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect_timeout(&addr, Duration::from_millis(300)).is_ok() {
+            assert!(std::time::Instant::now() < end, "{addr} still answers");
+        }
+        Self { _listener: listener, _queued: queued }
+    }
+}
+
+/// Makes the close of this socket a reset.
+pub fn reset_when_closed(socket: &TcpStream) {
+    socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
 /// Sends one request as raw bytes and reads one whole response.
 pub fn request(to: SocketAddr, bytes: &[u8]) -> io::Result<Message> {
     let mut connection = Connection::open(to)?;

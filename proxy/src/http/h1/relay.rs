@@ -347,14 +347,7 @@ impl<'a> Relay<'a> {
 
     /// While the response is awaited, the client may send its next request, or leave.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<Relayed, Broken>> {
-        while self.server.input.len() < limits::READ {
-            match self.server.poll_fill(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(count)) if count > 0 => {}
-                Poll::Ready(_) => return Poll::Ready(Err(Broken::Left)),
-            }
-        }
-        Poll::Pending
+        self.server.poll_gone(cx).map(|()| Err(Broken::Left))
     }
 
     /// Whether the time is over, or the rules have changed.

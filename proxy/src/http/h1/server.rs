@@ -28,7 +28,7 @@ use std::{
     borrow::Cow,
     future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
 };
@@ -232,7 +232,8 @@ impl Server {
     }
 
     async fn answer(&mut self, exchange: &Rc<Exchange>, framing: Framing) -> Result<After, Failure> {
-        let mut passage = passage::decide(exchange).await?;
+        let Some(decided) = self.unless_gone(passage::decide(exchange)).await else { return Ok(After::Reset) };
+        let mut passage = decided?;
         let until = passage.route.timeout.and_then(|timeout| exchange.started.checked_add(timeout));
         let http = upstream::upstream_http(&passage.route, Version::HTTP_11);
         let mut fresh_only = false;
@@ -240,7 +241,11 @@ impl Server {
             let mut deadline = until.map(|until| Box::pin(tokio::time::sleep_until(until.into())));
             let lease = match passage.lease.take() {
                 Some(lease) => lease,
-                None => upstream::acquire_until(exchange, &passage.route, http, fresh_only, deadline.as_mut()).await?,
+                None => {
+                    let found = upstream::acquire_until(exchange, &passage.route, http, fresh_only, deadline.as_mut());
+                    let Some(found) = self.unless_gone(found).await else { return Ok(After::Reset) };
+                    found?
+                }
             };
             exchange.sending_on(&lease.made);
             let Lease { upstream: Upstream::One(mut client), made, reused } = lease else {
@@ -263,6 +268,31 @@ impl Server {
                 Err(Broken::Cut | Broken::Left) => return Ok(After::Reset),
             }
         }
+    }
+
+    /// Waits for what a request needs before it can be sent on; `None` when the client has left meanwhile. A connection that is
+    /// dialled for nobody would hold two descriptors for as long as a callee may be silent.
+    async fn unless_gone<T>(&mut self, needed: impl Future<Output = T>) -> Option<T> {
+        let mut needed = pin!(needed);
+        poll_fn(|cx| {
+            if let Poll::Ready(found) = needed.as_mut().poll(cx) {
+                return Poll::Ready(Some(found));
+            }
+            self.poll_gone(cx).map(|()| None)
+        })
+        .await
+    }
+
+    /// Ready when the client has left. What it sends meanwhile, its body or its next request, is kept as far as there is room.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.input.len() < limits::READ {
+            match self.poll_fill(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(count)) if count > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
     }
 
     /// The connection speaks another protocol from here on.
