@@ -62,6 +62,11 @@ pub fn bound(source: SocketAddr) -> socket2::Socket {
     socket
 }
 
+/// Makes a stream end by a reset when it is dropped, whatever is still under way on it.
+pub fn reset_on_drop(stream: &TcpStream) {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
 /// Sends one request as raw bytes and reads one whole response.
 pub fn request(to: SocketAddr, bytes: &[u8]) -> io::Result<Message> {
     let mut connection = Connection::open(to)?;
