@@ -63,7 +63,8 @@ pub(crate) fn gates(
                 what: format!("{what} of the {name} when all have left"),
                 value: format!("{left}, and {base} before"),
                 bound: "as before",
-                verdict: Some(left <= base),
+                // A figure that nobody gives is no figure.
+                verdict: Some(left <= base && base > 0),
             });
         }
         let open = left.requests + left.downstream + left.upstream + left.handshakes;
