@@ -131,7 +131,7 @@ fn misbehave(reader: &mut BufReader<TcpStream>, fault: &str) -> io::Result<Next>
     let stream = reader.get_mut();
     match fault {
         "close" => {}
-        "reset" => wire::reset_on_drop(stream),
+        "reset" => wire::reset_when_closed(stream),
         "cut" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\n")?;
             stream.write_all(&pattern(3000))?;
@@ -139,7 +139,7 @@ fn misbehave(reader: &mut BufReader<TcpStream>, fault: &str) -> io::Result<Next>
         "cut-chunks" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1000\r\n")?;
             stream.write_all(&pattern(100))?;
-            wire::reset_on_drop(stream);
+            wire::reset_when_closed(stream);
         }
         "nonsense" => stream.write_all(b"HTTP/1.1 two hundred\r\n\r\n")?,
         "two-lengths" => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc")?,

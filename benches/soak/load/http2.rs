@@ -75,7 +75,7 @@ fn live(caller: &Caller, leaves_in_the_middle: bool) -> io::Result<()> {
         }
     }
     if leaves_in_the_middle {
-        wire::reset_on_drop(&client.stream);
+        wire::reset_when_closed(&client.stream);
         caller.ledger.as_due("left");
         return Ok(());
     }

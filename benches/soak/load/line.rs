@@ -78,6 +78,6 @@ impl Line {
 
     /// Leaves by a reset.
     pub(crate) fn reset(self) {
-        wire::reset_on_drop(self.reader.get_ref().socket());
+        wire::reset_when_closed(self.reader.get_ref().socket());
     }
 }

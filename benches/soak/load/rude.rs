@@ -143,7 +143,7 @@ fn leave(caller: &Caller, say: &str, wait_for: usize, by_reset: bool) -> io::Res
     stream.write_all(say.as_bytes())?;
     stream.read_exact(&mut vec![0; wait_for])?;
     if by_reset {
-        wire::reset_on_drop(&stream);
+        wire::reset_when_closed(&stream);
     }
     Ok(())
 }

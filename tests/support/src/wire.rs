@@ -62,9 +62,9 @@ pub fn bound(source: SocketAddr) -> socket2::Socket {
     socket
 }
 
-/// Makes a stream end by a reset when it is dropped, whatever is still under way on it.
-pub fn reset_on_drop(stream: &TcpStream) {
-    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+/// Makes the close of this socket a reset.
+pub fn reset_when_closed(socket: &TcpStream) {
+    socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 /// Sends one request as raw bytes and reads one whole response.
