@@ -6,6 +6,7 @@
 mod drain;
 mod reload;
 mod rotate;
+mod stops;
 
 use support::pair::Setting;
 
