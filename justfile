@@ -64,6 +64,22 @@ demo:
 bench *arguments:
     cargo bench --bench compare -- {{ arguments }}
 
+# half an hour of mixed load with faults: memory, descriptors, tasks and latency over time; `just soak --minutes 5` for a look
+soak *arguments:
+    cargo bench --bench soak -- {{ arguments }}
+
+# so many changes of verdict under load, none of which may fail a request or go unseen
+reloads count="1000": release
+    SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_RELOADS={{ count }} cargo test --locked --test reload_drain -- --nocapture good_reloads
+
+# so many renewals of certificates that live five seconds, under load
+rotations count="100": release
+    SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_ROTATIONS={{ count }} cargo test --locked --test reload_drain -- --nocapture five_seconds
+
+# so many stop signals under load
+stops count="50": release
+    SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_STOPS={{ count }} cargo test --locked --test reload_drain -- --nocapture stop_signals
+
 # the release binary
 release:
     cargo build --release --locked --quiet

@@ -311,6 +311,7 @@ fn spawn_workers(shared: &Arc<Shared>, listeners: Vec<(TcpListener, Entry)>) -> 
         // The first worker accepts for all.
         let listeners = listeners.take().unwrap_or_default();
         run_thread(&format!("worker-{index}"), move || async move {
+            metrics.counts_tasks();
             let worker = Worker::new(shared, index, metrics);
             for (listener, entry) in listeners {
                 let listener = tokio::net::TcpListener::from_std(listener)?;

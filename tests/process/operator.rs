@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use support::origin::{Origin, Reply};
 use support::pair::{HOST, Pair, Setting, json_log};
 use support::scratch::Scratch;
-use support::sidecar::sekisho;
+use support::sidecar::{Sidecar, sekisho};
 use support::{wait, wire};
 
 #[test]
@@ -210,4 +210,21 @@ fn a_root_key_behind_a_passphrase_issues_only_with_it() {
     assert!(!issue(&[]));
     assert!(!issue(&["--passphrase-file", "wrong"]));
     assert!(issue(&["--passphrase-file", "right"]));
+}
+
+#[test]
+fn tasks_come_with_connections_and_go_with_them() {
+    let pair = Pair::start();
+    let tasks = |sidecar: &Sidecar| sidecar.metrics().sum("sekisho_tasks_active", &[]);
+    let at_rest = [&pair.client, &pair.server].map(tasks);
+    assert!(at_rest.iter().all(|tasks| *tasks > 0.0), "{at_rest:?}");
+    let mut connections: Vec<_> = (0..5).map(|_| wire::Connection::open(pair.entry()).unwrap()).collect();
+    for connection in &mut connections {
+        connection.send(format!("GET /api/orders/1 HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(connection.receive().unwrap().status(), 200);
+    }
+    assert_eq!(tasks(&pair.client), at_rest[0] + 5.0);
+    assert!(tasks(&pair.server) > at_rest[1]);
+    drop(connections);
+    wait::until("the tasks to end", wait::SOON, || (tasks(&pair.client) == at_rest[0]).then_some(()));
 }

@@ -4,45 +4,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::load::{Load, TlsLoad};
 use support::message::Message;
 use support::origin::{Origin, Reply};
 use support::pair::{HOST, Pair, Setting};
 use support::peers::{GrpcServer, grpc_calls};
 use support::script::Scripted;
 use support::{wait, wire};
-
-#[test]
-fn sigterm_to_the_callers_sidecar_under_load_fails_no_request() {
-    let mut pair = Pair::start();
-    let load = Load::start(pair.entry(), HOST, "/api/orders/42", 8);
-    std::thread::sleep(Duration::from_secs(1));
-    pair.client.terminate();
-    // Callers that have not yet heard of the end go on for a while, on new connections too.
-    std::thread::sleep(Duration::from_secs(3));
-    assert!(!pair.client.is_ready() && pair.client.child.is_running());
-    let total = load.stop();
-    total.assert_clean(100);
-    assert!(total.closes > 0, "nobody was told to go elsewhere");
-    assert!(pair.client.ended(Duration::from_secs(10)).success());
-}
-
-#[test]
-fn sigterm_to_the_callees_sidecar_under_load_fails_no_request() {
-    let mut pair = Pair::start();
-    let dir = pair.setting.dir.path();
-    let load = Load::start(pair.entry(), HOST, "/api/orders/42", 4);
-    let tls = TlsLoad::start(dir, pair.setting.at.inbound, &pair.setting.web, "/api/orders/42", 4);
-    std::thread::sleep(Duration::from_secs(1));
-    pair.server.terminate();
-    std::thread::sleep(Duration::from_secs(3));
-    assert!(!pair.server.is_ready() && pair.server.child.is_running());
-    load.stop().assert_clean(100);
-    let total = tls.stop();
-    total.assert_clean(100);
-    assert!(total.closes > 0, "nobody was told to go elsewhere");
-    assert!(pair.server.ended(Duration::from_secs(15)).success());
-}
 
 #[test]
 fn a_request_that_is_running_at_sigterm_finishes() {

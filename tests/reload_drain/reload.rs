@@ -1,13 +1,16 @@
-//! Reloading: twenty good files under load, each visible to a probe; bad files that are told and not used; the symlink
+//! Reloading: many good files under load, each visible to a probe; bad files that are told and not used; the symlink
 //! swap of a mounted ConfigMap.
 
 use std::time::{Duration, Instant};
 
 use support::load::{Load, TlsLoad};
+use support::origin::{Origin, Reply};
 use support::pair::{HOST, Pair, Setting};
 use support::scratch::Scratch;
 use support::sidecar::Sidecar;
 use support::{wait, wire};
+
+use super::{count, quiet};
 
 const PROBE: &str = "/probe/now";
 
@@ -59,33 +62,48 @@ fn a_file_that_vanishes_keeps_the_old_rules() {
     wait_for_verdict(&pair, 200);
 }
 
+/// `SEKISHO_RELOADS` of them, each of which changes a verdict.
 #[test]
-fn twenty_good_reloads_under_load_fail_no_request() {
-    let pair = Pair::start();
+fn good_reloads_under_load_are_each_seen_and_fail_no_request() {
+    let setting = quiet(Setting::new());
+    let origin = Origin::forgetful(setting.at.app, |_| Reply::text("here"));
+    let pair = setting.start_with(origin);
     let closed = pair.setting.dir.read("server.toml");
     let open = with_probe(&closed);
     assert_eq!(get(&pair, PROBE), 403);
     let mut generation = pair.server.generation();
 
     let dir = pair.setting.dir.path();
-    let load = Load::start(pair.entry(), HOST, "/api/orders/42", 4);
+    let load = Load::start(pair.entry(), HOST, "/api/orders/42", 3);
+    let fresh = Load::fresh(pair.entry(), HOST, "/api/orders/42", 1);
     let tls = TlsLoad::start(dir, pair.setting.at.inbound, &pair.setting.web, "/api/orders/42", 2);
-    for round in 0..20 {
+    let reloads = count("SEKISHO_RELOADS", 50);
+    let mut slowest = [Duration::ZERO; 2];
+    for round in 0..reloads {
         let (text, verdict) = if round % 2 == 0 { (&open, 200) } else { (&closed, 403) };
         // A comment of its own, so that each file differs from all before it.
         pair.setting.dir.write("server.toml", format!("{text}\n# round {round}\n"));
-        if round % 4 < 2 {
-            pair.server.reload(); // the other rounds rest on the file watch alone
+        let begin = Instant::now();
+        let by_signal = round % 4 < 2; // the other rounds rest on the file watch alone
+        if by_signal {
+            pair.server.reload();
         }
         wait_for_verdict(&pair, verdict);
+        slowest[usize::from(by_signal)] = slowest[usize::from(by_signal)].max(begin.elapsed());
         generation += 1;
         assert_eq!(pair.server.generation(), generation, "round {round}");
         assert_eq!(get(&pair, "/api/orders/x"), 403);
     }
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(pair.server.generation(), generation, "one change was counted twice");
-    load.stop().assert_clean(100);
-    tls.stop().assert_clean(100);
+    let [load, fresh, tls] = [load.stop(), fresh.stop(), tls.stop()];
+    println!(
+        "{reloads} changes of verdict, each seen, after {:?} at the latest, by signal {:?}; kept {}, fresh {}, mtls {} requests",
+        slowest[0], slowest[1], load.ok, fresh.ok, tls.ok
+    );
+    for load in [load, fresh, tls] {
+        load.assert_clean(50);
+    }
 }
 
 #[test]
@@ -144,7 +162,7 @@ fn the_symlink_swap_of_a_mounted_configmap_is_seen_without_a_signal() {
 
     let server = Sidecar::start(mount.path(), "server");
     let client = setting.start_client();
-    let origin = support::origin::Origin::on(setting.at.app);
+    let origin = Origin::on(setting.at.app);
     let pair = Pair { client, server, origin, setting };
     assert_eq!(get(&pair, PROBE), 403);
     publish("..2", &with_probe(&text));
@@ -199,7 +217,7 @@ fn a_certificate_that_does_not_fit_its_key_keeps_the_old_pair() {
 fn a_stream_that_a_new_rule_forbids_ends_within_its_time() {
     let slow = |request: &support::message::Message| {
         let wait = if request.target().contains("/slow") { Duration::from_secs(40) } else { Duration::ZERO };
-        support::origin::Reply::text("late").after(wait)
+        Reply::text("late").after(wait)
     };
     let allow = "[[inbound]]\nname = \"slow\"\nfrom = \"shop/web\"\nrequests = [\"GET /slow\"]\n\n[[tap]]";
     let setting = Setting::new();

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use support::h2_frames::{self as frames, Frame};
+
 use super::Load;
-use super::h2_frames::{self as frames, Frame};
 use super::origin::BODY;
 use crate::cost::Window;
 use crate::setup::HOST;

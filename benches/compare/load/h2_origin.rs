@@ -3,7 +3,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::h2_frames::{self as frames, Frame};
+use support::h2_frames::{self as frames, Frame};
+
 use super::origin::BODY;
 
 /// Serves one connection whose first bytes have been read already.

@@ -7,7 +7,6 @@
 pub(crate) mod bulk;
 pub(crate) mod closed;
 pub(crate) mod h2;
-pub(crate) mod h2_frames;
 pub(crate) mod h2_origin;
 pub(crate) mod handshake;
 pub(crate) mod idle;

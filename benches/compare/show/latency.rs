@@ -1,6 +1,7 @@
 //! The latency plot: one group of bars per pair, p50, p90 and p99.
 
-use super::svg::{FAINT, GRID, INK, Svg, grid_step, stroke};
+use support::svg::{FAINT, GRID, INK, Svg, grid_step, stroke};
+
 use crate::figures::latency as quantile;
 use crate::makes::Make;
 use crate::options::{CONNECTIONS, Options, RATE};

@@ -4,7 +4,6 @@ pub(crate) mod gates;
 pub(crate) mod latency;
 pub(crate) mod report;
 pub(crate) mod scaling;
-pub(crate) mod svg;
 pub(crate) mod table;
 pub(crate) mod tables;
 

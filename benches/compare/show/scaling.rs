@@ -1,6 +1,7 @@
 //! The scale plot: CPU per request against connections, rules and services, one panel each, both axes logarithmic.
 
-use super::svg::{FAINT, GRID, Svg, stroke};
+use support::svg::{FAINT, GRID, Svg, stroke};
+
 use crate::figures as of;
 use crate::makes::Make;
 use crate::options::Options;

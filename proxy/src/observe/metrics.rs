@@ -8,11 +8,12 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 /// Upper bounds of Envoy's default histogram buckets, in milliseconds.
 pub(crate) const BUCKETS_MS: [f64; 19] = [
@@ -96,6 +97,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) outbound: DirectionCells,
     /// When the worker last swept, in milliseconds since the start: a worker that stands still is not ready.
     pub(crate) alive_ms: Cell,
+    /// The worker's own runtime, which knows how many tasks live in it.
+    runtime: OnceLock<RuntimeMetrics>,
     tables: Mutex<Tables>,
 }
 
@@ -192,6 +195,16 @@ impl Series {
 }
 
 impl WorkerMetrics {
+    /// To be called once by the worker's own thread, inside its runtime.
+    pub(crate) fn counts_tasks(&self) {
+        let _ = self.runtime.set(Handle::current().metrics());
+    }
+
+    /// Tasks that live on the worker now: connections, HTTP/2 streams, and the two that accept. 0 before it runs.
+    pub(crate) fn tasks(&self) -> usize {
+        self.runtime.get().map_or(0, RuntimeMetrics::num_alive_tasks)
+    }
+
     pub(crate) fn direction(&self, inbound: bool) -> &DirectionCells {
         if inbound { &self.inbound } else { &self.outbound }
     }

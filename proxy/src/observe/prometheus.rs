@@ -221,6 +221,8 @@ fn server(page: &mut Page, shared: &Shared) {
         "envoy_server_total_connections",
         u64::try_from(shared.connections.load(Ordering::Relaxed)).unwrap_or(0),
     );
+    let tasks: usize = shared.metrics.iter().map(|worker| worker.tasks()).sum();
+    gauge(page, "sekisho_tasks_active", u64::try_from(tasks).unwrap_or(0));
     gauge(page, "sekisho_policy_generation", published.generation);
     gauge(page, "sekisho_policy_stale", u64::from(shared.failures.is_policy_stale()));
     gauge(page, "sekisho_credentials_stale", u64::from(shared.failures.is_credentials_stale()));

@@ -13,6 +13,8 @@
 //! | `tls` `rogue` | exact bytes over mutual TLS; a callee with any papers |
 //! | `origin` `peers` `envoy` `nginx` | applications, clients and neighbours of other make |
 //! | `prometheus` | a scrape, read into numbers |
+//! | `h2_frames` | HTTP/2 frames for load generators |
+//! | `trend` `svg` | what samples say over time, and pictures of it |
 //!
 //! A missing tool is a failed test with a sentence, never a skipped one.
 
@@ -22,6 +24,7 @@ pub mod catalogue;
 pub mod child;
 pub mod counting;
 pub mod envoy;
+pub mod h2_frames;
 pub mod load;
 pub mod message;
 pub mod nginx;
@@ -38,8 +41,10 @@ pub mod scratch;
 pub mod script;
 pub mod sidecar;
 pub mod strict;
+pub mod svg;
 pub mod tls;
 pub mod tools;
+pub mod trend;
 pub mod wait;
 pub mod wire;
 pub mod x509;

@@ -54,8 +54,17 @@ impl Load {
     /// `connections` kept connections that ask for `path` without a pause.
     #[must_use]
     pub fn start(to: SocketAddr, host: &str, path: &str, connections: usize) -> Self {
+        Self::of(to, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"), connections)
+    }
+
+    /// The same with a new connection for every request, so many of them at a time.
+    #[must_use]
+    pub fn fresh(to: SocketAddr, host: &str, path: &str, connections: usize) -> Self {
+        Self::of(to, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"), connections)
+    }
+
+    fn of(to: SocketAddr, request: String, connections: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let worker = |_| {
             let (stop, request) = (Arc::clone(&stop), request.clone());
             std::thread::spawn(move || work(to, request.as_bytes(), &stop))
@@ -82,8 +91,12 @@ impl Load {
 fn work(to: SocketAddr, request: &[u8], stop: &AtomicBool) -> Total {
     let mut total = Total::default();
     while !stop.load(Ordering::SeqCst) {
-        let Ok(mut connection) = wire::Connection::open(to) else {
-            return total;
+        let mut connection = match wire::Connection::open(to) {
+            Ok(connection) => connection,
+            Err(error) => {
+                total.failed.push(format!("no connection: {error}"));
+                return total;
+            }
         };
         while !stop.load(Ordering::SeqCst) {
             match connection.send(request).and_then(|()| connection.receive()) {

@@ -22,6 +22,8 @@ pub struct Origin {
 
 struct Shared {
     answer: Box<Answer>,
+    /// Whether it writes down what it is sent.
+    records: bool,
     stopped: AtomicBool,
     connections: AtomicUsize,
     requests: Mutex<Vec<Message>>,
@@ -127,9 +129,20 @@ impl Origin {
     /// At a given address, with the test's own answers.
     #[must_use]
     pub fn with(addr: SocketAddr, answer: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Self {
+        Self::new(addr, Box::new(answer), true)
+    }
+
+    /// The same, but it writes nothing down: for loads that go on for minutes.
+    #[must_use]
+    pub fn forgetful(addr: SocketAddr, answer: impl Fn(&Message) -> Reply + Send + Sync + 'static) -> Self {
+        Self::new(addr, Box::new(answer), false)
+    }
+
+    fn new(addr: SocketAddr, answer: Box<Answer>, records: bool) -> Self {
         let listener = TcpListener::bind(addr).unwrap_or_else(|error| panic!("origin on {addr}: {error}"));
         let shared = Arc::new(Shared {
-            answer: Box::new(answer),
+            answer,
+            records,
             stopped: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             requests: Mutex::new(Vec::new()),
@@ -206,7 +219,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         shared.connections.fetch_add(1, Ordering::SeqCst);
         let number = {
             let mut all = shared.bytes.lock().unwrap();
-            all.push(Vec::new());
+            if shared.records || all.is_empty() {
+                all.push(Vec::new());
+            }
             all.len() - 1
         };
         let shared = Arc::clone(shared);
@@ -220,7 +235,9 @@ fn serve(stream: &TcpStream, shared: &Shared, number: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(Recorder { stream, shared, number });
     while let Some(request) = message::read(&mut reader, Kind::Request)? {
-        shared.requests.lock().unwrap().push(request.clone());
+        if shared.records {
+            shared.requests.lock().unwrap().push(request.clone());
+        }
         let reply = (shared.answer)(&request);
         std::thread::sleep(reply.delay);
         reply.write(request.method() == "HEAD", &mut &*stream)?;
@@ -241,7 +258,9 @@ struct Recorder<'a> {
 impl Read for Recorder<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = (&mut &*self.stream).read(buffer)?;
-        self.shared.bytes.lock().unwrap()[self.number].extend_from_slice(&buffer[..count]);
+        if self.shared.records {
+            self.shared.bytes.lock().unwrap()[self.number].extend_from_slice(&buffer[..count]);
+        }
         Ok(count)
     }
 }

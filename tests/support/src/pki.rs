@@ -41,9 +41,14 @@ impl Ca {
 
     /// `sekisho ca issue` for `spiffe://example.org/ns/<namespace>/sa/<account>`, as `<name>.pem` and so on.
     pub fn issue(&self, name: &str, namespace: &str, account: &str) -> Cert {
+        self.issue_for(name, namespace, account, "24h")
+    }
+
+    /// The same for a certificate that lives so long, such as `5s`.
+    pub fn issue_for(&self, name: &str, namespace: &str, account: &str, ttl: &str) -> Cert {
         let id = spiffe(namespace, account);
         run(Command::new(tools::sekisho())
-            .args(["ca", "issue", "--id", &id, "--name", name, "--dir"])
+            .args(["ca", "issue", "--id", &id, "--name", name, "--ttl", ttl, "--dir"])
             .arg(&self.dir)
             .arg("--out")
             .arg(&self.out));
