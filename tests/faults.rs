@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 const CLASSES: std::ops::RangeInclusive<u16> = 1..=116;
+/// What belongs to parts that do not exist yet.
+const LATER: [&str; 3] = ["109", "110", "112"];
 const BEGIN: &str = "<!-- figures: written by `just faults` -->\n";
 const END: &str = "<!-- end of figures -->\n";
 
@@ -25,6 +27,10 @@ fn every_class_has_a_row_and_every_row_a_test_that_exists() {
         for class in row[0].split(", ") {
             let class: u16 = class.parse().unwrap_or_else(|_| panic!("class {class:?}"));
             assert!(seen.insert(class, row[4]).is_none(), "class {class} stands twice");
+        }
+        if row[4] == "later" {
+            assert!(LATER.contains(&row[0]), "class {} is not one that belongs to a later part", row[0]);
+            continue;
         }
         for name in row[4].split(", ") {
             assert!(tests.contains_key(name), "class {}: {name:?} is no short name of a test", row[0]);
