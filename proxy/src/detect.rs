@@ -45,7 +45,7 @@ pub(crate) async fn detect(stream: &mut Stream, deadline: Duration) -> io::Resul
 }
 
 /// `None`: more bytes are needed.
-fn decide(seen: &[u8]) -> Option<Detected> {
+pub(crate) fn decide(seen: &[u8]) -> Option<Detected> {
     if seen.starts_with(PREFACE) {
         return Some(Detected::Http(Http::Two));
     }

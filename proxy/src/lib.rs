@@ -26,6 +26,9 @@ mod decimal;
 mod detect;
 mod dns;
 mod drain;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod http;
 mod inbound;

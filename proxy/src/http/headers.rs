@@ -7,9 +7,8 @@ use super::{
     Exchange,
     field::{self, Name},
 };
-use crate::tls::Peer;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use identity::SpiffeId;
+use identity::{SpiffeId, Svid};
 use std::fmt::Write;
 
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -56,7 +55,7 @@ pub(crate) fn downstream(headers: &mut HeaderMap, service_time_ms: u128) {
 }
 
 /// Removes what belongs to one hop (RFC 9110 §7.6.1), and reduces `te` to what may pass (RFC 9113 §8.2.2).
-fn hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -87,7 +86,7 @@ fn hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Removes what only a proxy may say. An underscore counts as a hyphen: many servers cannot tell them apart.
-fn strip_claims(headers: &mut HeaderMap) {
+pub(super) fn strip_claims(headers: &mut HeaderMap) {
     // The usual request has none: look before building a list.
     if headers.keys().any(is_claim) {
         let names: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
@@ -112,8 +111,7 @@ pub(crate) fn trailers(trailers: &mut HeaderMap) {
 
 /// The `x-forwarded-client-cert` element for a verified peer, in Envoy's order of keys: By, Hash, Subject, URI, DNS.
 /// Values that hold `,` `;` `=` or `"` are quoted, except URI and DNS, whose grammars exclude them.
-pub(crate) fn xfcc(own: &SpiffeId, peer: &Peer) -> Option<HeaderValue> {
-    let svid = peer.svid();
+pub(crate) fn xfcc(own: &SpiffeId, svid: &Svid) -> Option<HeaderValue> {
     let mut element = String::with_capacity(256);
     let _ = write!(element, "By={own};Hash=");
     for byte in svid.hash() {
