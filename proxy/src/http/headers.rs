@@ -117,8 +117,9 @@ pub(crate) fn xfcc(own: &SpiffeId, svid: &Svid) -> Option<HeaderValue> {
     for byte in svid.hash() {
         let _ = write!(element, "{byte:02x}");
     }
-    let subject = svid.subject().replace('"', "\\\"");
-    let _ = write!(element, ";Subject=\"{subject}\";URI={}", svid.id());
+    // RFC 2253 has escaped quotes and backslashes already, and Envoy writes them so: a second backslash would escape the
+    // first, and leave the quote to end the value.
+    let _ = write!(element, ";Subject=\"{}\";URI={}", svid.subject(), svid.id());
     for name in svid.dns_names() {
         // A DNS SAN is an IA5String: a certificate could hold anything there, and this is a list with separators.
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte)) {
@@ -135,6 +136,22 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_quote_in_a_subject_does_not_end_its_value() {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "a\";URI=spiffe://example.org/admin;x=\"\\");
+        params.subject_alt_names = vec![rcgen::SanType::URI("spiffe://example.org/web".try_into().unwrap())];
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        let leaf = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let element =
+            xfcc(&SpiffeId::parse("spiffe://example.org/own").unwrap(), &Svid::from_leaf(leaf.der()).unwrap());
+        let element = element.unwrap().to_str().unwrap().to_owned();
+        let (_, subject) = element.split_once(";Subject=").unwrap();
+        let expected = r#""CN=a\"\;URI=spiffe://example.org/admin\;x=\"\\";URI=spiffe://example.org/web"#;
+        assert_eq!(subject, expected);
     }
 
     #[test]
