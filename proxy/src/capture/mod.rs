@@ -68,7 +68,7 @@ pub(crate) fn is_own(shared: &Shared, address: SocketAddr) -> bool {
 
 fn owns(own: &[SocketAddr], address: SocketAddr, is_of_host: impl FnOnce(IpAddr) -> bool) -> bool {
     let address = canonical(address);
-    let mut same_port = own.iter().filter(|own| own.port() == address.port()).peekable();
+    let mut same_port = own.iter().map(|own| canonical(*own)).filter(|own| own.port() == address.port()).peekable();
     if same_port.peek().is_none() {
         return false;
     }
@@ -98,4 +98,25 @@ fn is_ipv4(address: &SocketAddr) -> bool {
 
 fn is_broadcast(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V4(v4) if v4.is_broadcast())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_of_ours_is_known_by_either_spelling_of_its_address() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for own in ["10.0.0.2:15006", "[::ffff:10.0.0.2]:15006", "0.0.0.0:15006", "[::]:15006"] {
+            for address in ["10.0.0.2:15006", "[::ffff:10.0.0.2]:15006"] {
+                let found = usable(at(address), at("10.0.0.2:15001"), |address| owns(&[at(own)], address, |_| true));
+                assert_eq!(found, Err(NoDestination::Loop), "{address} beside {own}");
+            }
+            assert_eq!(
+                usable(at("10.0.0.2:80"), at("10.0.0.2:15001"), |address| owns(&[at(own)], address, |_| true)),
+                Ok(at("10.0.0.2:80"))
+            );
+        }
+    }
 }
