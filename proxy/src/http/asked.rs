@@ -371,10 +371,24 @@ pub(crate) fn has_clear_scheme(parts: &Parts) -> bool {
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
 }
 
+/// A method without lower-case letters. Methods are case-sensitive (RFC 9110 §9.1), every registered one is upper-case, and
+/// HTTP/1.1 refuses the others: a request has one verdict over either version, and the next hop may speak the other.
+pub(crate) fn has_clear_method(parts: &Parts) -> bool {
+    !parts.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::{super::h1::head, *};
+
+    #[test]
+    fn a_method_in_lower_case_is_refused_as_over_http1() {
+        let clear =
+            |method: &str| has_clear_method(&http::Request::builder().method(method).body(()).unwrap().into_parts().0);
+        assert!(clear("GET") && clear("M-SEARCH"));
+        assert!(!clear("get") && !clear("GeT"));
+    }
 
     #[test]
     fn a_scheme_is_one_of_http() {

@@ -58,6 +58,7 @@ pub fn http2(mut parts: Parts) -> Option<Forwarded> {
     if !h2::has_few_fields(&mut parts.headers)
         || !asked::has_clear_length(&parts.headers)
         || !asked::has_clear_scheme(&parts)
+        || !asked::has_clear_method(&parts)
     {
         return None;
     }

@@ -119,7 +119,8 @@ async fn exchange(connection: Rc<Connection>, streams: Streams, request: Request
 
 async fn answer(exchange: &Rc<Exchange>, mut parts: Parts, body: Incoming) -> Result<Response<Body>, Failure> {
     let body = Body::request(body, Rc::clone(exchange));
-    if !asked::has_clear_length(&parts.headers) || !asked::has_clear_scheme(&parts) {
+    if !asked::has_clear_length(&parts.headers) || !asked::has_clear_scheme(&parts) || !asked::has_clear_method(&parts)
+    {
         return Err(Failure::Unreadable(Refused::Syntax));
     }
     let passage = passage::decide(exchange).await?;
