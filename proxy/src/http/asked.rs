@@ -73,7 +73,7 @@ impl Asked {
                 Name::Expect => found.expects = true,
                 Name::ContentType => found.grpc |= is_post && field::is_grpc(field.value.of(&text)),
                 Name::Upgrade => {
-                    let one = upgrade.is_none() && field::list(field.value.of(&text)).count() == 1;
+                    let one = upgrade.is_none() && is_protocol(field.value.of(&text));
                     upgrade = Some(if one { Wants::Upgrade(field.value) } else { Wants::Several });
                 }
                 Name::Connection => {
@@ -319,6 +319,11 @@ impl Hosts {
     }
 }
 
+/// One protocol, with or without a version (RFC 9110 §7.8), and nothing else.
+fn is_protocol(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte))
+}
+
 /// The forms of a request target (RFC 9112 §3.2).
 enum Form {
     /// Also whatever is none of the others: its canonical reading refuses it.
@@ -445,6 +450,10 @@ mod tests {
         assert_eq!(wants("Upgrade: websocket\r\n"), (None, false));
         assert_eq!(wants("Connection: upgrade\r\n"), (None, false));
         assert_eq!(wants("Upgrade: websocket, h2c\r\nConnection: upgrade\r\n"), (None, true));
+        // Judged and written on as text, so it is text.
+        for odd in ["\u{e9}", "", "a b", "websocket,", "a;b"] {
+            assert_eq!(wants(&format!("Upgrade: {odd}\r\nConnection: upgrade\r\n")), (None, true), "{odd}");
+        }
         assert_eq!(wants("Upgrade: h2c\r\nConnection: upgrade, http2-settings\r\n"), (None, false));
         assert_eq!(wants("Upgrade: a\r\nUpgrade: b\r\nConnection: upgrade\r\n"), (None, true));
     }
