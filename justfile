@@ -41,6 +41,10 @@ blackbox-root: release
 cost: release
     SEKISHO_BIN="$PWD/target/release/sekisho" cargo test --locked --quiet --test cost -- of_a_request --nocapture --test-threads 1
 
+# random input for every parser, so many seconds in all; what breaks a property is kept in fuzz/corpus (`--keep`: what reached more, too)
+fuzz seconds="180" *arguments:
+    RUSTC_WORKSPACE_WRAPPER="$PWD/fuzz/instrument" cargo run --package sekisho-fuzz --locked --quiet -- --in-all {{ seconds }} --files {{ arguments }}
+
 # everything that has to hold before a change goes in
 test:
     scripts/test
