@@ -5,9 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folder of all of them.
+/// The folder of all of them: `SEKISHO_FUZZ_CORPUS`, or that of the repository.
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+    match std::env::var_os("SEKISHO_FUZZ_CORPUS") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus"),
+    }
 }
 
 /// The inputs of one target, by name.

@@ -2,7 +2,7 @@
 
 use crate::{
     corpus, places,
-    targets::{TARGETS, Target},
+    targets::{FAULTY, TARGETS, Target},
     worker,
 };
 use std::{
@@ -38,10 +38,11 @@ pub struct Asked {
 /// # Errors
 /// What the system says of the processes and files.
 pub fn run(asked: &Asked) -> io::Result<bool> {
-    let chosen: Vec<&Target> = TARGETS
-        .iter()
-        .filter(|target| asked.targets.is_empty() || asked.targets.iter().any(|name| name == target.name))
-        .collect();
+    let is_named = |target: &&Target| asked.targets.iter().any(|name| name == target.name);
+    let chosen: Vec<&Target> = match asked.targets.is_empty() {
+        true => TARGETS.iter().collect(),
+        false => TARGETS.iter().chain(FAULTY).filter(is_named).collect(),
+    };
     println!(
         "{} targets, {} s each, {} at a time, random numbers from {}",
         chosen.len(),

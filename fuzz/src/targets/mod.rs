@@ -46,7 +46,7 @@ pub struct Target {
 
 /// The target of this name.
 pub fn named(name: &str) -> Option<&'static Target> {
-    TARGETS.iter().find(|target| target.name == name)
+    TARGETS.iter().chain(FAULTY).find(|target| target.name == name)
 }
 
 const fn target(
@@ -57,6 +57,31 @@ const fn target(
     most: usize,
 ) -> Target {
     Target { name, about, run, words, most }
+}
+
+/// What goes wrong on purpose, so that tests see that it is found.
+pub const FAULTY: &[Target] = &[
+    target("faulty_panic", "panics", |input| assert!(!has_fault(input), "a fault"), FAULT, 64),
+    target("faulty_abort", "ends the process", end, FAULT, 64),
+    target("faulty_hang", "never ends", hang, FAULT, 64),
+];
+
+const FAULT: &[&[u8]] = &[b"fault"];
+
+fn has_fault(input: &[u8]) -> bool {
+    input.windows(5).any(|window| window == b"fault")
+}
+
+fn end(input: &[u8]) {
+    if has_fault(input) {
+        std::process::abort();
+    }
+}
+
+fn hang(input: &[u8]) {
+    while has_fault(input) {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }
 
 /// All of them.
