@@ -14,6 +14,7 @@ use crate::{
 };
 use std::{
     cell::RefCell,
+    cmp::Reverse,
     collections::HashSet,
     fs::{self, File},
     io,
@@ -218,21 +219,38 @@ fn found(trying: &Trying, reached: &mut Reached, mut input: Vec<u8>, message: &s
     process::exit(1);
 }
 
-/// Keeps those of the new inputs that reach an edge that neither the kept ones do nor those before them, shortest first.
+/// Keeps, of the new inputs and of those kept before for their reach, the few that reach most of what the inputs that people
+/// gave do not; the others go. Says how many there are.
 fn keep(trying: &Trying, kept: &[(PathBuf, Vec<u8>)], new: &[Vec<u8>]) -> io::Result<usize> {
+    let (made, given): (Vec<_>, Vec<_>) = kept.iter().partition(|(path, _)| corpus::is_made(path));
     let mut reached = Reached::default();
-    for (_, input) in kept {
+    for (_, input) in given {
         let _ = trying.input(input, &mut reached);
     }
-    let mut new: Vec<&Vec<u8>> = new.iter().filter(|input| input.len() <= KEPT_BYTES).collect();
-    new.sort_by_key(|input| input.len());
-    let mut names = HashSet::new();
-    for input in new {
-        let before = reached.count();
-        let _ = trying.input(input, &mut reached);
-        if reached.count() > before {
-            names.insert(corpus::keep(trying.target.name, "", input)?);
+    let mut covered: Vec<bool> = reached.edges().collect();
+    let all = made.iter().map(|(_, input)| input).chain(new).filter(|input| input.len() <= KEPT_BYTES);
+    let mut candidates: Vec<(&Vec<u8>, Vec<usize>)> = all
+        .map(|input| {
+            let mut own = Reached::default();
+            let _ = trying.input(input, &mut own);
+            (input, own.edges().enumerate().filter(|(_, reached)| *reached).map(|(edge, _)| edge).collect())
+        })
+        .collect();
+    let mut chosen = HashSet::new();
+    while chosen.len() < MADE {
+        for (_, edges) in &mut candidates {
+            edges.retain(|edge| !covered[*edge]);
         }
+        let best = candidates.iter().max_by_key(|(input, edges)| (edges.len(), Reverse(input.len())));
+        let Some((input, edges)) = best.filter(|(_, edges)| !edges.is_empty()) else { break };
+        edges.iter().for_each(|edge| covered[*edge] = true);
+        chosen.insert(corpus::keep(trying.target.name, "", input)?);
     }
-    Ok(names.len())
+    for (path, _) in made.iter().filter(|(path, _)| !chosen.contains(path)) {
+        fs::remove_file(path)?;
+    }
+    Ok(chosen.len())
 }
+
+/// Inputs kept for their reach, per target.
+const MADE: usize = 24;
