@@ -47,6 +47,10 @@ faults: release
     SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test hostile --locked --no-capture -E 'test(/^(requests|answers|http2|tls)::/)'
     SEKISHO_UPDATE=1 cargo nextest run -p sekisho --test faults --locked
 
+# random input for every parser, so many seconds in all; what breaks a property is kept in fuzz/corpus (`--keep`: what reached more, too)
+fuzz seconds="180" *arguments:
+    RUSTC_WORKSPACE_WRAPPER="$PWD/fuzz/instrument" cargo run --package sekisho-fuzz --locked --quiet -- --in-all {{ seconds }} --files {{ arguments }}
+
 # everything that has to hold before a change goes in
 test:
     scripts/test

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each crate of ours and the others of ours that it may use.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("identity", &[]),
     ("policy", &["identity"]),
     ("config", &["identity", "policy"]),
@@ -16,6 +16,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("sys", &[]),
     ("tap", &["identity", "sys"]),
     ("proxy", &["config", "identity", "policy", "tap"]),
+    ("fuzz", &["ca", "config", "identity", "policy", "proxy", "sys", "tap"]),
 ];
 
 /// Crates of others that belong to some rooms alone, and why.
@@ -94,6 +95,22 @@ fn rooms_that_decide_have_no_sockets_and_no_clock() {
     }
 }
 
+/// What `fuzz/` needs to see is open to it alone: the product is built without.
+#[test]
+fn only_fuzz_opens_the_door_to_the_parsers() {
+    for room in ROOMS.iter().map(|(room, _)| *room).chain(["."]) {
+        let manifest = std::fs::read_to_string(root().join(room).join("Cargo.toml")).unwrap();
+        let opens = manifest.lines().any(|line| {
+            line.contains("features") && ["\"fuzzing\"", "\"coverage\""].iter().any(|door| line.contains(door))
+        });
+        assert_eq!(opens, room == "fuzz", "{room}/Cargo.toml");
+        assert!(!manifest.lines().any(|line| line.starts_with("default = ")), "{room} has default features");
+    }
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let built_by_default = manifest.lines().find(|line| line.starts_with("default-members")).unwrap();
+    assert!(!built_by_default.contains("fuzz"));
+}
+
 #[test]
 fn unsafe_code_lives_in_one_room() {
     for room in ROOMS.iter().map(|(room, _)| *room).chain(["."]).filter(|room| *room != "sys") {
@@ -108,7 +125,7 @@ fn unsafe_code_lives_in_one_room() {
 #[test]
 fn every_file_says_first_what_it_is_for() {
     let mut files: Vec<PathBuf> = Vec::new();
-    for folder in ["src", "identity", "policy", "config", "ca", "tap", "proxy", "sys", "tests", "benches"] {
+    for folder in ["src", "identity", "policy", "config", "ca", "tap", "proxy", "sys", "fuzz", "tests", "benches"] {
         collect(&root().join(folder), &mut files);
     }
     for file in files {

@@ -45,7 +45,7 @@ pub(crate) async fn detect(stream: &mut Stream, deadline: Duration) -> io::Resul
 }
 
 /// `None`: more bytes are needed.
-fn decide(seen: &[u8]) -> Option<Detected> {
+pub(crate) fn decide(seen: &[u8]) -> Option<Detected> {
     if seen.starts_with(PREFACE) {
         return Some(Detected::Http(Http::Two));
     }
@@ -58,11 +58,15 @@ fn decide(seen: &[u8]) -> Option<Detected> {
         [b'\r', b'\n', rest @ ..] => rest,
         _ => seen,
     };
+    // What lies behind the bound decides nothing either.
+    let seen = seen.get(..limits::DETECT_BYTES).unwrap_or(seen);
     match seen.iter().position(|byte| *byte == b'\n') {
         Some(end) => {
             let line = seen.get(..end).unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            Some(if is_request_line(line) { Detected::Http(Http::One) } else { Detected::Opaque })
+            // The same conditions as while the line was not whole: how the bytes were cut must not decide.
+            let is_http = may_become_request_line(line) && is_request_line(line);
+            Some(if is_http { Detected::Http(Http::One) } else { Detected::Opaque })
         }
         None if !may_become_request_line(seen) => Some(Detected::Opaque),
         // Longer than any request line we would take: HTTP, to be refused as such.
@@ -80,14 +84,13 @@ fn is_request_line(line: &[u8]) -> bool {
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// A token, a space, then anything printable: so far this may be a request line.
+/// A token, a space, then anything: so far this may be a request line, if only a bad one.
 fn may_become_request_line(seen: &[u8]) -> bool {
     let method = seen.iter().position(|byte| *byte == b' ').unwrap_or(seen.len());
-    let (method, rest) = seen.split_at(method.min(seen.len()));
+    let (method, _) = seen.split_at(method.min(seen.len()));
     method.len() <= 32
         && (!method.is_empty() || seen.is_empty())
         && method.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
-        && rest.iter().all(|byte| *byte >= b' ' || *byte == b'\t' || *byte == b'\r')
 }
 
 #[cfg(test)]
@@ -126,6 +129,23 @@ mod tests {
         ] {
             assert_eq!(decide(text), Some(Detected::Opaque), "{:?}", String::from_utf8_lossy(text));
         }
+    }
+
+    #[test]
+    fn how_the_bytes_were_cut_does_not_decide() {
+        let long = format!("{} / HTTP/1.1\r\n", "M".repeat(33));
+        for text in
+            ["GET /\0\x01 HTTP/1.1\r\n", "GE(T / HTTP/1.1\r\n", " GET / HTTP/1.1\r\n", "GET\t/ HTTP/1.1\r\n", &long]
+        {
+            let whole = decide(text.as_bytes());
+            let first = (1..text.len()).find_map(|cut| decide(&text.as_bytes()[..cut]));
+            assert!(
+                whole.is_some() && first.is_none_or(|first| Some(first) == whole),
+                "{text:?}: {first:?}, then {whole:?}"
+            );
+        }
+        // To be refused as HTTP, with an answer.
+        assert_eq!(decide(b"GET /\0\x01 HTTP/1.1\r\n"), Some(Detected::Http(Http::One)));
     }
 
     #[test]

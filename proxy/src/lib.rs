@@ -27,6 +27,9 @@ mod descriptors;
 mod detect;
 mod dns;
 mod drain;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod http;
 mod inbound;

@@ -4,6 +4,8 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "coverage")]
+pub mod coverage;
 pub mod datagrams;
 pub mod descriptors;
 pub mod memory;

@@ -15,6 +15,9 @@ mod checksum;
 mod counters;
 mod exchange;
 mod flow;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod http1;
 mod packet;

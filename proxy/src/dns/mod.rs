@@ -4,6 +4,8 @@
 //! AAAA questions over UDP (RFC 1035). Answers are kept for their TTL, within bounds; when a server does not answer, the last
 //! good answer serves on. An answer counts only if it comes from the server asked, with the id and the question we sent.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod question;
 mod system;
 

@@ -72,10 +72,10 @@ async fn ask_one(server: SocketAddr, name: &str, record: TYPE) -> Result<(Vec<Ip
     }
 }
 
-type Found = Result<(Vec<IpAddr>, Duration), &'static str>;
+pub(super) type Found = Result<(Vec<IpAddr>, Duration), &'static str>;
 
 /// What an answer says; `None` if it is not the answer to our question.
-fn read(bytes: &[u8], id: u16, wanted: &Name<'_>, record: TYPE) -> Option<Found> {
+pub(super) fn read(bytes: &[u8], id: u16, wanted: &Name<'_>, record: TYPE) -> Option<Found> {
     let packet = Packet::parse(bytes).ok()?;
     let question = packet.questions.first()?;
     let same_name = question.qname.to_string().eq_ignore_ascii_case(&wanted.to_string());

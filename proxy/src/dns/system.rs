@@ -33,7 +33,7 @@ impl ResolvConf {
     }
 }
 
-fn parse_resolv_conf(text: &str) -> ResolvConf {
+pub(super) fn parse_resolv_conf(text: &str) -> ResolvConf {
     let mut conf = ResolvConf { servers: Vec::new(), search: Vec::new(), ndots: 1 };
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -64,7 +64,7 @@ fn parse_resolv_conf(text: &str) -> ResolvConf {
     conf
 }
 
-fn parse_hosts(text: &str, name: &str) -> Vec<IpAddr> {
+pub(super) fn parse_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default();

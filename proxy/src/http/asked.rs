@@ -73,7 +73,7 @@ impl Asked {
                 Name::Expect => found.expects = true,
                 Name::ContentType => found.grpc |= is_post && field::is_grpc(field.value.of(&text)),
                 Name::Upgrade => {
-                    let one = upgrade.is_none() && field::list(field.value.of(&text)).count() == 1;
+                    let one = upgrade.is_none() && is_protocol(field.value.of(&text));
                     upgrade = Some(if one { Wants::Upgrade(field.value) } else { Wants::Several });
                 }
                 Name::Connection => {
@@ -319,6 +319,11 @@ impl Hosts {
     }
 }
 
+/// One protocol, with or without a version (RFC 9110 §7.8), and nothing else.
+fn is_protocol(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte))
+}
+
 /// The forms of a request target (RFC 9112 §3.2).
 enum Form {
     /// Also whatever is none of the others: its canonical reading refuses it.
@@ -371,10 +376,24 @@ pub(crate) fn has_clear_scheme(parts: &Parts) -> bool {
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
 }
 
+/// A method without lower-case letters. Methods are case-sensitive (RFC 9110 §9.1), every registered one is upper-case, and
+/// HTTP/1.1 refuses the others: a request has one verdict over either version, and the next hop may speak the other.
+pub(crate) fn has_clear_method(parts: &Parts) -> bool {
+    !parts.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::{super::h1::head, *};
+
+    #[test]
+    fn a_method_in_lower_case_is_refused_as_over_http1() {
+        let clear =
+            |method: &str| has_clear_method(&http::Request::builder().method(method).body(()).unwrap().into_parts().0);
+        assert!(clear("GET") && clear("M-SEARCH"));
+        assert!(!clear("get") && !clear("GeT"));
+    }
 
     #[test]
     fn a_scheme_is_one_of_http() {
@@ -431,6 +450,10 @@ mod tests {
         assert_eq!(wants("Upgrade: websocket\r\n"), (None, false));
         assert_eq!(wants("Connection: upgrade\r\n"), (None, false));
         assert_eq!(wants("Upgrade: websocket, h2c\r\nConnection: upgrade\r\n"), (None, true));
+        // Judged and written on as text, so it is text.
+        for odd in ["\u{e9}", "", "a b", "websocket,", "a;b"] {
+            assert_eq!(wants(&format!("Upgrade: {odd}\r\nConnection: upgrade\r\n")), (None, true), "{odd}");
+        }
         assert_eq!(wants("Upgrade: h2c\r\nConnection: upgrade, http2-settings\r\n"), (None, false));
         assert_eq!(wants("Upgrade: a\r\nUpgrade: b\r\nConnection: upgrade\r\n"), (None, true));
     }

@@ -7,9 +7,8 @@ use super::{
     Exchange,
     field::{self, Name},
 };
-use crate::tls::Peer;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use identity::SpiffeId;
+use identity::{SpiffeId, Svid};
 use std::fmt::Write;
 
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -56,7 +55,7 @@ pub(crate) fn downstream(headers: &mut HeaderMap, service_time_ms: u128) {
 }
 
 /// Removes what belongs to one hop (RFC 9110 §7.6.1), and reduces `te` to what may pass (RFC 9113 §8.2.2).
-fn hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -87,7 +86,7 @@ fn hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Removes what only a proxy may say. An underscore counts as a hyphen: many servers cannot tell them apart.
-fn strip_claims(headers: &mut HeaderMap) {
+pub(super) fn strip_claims(headers: &mut HeaderMap) {
     // The usual request has none: look before building a list.
     if headers.keys().any(is_claim) {
         let names: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
@@ -112,15 +111,15 @@ pub(crate) fn trailers(trailers: &mut HeaderMap) {
 
 /// The `x-forwarded-client-cert` element for a verified peer, in Envoy's order of keys: By, Hash, Subject, URI, DNS.
 /// Values that hold `,` `;` `=` or `"` are quoted, except URI and DNS, whose grammars exclude them.
-pub(crate) fn xfcc(own: &SpiffeId, peer: &Peer) -> Option<HeaderValue> {
-    let svid = peer.svid();
+pub(crate) fn xfcc(own: &SpiffeId, svid: &Svid) -> Option<HeaderValue> {
     let mut element = String::with_capacity(256);
     let _ = write!(element, "By={own};Hash=");
     for byte in svid.hash() {
         let _ = write!(element, "{byte:02x}");
     }
-    let subject = svid.subject().replace('"', "\\\"");
-    let _ = write!(element, ";Subject=\"{subject}\";URI={}", svid.id());
+    // RFC 2253 has escaped quotes and backslashes already, and Envoy writes them so: a second backslash would escape the
+    // first, and leave the quote to end the value.
+    let _ = write!(element, ";Subject=\"{}\";URI={}", svid.subject(), svid.id());
     for name in svid.dns_names() {
         // A DNS SAN is an IA5String: a certificate could hold anything there, and this is a list with separators.
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte)) {
@@ -137,6 +136,22 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_quote_in_a_subject_does_not_end_its_value() {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "a\";URI=spiffe://example.org/admin;x=\"\\");
+        params.subject_alt_names = vec![rcgen::SanType::URI("spiffe://example.org/web".try_into().unwrap())];
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        let leaf = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let element =
+            xfcc(&SpiffeId::parse("spiffe://example.org/own").unwrap(), &Svid::from_leaf(leaf.der()).unwrap());
+        let element = element.unwrap().to_str().unwrap().to_owned();
+        let (_, subject) = element.split_once(";Subject=").unwrap();
+        let expected = r#""CN=a\"\;URI=spiffe://example.org/admin\;x=\"\\";URI=spiffe://example.org/web"#;
+        assert_eq!(subject, expected);
     }
 
     #[test]

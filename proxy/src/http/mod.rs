@@ -8,6 +8,8 @@ mod body;
 mod exchange;
 mod feed;
 pub(crate) mod field;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub(crate) mod h1;
 pub(crate) mod h2;
 mod headers;

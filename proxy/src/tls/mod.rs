@@ -4,6 +4,8 @@ mod accept;
 mod connect;
 mod crowd;
 mod engine;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod identity;
 mod peer;
 mod records;

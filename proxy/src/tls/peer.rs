@@ -86,7 +86,7 @@ impl Peer {
 
     /// The `x-forwarded-client-cert` element of this peer; all its connections share one.
     pub(crate) fn xfcc(&self, own: &SpiffeId) -> Option<HeaderValue> {
-        self.0.xfcc.get_or_init(|| crate::http::xfcc(own, self)).clone()
+        self.0.xfcc.get_or_init(|| crate::http::xfcc(own, self.svid())).clone()
     }
 
     /// Whether `bundle`, which may be newer than the handshake, trusts this peer as what it is to us. A certificate that has expired

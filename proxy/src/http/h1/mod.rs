@@ -15,14 +15,16 @@ mod chunked;
 mod client;
 #[cfg(test)]
 mod differential;
-mod framing;
+pub(super) mod framing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub(crate) mod head;
 mod over_http2;
 mod refused;
 mod relay;
 mod server;
 mod way;
-mod write;
+pub(super) mod write;
 
 pub(crate) use carried::{Carried, carry};
 pub(crate) use client::Client;

@@ -2,6 +2,8 @@
 
 mod client;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod paced;
 mod preface;
 mod server;
@@ -10,6 +12,8 @@ mod streams;
 pub(crate) use client::{Client, SendError};
 pub(crate) use forward::{join_cookies, prepare, received};
 pub(crate) use preface::PREFACE;
+#[cfg(feature = "fuzzing")]
+pub(in crate::http) use server::has_few_fields;
 pub(crate) use server::serve;
 
 use std::future::Future;

@@ -48,7 +48,7 @@ pub(super) async fn expect(stream: &mut Stream, patience: Duration) -> Result<()
 }
 
 /// Whether this is how HTTP/2 begins; `None` when more bytes are needed.
-fn judge(seen: &[u8]) -> Option<bool> {
+pub(super) fn judge(seen: &[u8]) -> Option<bool> {
     let (begin, rest) = seen.split_at(seen.len().min(PREFACE.len()));
     if !PREFACE.starts_with(begin) {
         return Some(false);

@@ -45,7 +45,19 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
             async move { Ok::<_, Infallible>(answer.await) }
         })
     };
-    let serving = http2::Builder::new(streams)
+    let serving = engine(streams).serve_connection(TokioIo::new(Paced::new(stream)), service);
+    let mut serve = Serve { serving, connection: Rc::clone(&connection), told: false };
+    if let Some(Err(error)) = poll_fn(|cx| serve.poll(cx)).await
+        && let Some(fault) = fault(&error)
+    {
+        tell(&connection, fault);
+    }
+}
+
+/// The engine with our limits.
+pub(super) fn engine<E: Clone>(executor: E) -> http2::Builder<E> {
+    let mut engine = http2::Builder::new(executor);
+    engine
         .initial_stream_window_size(limits::H2_STREAM_WINDOW)
         .initial_connection_window_size(limits::H2_CONNECTION_WINDOW)
         .max_concurrent_streams(limits::H2_STREAMS)
@@ -53,14 +65,8 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
         .max_send_buf_size(limits::H2_SEND_BUFFER)
         .max_pending_accept_reset_streams(limits::H2_PENDING_RESETS)
         .max_local_error_reset_streams(limits::H2_LOCAL_RESETS)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(Paced::new(stream)), service);
-    let mut serve = Serve { serving, connection: Rc::clone(&connection), told: false };
-    if let Some(Err(error)) = poll_fn(|cx| serve.poll(cx)).await
-        && let Some(fault) = fault(&error)
-    {
-        tell(&connection, fault);
-    }
+        .auto_date_header(false);
+    engine
 }
 
 /// A fault of the other end that no request's log line can tell.
@@ -113,7 +119,8 @@ async fn exchange(connection: Rc<Connection>, streams: Streams, request: Request
 
 async fn answer(exchange: &Rc<Exchange>, mut parts: Parts, body: Incoming) -> Result<Response<Body>, Failure> {
     let body = Body::request(body, Rc::clone(exchange));
-    if !asked::has_clear_length(&parts.headers) || !asked::has_clear_scheme(&parts) {
+    if !asked::has_clear_length(&parts.headers) || !asked::has_clear_scheme(&parts) || !asked::has_clear_method(&parts)
+    {
         return Err(Failure::Unreadable(Refused::Syntax));
     }
     let passage = passage::decide(exchange).await?;
@@ -124,7 +131,7 @@ async fn answer(exchange: &Rc<Exchange>, mut parts: Parts, body: Incoming) -> Re
 
 /// Whether a head has no more fields than one of HTTP/1.1 may have. A cookie in pieces counts as one (RFC 9113 §8.2.3), and
 /// is put together when there are many: each piece takes more room than it has bytes.
-fn has_few_fields(headers: &mut HeaderMap) -> bool {
+pub(in crate::http) fn has_few_fields(headers: &mut HeaderMap) -> bool {
     if headers.len() > limits::HEADER_FIELDS {
         super::join_cookies(headers);
     }

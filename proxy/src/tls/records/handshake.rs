@@ -121,7 +121,7 @@ impl Exchange {
         Self { connection, input: Vec::new(), shown: 0, output: Vec::new() }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn into_parts(self) -> (Connection, Vec<u8>, Vec<u8>) {
         (self.connection, self.input, self.output)
     }

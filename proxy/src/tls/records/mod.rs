@@ -19,6 +19,8 @@
 //! | `stream` | both on a socket |
 //! | `tls12` | a peer that speaks TLS 1.2 only: rustls' own records |
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod handshake;
 mod inbound;
 mod key;

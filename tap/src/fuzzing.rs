@@ -1,0 +1,48 @@
+//! The door by which `fuzz/` reaches the encoder: exchanges in, datagrams out, without threads and sockets.
+//!
+//! Nothing of it is in a build without the feature `fuzzing`. What it calls is what the tap's thread calls.
+
+use std::hash::RandomState;
+use std::time::{Duration, Instant};
+
+use crate::exchange::Exchange;
+use crate::flow::Out;
+use crate::pool::{Limits, Pool};
+use crate::{Reason, Record, Settings};
+
+/// The datagrams of these exchanges, in order, with everything closed at the end; and for each exchange why it was not
+/// copied, or how many datagrams there were after it. The path to the sensor is IPv6 if `outer_v6`.
+pub fn datagrams(
+    settings: &Settings,
+    outer_v6: bool,
+    records: impl Iterator<Item = Record>,
+) -> (Vec<Vec<u8>>, Vec<Result<usize, Reason>>) {
+    let limits = Limits { vni: settings.vni, rollover: settings.rollover, idle: settings.idle };
+    let mut pool = Pool::new(limits, RandomState::new());
+    pool.set_path(settings.mtu, outer_v6);
+    let mut kept = Kept::default();
+    let mut now = Instant::now();
+    let fates = records.map(|record| {
+        now += Duration::from_millis(100);
+        pool.expire(now, &mut kept);
+        pool.acknowledge(now, &mut kept);
+        let exchange = Exchange::of(record, settings.max_body)?;
+        pool.write(&exchange, now, &mut kept);
+        Ok(kept.datagrams.len())
+    });
+    let fates = fates.collect();
+    pool.close_all(now, &mut kept);
+    (kept.datagrams, fates)
+}
+
+/// Keeps every datagram.
+#[derive(Default)]
+struct Kept {
+    datagrams: Vec<Vec<u8>>,
+}
+
+impl Out for Kept {
+    fn datagram(&mut self, _: u64) -> &mut Vec<u8> {
+        self.datagrams.push_mut(Vec::new())
+    }
+}
