@@ -1,11 +1,13 @@
 //! HTTP/2 (RFC 9113), by hyper, used thinly: no shared pool, no boxed service, limits set where ours are tighter.
 
+mod account;
 mod client;
 mod forward;
 mod paced;
 mod preface;
 mod server;
 mod streams;
+mod walk;
 
 pub(crate) use client::{Client, SendError};
 pub(crate) use forward::{join_cookies, prepare, received};
