@@ -31,8 +31,16 @@ pub(crate) const H2_STREAM_WINDOW: u32 = 256 * 1024;
 /// (half the window in frames under 256 bytes), so it must not be small: 4 MiB lets gRPC streams of tiny messages live.
 pub(crate) const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// Bytes queued for writing on one HTTP/2 stream.
-pub(crate) const H2_SEND_BUFFER: usize = 128 * 1024;
+/// Bytes queued for writing on one HTTP/2 stream before it is given no more; the piece that passes the mark is queued whole. Less
+/// than a piece, so that a stream which nobody reads has about one in its queue and one waiting.
+pub(crate) const H2_SEND_BUFFER: usize = 24 * 1024;
+
+/// Bytes read at once of a response that comes over HTTP/1.1 for an HTTP/2 stream: two DATA frames. There may be a hundred
+/// streams that nobody reads.
+pub(crate) const H2_PIECE: usize = 32 * 1024;
+
+/// Bytes of a response after which it is read [`READ`] bytes at once, which costs less: its reader reads.
+pub(crate) const H2_TRIED: usize = 128 * 1024;
 
 /// Streams reset before they were served that a downstream may have pending (rapid reset, CVE-2023-44487).
 pub(crate) const H2_PENDING_RESETS: usize = 20;
@@ -40,9 +48,14 @@ pub(crate) const H2_PENDING_RESETS: usize = 20;
 /// Streams we had to reset for the downstream's errors before the connection is closed (CVE-2025-8671).
 pub(crate) const H2_LOCAL_RESETS: usize = 256;
 
-/// Bytes read from one downstream HTTP/2 connection before the worker's others have their turn: some three thousand
-/// of the smallest frames, or some twenty heads made of references.
+/// Bytes read from one downstream HTTP/2 connection before the worker's others, and its own requests, have their turn: some
+/// three thousand of the smallest frames, or some twenty heads made of references, which take up to 150 KiB each once decoded.
 pub(crate) const H2_TURN: usize = 32 * 1024;
+
+/// Frames that move nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown ones) which a downstream may send on one HTTP/2
+/// connection at once, and in every second, besides what its requests and answers pay for. A frame is a microsecond or two of
+/// work, so this is less than a hundredth of a worker. Envoy bounds three kinds of them, each against the number of streams.
+pub(crate) const H2_ALLOWANCE: u32 = 2000;
 
 /// Bytes looked at to tell HTTP from other protocols: the longest request line we would accept starts within it.
 pub(crate) const DETECT_BYTES: usize = 8 * 1024;

@@ -331,10 +331,6 @@ const CASES: &[Case] = &[
     (60, "first window that overflows a stream's", Fail, |p| {
         then(p, &[window(1, 0x7fff_0000), settings(&[(4, 0x7fff_ffff)])].concat())
     }),
-    (60, "more data than the stream's window", Fail, |p| {
-        // Each is as long as a frame may be; nobody at the application reads a body of 2 MiB before its length is known.
-        then(p, &data(1, 0, &[b'a'; 16384]).repeat(400))
-    }),
     // Unknown things are ignored (RFC 9113 §5.5)
     (68, "a frame of an unknown type", Must, |p| [frame(0xbe, 0xff, 0, b"what"), get(p, &[])].concat()),
     (68, "unknown frames of 16 KiB on the stream", Must, |p| {

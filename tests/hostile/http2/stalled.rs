@@ -1,6 +1,7 @@
 //! Class 67 in time: who stops reading is ended by the idle timer, one stream or all of them; who says nothing at all, by the
-//! timer for the preface. And class 59 and 69 as an operator sees them.
+//! timer for the preface. Class 60 where it depends on the application. And class 59 and 69 as an operator sees them.
 
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use support::origin::{Origin, Reply};
@@ -8,7 +9,8 @@ use support::pair::{HOST, Setting, json_log};
 use support::wait;
 
 use super::frames::{
-    Client, Field, GOAWAY, HEADERS, Next, PREFACE, RST_STREAM, WHOLE, frame, headers, settings, window,
+    Client, END_HEADERS, Field, GOAWAY, HEADERS, Next, PREFACE, RST_STREAM, WHOLE, data, frame, headers, settings,
+    window,
 };
 use super::{Door, open};
 
@@ -83,6 +85,43 @@ fn a_connection_whose_every_window_stays_closed_is_ended() {
     wait::until("no request under way", wait::SOON, || (active() == 0.0).then_some(()));
 }
 
+/// An application that takes connections and reads nothing, until the process ends.
+fn deaf(at: SocketAddr) {
+    let listener = TcpListener::bind(at).unwrap();
+    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+}
+
+/// Class 60. While the application reads, a stream's window is widened again and again, and no amount of data is too much. One
+/// that reads nothing ends that, after what the kernel's buffers hold.
+#[test]
+fn data_past_the_window_of_a_stream_is_refused_at_both_doors() {
+    let setting = open(Setting::new());
+    deaf(setting.at.app);
+    let (_server, _client) = (setting.start_server(), setting.start_client());
+    for door in [Door::Mtls(setting.at.inbound, &setting.web), Door::Plain(setting.at.entry)] {
+        let mut client = Client::open(door);
+        let fields = [&[(&b":method"[..], &b"POST"[..])], &get("/open/up")[1..]].concat();
+        client.send(&headers(1, END_HEADERS, &fields)).unwrap();
+        let piece = data(1, 0, &[b'a'; 16384]);
+        let mut refused = None;
+        // 128 MiB, three times what two sockets may hold.
+        for _ in 0..8192 {
+            let sent = client.send(&piece);
+            while let Some(Some(frame)) = client.look() {
+                match frame.kind {
+                    GOAWAY | RST_STREAM => refused = Some(frame.code()),
+                    HEADERS => panic!("answered: {}", frame.status()),
+                    _ => {}
+                }
+            }
+            if refused.is_some() || sent.is_err() {
+                break;
+            }
+        }
+        assert_eq!(refused, Some(3), "FLOW_CONTROL_ERROR (RFC 9113 §6.9.1)");
+    }
+}
+
 #[test]
 fn who_says_nothing_after_the_handshake_is_ended() {
     let (setting, _origin) = impatient();
@@ -104,11 +143,12 @@ fn what_the_library_refuses_is_counted_and_told() {
         ([PREFACE, &settings(&[]), &window(0, 0x7fff_ffff)].concat(), "http2.flow_control_error"),
         ([PREFACE, &settings(&[]), &frame(0, 0, 1, &[0; 16385])].concat(), "http2.frame_size_error"),
         ([PREFACE, &headers(1, WHOLE, &get("/open/small"))].concat(), "http2.bad_preface"),
+        ([PREFACE, &settings(&[]), &frame(0xbe, 0, 0, &[]).repeat(20_000)].concat(), "http2.enhance_your_calm"),
     ] {
         let counted = || server.metrics().sum("envoy_http_downstream_cx_protocol_error", &[]);
         let before = counted();
         let mut client = Client::silent(door);
-        client.send(&bytes).unwrap();
+        let _ = client.send(&bytes); // it may be closed before all has been said
         while let Next::Frame(_) = client.next(wait::SOON) {}
         server.logged(&["\"response_flags\":\"DPE\"", detail]);
         server.refused(detail);

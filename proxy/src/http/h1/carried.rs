@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body as _, Frame};
 use std::{
     future::{Future, poll_fn},
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -50,6 +51,8 @@ pub(crate) async fn carry(
     join_cookies(headers);
     let mut out = Buffer::default();
     write::request_from_map(out.tail(), asked.method_bytes(), passage.target(asked), headers);
+    // Written, and not to be held for as long as the response takes.
+    *headers = HeaderMap::new();
     let until = passage.route.timeout.and_then(|timeout| exchange.started.checked_add(timeout));
     let mut carried = Box::new(Carried {
         client: Some(client),
@@ -58,6 +61,7 @@ pub(crate) async fn carry(
         upload: Upload { done: body.is_end_stream(), body, out, chunked: framing == Framing::Chunked },
         decoder: Decoder::Done,
         interim: 0,
+        taken: 0,
         keeps: true,
         deadline: until.map(|until| Box::pin(tokio::time::sleep_until(until.into()))),
         ended: false,
@@ -89,6 +93,8 @@ pub(crate) struct Carried {
     decoder: Decoder,
     /// Interim responses that came before it.
     interim: usize,
+    /// Bytes of its body that were taken.
+    taken: usize,
     keeps: bool,
     deadline: Option<Pin<Box<Sleep>>>,
     ended: bool,
@@ -120,9 +126,15 @@ impl Upload {
             }
             if ready!(Pin::new(&mut client.stream).poll_flush(cx)).is_err() || self.done {
                 self.done = true;
+                self.out = Buffer::default();
                 return Poll::Ready(Ok(()));
             }
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let Poll::Ready(piece) = Pin::new(&mut self.body).poll_frame(cx) else {
+                // It has held a head, and a body may stay open for long.
+                self.out = Buffer::default();
+                return Poll::Pending;
+            };
+            match piece {
                 None => self.finish(&HeaderMap::new()),
                 Some(Err(_)) => return Poll::Ready(Err(())),
                 Some(Ok(frame)) => match frame.into_data() {
@@ -189,7 +201,7 @@ impl Carried {
                 client.input.consume(head.length);
                 return Poll::Ready(Ok((status, headers, framing)));
             }
-            match ready!(client.stream.poll_fill(cx, &mut client.input, limits::READ)) {
+            match ready!(poll_more(&self.exchange, client, limits::H2_PIECE, cx)) {
                 Ok(count) if count > 0 => {}
                 Ok(_) | Err(_) => return Poll::Ready(Err(Failure::UpstreamClosed)),
             }
@@ -210,7 +222,12 @@ impl Carried {
             let data = bytes.get(piece.framing..piece.framing + piece.data).unwrap_or_default();
             let data = (!data.is_empty()).then(|| Bytes::copy_from_slice(data));
             client.input.consume(piece.framing + piece.data);
+            if client.input.is_empty() {
+                // Whoever reads this body may take long to ask for more, and there are many streams on a connection.
+                give_back(&self.exchange, client);
+            }
             if let Some(data) = &data {
+                self.taken = self.taken.saturating_add(data.len());
                 self.exchange.data(Side::Response, data);
             }
             if piece.end {
@@ -219,7 +236,9 @@ impl Carried {
             if let Some(data) = data {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            match client.stream.poll_fill(cx, &mut client.input, limits::READ) {
+            // Little at a time, until the other end has shown that it reads.
+            let most = if self.taken < limits::H2_TRIED { limits::H2_PIECE } else { limits::READ };
+            match poll_more(&self.exchange, client, most, cx) {
                 Poll::Ready(Ok(count)) if count > 0 => {}
                 Poll::Ready(Ok(_)) if matches!(self.decoder, Decoder::Close) => return Poll::Ready(self.last(None)),
                 Poll::Ready(_) => return self.broke(None),
@@ -258,12 +277,13 @@ impl Carried {
     fn end(&mut self) {
         self.ended = true;
         self.exchange.ended(Side::Response);
-        if let Some(client) = self.client.take()
+        if let Some(mut client) = self.client.take()
             && self.keeps
             && self.upload.done
             && self.upload.out.is_empty()
             && client.input.is_empty()
         {
+            give_back(&self.exchange, &mut client);
             Rc::clone(&self.made).give_back(client);
         }
     }
@@ -285,4 +305,20 @@ impl Carried {
         }
         Poll::Ready(Some(Err("the response broke off".into())))
     }
+}
+
+/// Reads at most so much more of a response. Who waits with nothing read holds no buffer.
+fn poll_more(exchange: &Exchange, client: &mut Client, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    if client.input.is_empty() {
+        client.input = exchange.connection.worker.buffers.take();
+    }
+    let read = client.stream.poll_fill(cx, &mut client.input, most);
+    if client.input.is_empty() {
+        give_back(exchange, client);
+    }
+    read
+}
+
+fn give_back(exchange: &Exchange, client: &mut Client) {
+    exchange.connection.worker.buffers.put(std::mem::take(&mut client.input));
 }

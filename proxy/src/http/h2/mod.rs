@@ -1,5 +1,6 @@
 //! HTTP/2 (RFC 9113), by hyper, used thinly: no shared pool, no boxed service, limits set where ours are tighter.
 
+mod account;
 mod client;
 mod forward;
 #[cfg(feature = "fuzzing")]
@@ -8,6 +9,7 @@ mod paced;
 mod preface;
 mod server;
 mod streams;
+mod walk;
 
 pub(crate) use client::{Client, SendError};
 pub(crate) use forward::{join_cookies, prepare, received};

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The header of a frame (RFC 9113 §4.1).
-const FRAME_HEADER: usize = 9;
+pub(super) const FRAME_HEADER: usize = 9;
 
 /// Why a connection does not begin.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! One downstream HTTP/2 connection, and the story of each of its requests.
 
 use super::{
+    account,
     forward::forward,
-    paced::Paced,
+    paced::{Pace, Paced},
     preface::{self, NotBegun},
     streams::Streams,
 };
@@ -36,17 +37,24 @@ pub(crate) async fn serve(mut stream: Stream, connection: Rc<Connection>) {
         Err(NotBegun::Late) => return connection.cells().idle_timeouts.inc(),
         Err(NotBegun::Gone) => return access_log::connection_lost(&connection),
     }
-    let streams = Streams::default();
+    let (streams, pace) = (Streams::default(), Pace::new());
     let service = {
-        let (connection, streams) = (Rc::clone(&connection), streams.clone());
-        service_fn(move |request| {
+        let (connection, streams, pace) = (Rc::clone(&connection), streams.clone(), Rc::clone(&pace));
+        service_fn(move |mut request: Request<Incoming>| {
             connection.begin();
-            let answer = exchange(Rc::clone(&connection), streams.clone(), request);
+            pace.earn(account::REQUEST);
+            let few = has_few_fields(request.headers_mut());
+            if !few {
+                // Not kept until its turn comes, nor copied to the tap: with a hundred streams it would add up.
+                *request.headers_mut() = HeaderMap::new();
+                pace.pay(account::BROAD_HEAD);
+            }
+            let answer = exchange(Rc::clone(&connection), streams.clone(), request, few);
             async move { Ok::<_, Infallible>(answer.await) }
         })
     };
-    let serving = engine(streams).serve_connection(TokioIo::new(Paced::new(stream)), service);
-    let mut serve = Serve { serving, connection: Rc::clone(&connection), told: false };
+    let serving = engine(streams).serve_connection(TokioIo::new(Paced::new(stream, Rc::clone(&pace))), service);
+    let mut serve = Serve { serving, connection: Rc::clone(&connection), pace, told: false };
     if let Some(Err(error)) = poll_fn(|cx| serve.poll(cx)).await
         && let Some(fault) = fault(&error)
     {
@@ -99,15 +107,15 @@ fn name(reason: h2::Reason) -> &'static str {
     }
 }
 
-/// Serves one request.
-async fn exchange(connection: Rc<Connection>, streams: Streams, request: Request<Incoming>) -> Response<Body> {
+/// Serves one request. One that has not `few` fields is refused.
+async fn exchange(
+    connection: Rc<Connection>,
+    streams: Streams,
+    request: Request<Incoming>,
+    few: bool,
+) -> Response<Body> {
     let live = connection.worker.live();
-    let (mut parts, body) = request.into_parts();
-    let few = has_few_fields(&mut parts.headers);
-    if !few {
-        // Not kept, nor copied to the tap: with a hundred streams it would add up.
-        parts.headers = HeaderMap::new();
-    }
+    let (parts, body) = request.into_parts();
     let exchange = Exchange::begin(&connection, live, Asked::http2(&parts), &parts.headers);
     streams.begin(&exchange);
     let answer = match few {
@@ -142,6 +150,7 @@ pub(in crate::http) fn has_few_fields(headers: &mut HeaderMap) -> bool {
 struct Serve<C> {
     serving: C,
     connection: Rc<Connection>,
+    pace: Rc<Pace>,
     /// The other end was told that no more requests are taken (GOAWAY).
     told: bool,
 }
@@ -155,6 +164,7 @@ where
 {
     /// `None`: nothing moved for too long in the middle of an exchange, and there is nobody to finish it with.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), hyper::Error>>> {
+        self.pace.begin_turn();
         let worker = Rc::clone(&self.connection.worker);
         if !self.told && worker.is_draining() {
             self.connection.moved();
@@ -201,7 +211,7 @@ where
 mod tests {
     use super::*;
 
-    fn size_of_future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+    fn size_of_future<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 
