@@ -76,6 +76,7 @@ fn compare(options: &Options) {
         Some(earlier) => runs.amend(earlier, &machine),
         None => (machine, String::new()),
     };
+    let options = &if options.again.is_some() { options.of_everything() } else { options.clone() };
     let summary = Summary::of(runs.all());
     print!("{}", show::terminal(&summary, options));
     println!("raw runs: {}", runs.path().display());

@@ -82,6 +82,11 @@ impl Options {
         !self.quick && (everything || self.again.is_some()) && self.rounds >= FULL_ROUNDS
     }
 
+    /// The same for all makes and workloads: what the results of a full run show.
+    pub(crate) fn of_everything(&self) -> Self {
+        Self { makes: Make::ALL.to_vec(), workloads: Workload::ALL.to_vec(), ..self.clone() }
+    }
+
     /// Whether a make is to be measured under a workload.
     pub(crate) fn wants(&self, make: Make, workload: Workload) -> bool {
         self.workloads.contains(&workload) && make.takes_part(workload)
