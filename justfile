@@ -44,7 +44,7 @@ cost: release
 # the catalogue of faults against the release binary, beside Envoy; writes the figures of docs/faults.md
 faults: release
     rm -rf target/faults
-    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test hostile --locked --no-capture -E 'test(/^(requests|answers|http2|tls)::/)'
+    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test hostile --locked --no-capture -E 'test(/^(requests|answers|http2|tls|drills::origin)::/)'
     SEKISHO_UPDATE=1 cargo nextest run -p sekisho --test faults --locked
 
 # random input for every parser, so many seconds in all; what breaks a property is kept in fuzz/corpus (`--keep`: what reached more, too)
