@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each crate of ours and the others of ours that it may use.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("identity", &[]),
     ("policy", &["identity"]),
     ("config", &["identity", "policy"]),
     ("ca", &["identity"]),
     ("sys", &[]),
+    ("wire", &[]),
     ("tap", &["identity", "sys"]),
     ("proxy", &["config", "identity", "policy", "tap"]),
     ("fuzz", &["ca", "config", "identity", "policy", "proxy", "sys", "tap"]),
