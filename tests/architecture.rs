@@ -8,35 +8,37 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each crate of ours and the others of ours that it may use.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("identity", &[]),
     ("policy", &["identity"]),
     ("config", &["identity", "policy"]),
     ("ca", &["identity"]),
     ("sys", &[]),
     ("wire", &[]),
+    ("rpc", &["identity"]),
     ("tap", &["identity", "sys"]),
     ("proxy", &["config", "identity", "policy", "tap"]),
     ("fuzz", &["ca", "config", "identity", "policy", "proxy", "sys", "tap"]),
 ];
 
 /// Crates of others that belong to some rooms alone, and why.
-const FENCED: [(&str, &[&str], &str); 13] = [
+const FENCED: [(&str, &[&str], &str); 14] = [
     ("libmimalloc-sys", &["sys"], "its calls are unsafe"),
     ("rcgen", &["ca"], "only the CA writes certificates"),
     ("x509-parser", &["identity", "ca"], "two readers of hostile DER are enough"),
     (
         "rustls",
-        &["identity", "ca", "proxy", "."],
+        &["identity", "ca", "proxy", "rpc", "."],
         "TLS and its keys; in src, the demo's attacker, who skips the checks",
     ),
-    ("tokio-rustls", &["proxy"], "TLS over sockets"),
+    ("tokio-rustls", &["proxy", "rpc"], "TLS over sockets"),
     ("webpki", &["identity"], "one path builder"),
-    ("tokio", &["proxy", "."], "everything that decides is synchronous"),
-    ("hyper", &["proxy"], "one HTTP engine"),
-    ("hyper-util", &["proxy"], "one HTTP engine"),
+    ("tokio", &["proxy", "rpc", "."], "everything that decides is synchronous"),
+    ("hyper", &["proxy", "rpc"], "one HTTP engine, and under gRPC"),
+    ("hyper-util", &["proxy", "rpc"], "one HTTP engine, and under gRPC"),
     ("h2", &["proxy"], "one HTTP engine"),
     ("toml", &["config"], "one place where text becomes meaning"),
+    ("tonic", &["wire", "rpc"], "gRPC is control plane"),
     ("clap", &["."], "one command line"),
     ("annotate-snippets", &["config"], "one place that shows diagnostics"),
 ];

@@ -96,7 +96,7 @@ impl Credentials {
         alpn: &[&[u8]],
         clock: Arc<dyn TimeProvider>,
     ) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let verifier = PeerIsClient { bundle: self.bundle.clone() };
+        let verifier = PeerIsClient { bundle: self.bundle.clone(), may_be_missing: false };
         let mut config = ServerConfig::builder_with_details(tls::provider(), Arc::clone(&clock))
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_client_cert_verifier(Arc::new(verifier))
@@ -132,7 +132,7 @@ impl Credentials {
         clock: Arc<dyn TimeProvider>,
     ) -> Result<Arc<ClientConfig>, rustls::Error> {
         let sessions = Arc::new(Sessions::new(self.ground(Arc::clone(&clock))));
-        let verifier = PeerIsServer { bundle: self.bundle.clone(), expected, sessions: Arc::clone(&sessions) };
+        let verifier = PeerIsServer { bundle: self.bundle.clone(), expected, sessions: Some(Arc::clone(&sessions)) };
         let mut config = ClientConfig::builder_with_details(tls::provider(), clock)
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .dangerous()
@@ -142,6 +142,24 @@ impl Credentials {
         config.enable_sni = false;
         config.enable_early_data = false;
         config.resumption = Resumption::store(sessions).tls12_resumption(Tls12Resumption::Disabled);
+        Ok(Arc::new(config))
+    }
+
+    /// The configuration for a control plane that also serves those who have no certificate yet: whoever shows one is verified
+    /// as ever, and whoever shows none gets in unproven. No session is resumed, so that each connection proves itself anew.
+    ///
+    /// # Errors
+    /// Those of rustls.
+    pub fn reception_config(&self, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let verifier = PeerIsClient { bundle: self.bundle.clone(), may_be_missing: true };
+        let mut config = ServerConfig::builder_with_details(tls::provider(), Arc::new(DefaultTimeProvider))
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.certified))));
+        config.alpn_protocols = protocols(alpn);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.max_early_data_size = 0;
         Ok(Arc::new(config))
     }
 

@@ -68,16 +68,21 @@ impl Accepts for SpiffeId {
     }
 }
 
-/// The server's side: asks every client for a certificate and accepts none that is missing.
+/// The server's side: asks every client for a certificate and, unless it may be missing, accepts none without.
 #[derive(Debug)]
 pub(crate) struct PeerIsClient {
     pub(crate) bundle: Bundle,
+    pub(crate) may_be_missing: bool,
 }
 
 impl ClientCertVerifier for PeerIsClient {
     /// No hints: clients of a mesh hold one certificate, and the list would tell strangers our roots' names.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        !self.may_be_missing
     }
 
     fn verify_client_cert(
@@ -121,7 +126,8 @@ impl ClientCertVerifier for PeerIsClient {
 pub(crate) struct PeerIsServer {
     pub(crate) bundle: Bundle,
     pub(crate) expected: Arc<dyn Accepts>,
-    pub(crate) sessions: Arc<Sessions>,
+    /// Told of each verified server; absent where nothing is resumed.
+    pub(crate) sessions: Option<Arc<Sessions>>,
 }
 
 impl ServerCertVerifier for PeerIsServer {
@@ -136,7 +142,9 @@ impl ServerCertVerifier for PeerIsServer {
         let verified = verify_parts(end_entity, intermediates, &self.bundle, Usage::Server, now).map_err(refusal)?;
         let svid = verified.svid;
         if self.expected.accepts(svid.id()) {
-            self.sessions.verified(server_name, verified.expiry);
+            if let Some(sessions) = &self.sessions {
+                sessions.verified(server_name, verified.expiry);
+            }
             Ok(ServerCertVerified::assertion())
         } else {
             Err(refusal(SvidError::NotExpected { got: svid.id().clone(), expected: self.expected.describe() }))
@@ -358,7 +366,7 @@ mod tests {
         let web = credentials(&root, WEB, &root);
         let orders = credentials(&root, ORDERS, &root);
         let expected = Arc::new(SpiffeId::parse(ORDERS).unwrap());
-        let verifier = PeerIsServer { bundle: web.bundle().clone(), expected, sessions: sessions(&web) };
+        let verifier = PeerIsServer { bundle: web.bundle().clone(), expected, sessions: Some(sessions(&web)) };
         let mut old = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS12])
             .unwrap()
@@ -406,7 +414,7 @@ mod tests {
             config.dangerous().set_certificate_verifier(Arc::new(PeerIsServer {
                 bundle: orders.bundle().clone(),
                 expected: Arc::new(SpiffeId::parse(ORDERS).unwrap()),
-                sessions: sessions(&orders),
+                sessions: Some(sessions(&orders)),
             }));
             let met = meet(&Arc::new(config), &Arc::new(server(&orders, seconds)));
             assert_eq!(reason(&met.server_error), expected);

@@ -1,0 +1,28 @@
+//! gRPC over connections of our own: TLS under SPIFFE identities, and unix sockets.
+//!
+//! In: services made from `wire`, and TLS configurations made by `identity`. Out: served requests, each with the [`Caller`]
+//! that the connection proved, and [`Channel`]s to call others through. What a caller may do is not decided here.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `routes` | which service answers which path |
+//! | `caller` | who is at the other end: a verified SVID, the process behind a unix socket, or nobody in particular |
+//! | `serve` | one HTTP/2 connection, within limits |
+//! | `listen` | accepting: TCP with TLS, unix sockets |
+//! | `channel` | the client's side |
+//! | `limits` | every bound, with its reason |
+//!
+//! This is control plane: hyper and tonic carry it, and a multi-threaded runtime is assumed.
+
+mod caller;
+mod channel;
+mod limits;
+mod listen;
+mod routes;
+mod serve;
+
+pub use caller::{Caller, Process};
+pub use channel::{Channel, ConnectError};
+pub use limits::Limits;
+pub use listen::{Refused, Watcher, bind_unix, serve_tls, serve_unix};
+pub use routes::Routes;

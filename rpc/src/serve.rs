@@ -1,0 +1,50 @@
+//! One HTTP/2 connection, within limits.
+
+use crate::{Caller, Limits, Routes};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::pin::pin;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tonic::body::Body;
+
+/// Serves requests until the other end leaves, or until `stop` becomes true and the open ones have ended.
+///
+/// Errors of the connection end it and nothing else; what they were is of no use to anybody but the other end, which has been
+/// told by a GOAWAY (RFC 9113 §5.4.1).
+pub(crate) async fn serve<IO>(io: IO, caller: Caller, routes: Routes, limits: Limits, mut stop: watch::Receiver<bool>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(caller.clone());
+        let answer = routes.answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.headers)
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .keep_alive_interval(limits.ping_after)
+        .keep_alive_timeout(limits.ping_answer)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // A stream that never ends, such as a watch, ends here.
+    let _ = tokio::time::timeout(limits.drain, connection).await;
+}
+
+/// Messages are small: a CSR, a chain, a bundle.
+const WINDOW: u32 = 65_535;
+const SEND_BUFFER: usize = 64 * 1024;
