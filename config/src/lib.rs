@@ -15,9 +15,11 @@
 //! | `reader`, `values` | typed access to tables that notes each problem and goes on |
 //! | `root` | the top of the file, and the order of everything |
 //! | `identity_source`, `proxy`, `names`, `services`, `rules`, `taps` | one section of the file each |
+//! | `authority` | the same for the file of the CA |
 //! | `cross` | what only the whole file shows |
 //! | `problem`, `codes`, `source`, `suggest`, `render` | what is wrong, where, what was meant, and how it looks |
 
+mod authority;
 mod codes;
 mod cross;
 mod identity_source;
@@ -38,9 +40,10 @@ mod suggest;
 mod taps;
 mod values;
 
+pub use authority::{CaSettings, ClusterSettings, JwksSource, Lifetimes, load_ca, parse_ca};
 pub use codes::explain;
 pub use problem::{Problem, Report, Severity};
-pub use reference::reference;
+pub use reference::{ca_reference, reference};
 pub use snapshot::{
     AccessSink, App, Capture, Endpoint, IdentitySource, Listen, LogFormat, LogSettings, NamedIdentity, Protocol,
     ProxySettings, Service, Snapshot, TapSettings, Timeouts,

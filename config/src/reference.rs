@@ -1,13 +1,14 @@
 //! The reference page of the file, made from the table of keys.
 
+use crate::authority;
 use crate::codes;
 use crate::schema::{Default, Key, SECTIONS, Section};
 use std::fmt::Write;
 
-/// Every key with type, default and explanation, then every code of a problem, as markdown.
+/// Every key of the sidecar's file with type, default and explanation, then every code of a problem, as markdown.
 #[must_use]
 pub fn reference() -> String {
-    let mut out = String::from(INTRODUCTION);
+    let mut out = format!("{INTRODUCTION}{MANNER}");
     for section in SECTIONS {
         write_section(&mut out, section);
     }
@@ -18,9 +19,25 @@ pub fn reference() -> String {
     out
 }
 
+/// Every key of the CA's file, as markdown.
+#[must_use]
+pub fn ca_reference() -> String {
+    let mut out = format!("{OF_THE_CA}{MANNER}");
+    for section in authority::SECTIONS {
+        write_section(&mut out, section);
+    }
+    out
+}
+
 const INTRODUCTION: &str = "# The file, key by key
 
-This page is generated from the code. One TOML file describes one sidecar. The schema is closed: an unknown key is
+This page is generated from the code. One TOML file describes one sidecar. ";
+
+const OF_THE_CA: &str = "# The file of the CA, key by key
+
+This page is generated from the code. One TOML file describes one CA, `sekisho ca serve -c FILE`. ";
+
+const MANNER: &str = "The schema is closed: an unknown key is
 an error, with a suggestion. Durations are a number with a unit, `\"500ms\"`, `\"10s\"`, `\"5m\"`, `\"1h\"`, `\"1d\"`.
 Where the type says `(s)`, one value or a list of them may stand.
 ";

@@ -33,7 +33,7 @@ pub(crate) fn parse(file: &str, text: &str, base: &Path) -> Result<Snapshot, Rep
 }
 
 /// `schema = 1` comes first. Whatever follows another number is written in another language.
-fn schema_is_known(root: &DeTable<'_>, notes: &mut Notebook) -> bool {
+pub(crate) fn schema_is_known(root: &DeTable<'_>, notes: &mut Notebook) -> bool {
     const HELP: &str = "begin the file with `schema = 1`";
     let Some((key, value)) = root.get_key_value("schema") else {
         notes.error(&codes::SCHEMA, 0..0, "`schema` is missing").help(HELP);

@@ -1,0 +1,126 @@
+//! Every key of the CA's file.
+
+use crate::schema::Default::{Absent, List, Number, Required, Text};
+use crate::schema::{Default, Key, Section};
+
+/// Every section, in the order of the reference page.
+pub(crate) const SECTIONS: &[&Section] = &[&ROOT, &SERVER, &ISSUE, &CLUSTER, &LIMITS];
+
+const fn key(name: &'static str, kind: &'static str, default: Default, doc: &'static str) -> Key {
+    Key { name, kind, default, doc }
+}
+
+pub(crate) const ROOT: Section = Section {
+    title: "",
+    doc: "The top of the file. Without [[cluster]] only join tokens and renewals are served.",
+    keys: &[
+        key(
+            "schema",
+            "integer",
+            Required,
+            "Always `1`, and always the first key: which language the rest is written in.",
+        ),
+        key("dir", "path", Text("/var/lib/sekisho-ca"), "The folder that `sekisho ca init` made."),
+        key(
+            "passphrase_file",
+            "path",
+            Absent("the keys in the folder are not encrypted"),
+            "A file whose first line opens them.",
+        ),
+        key("server", "table", Absent("as if empty"), "Listeners, and who the CA says it is."),
+        key("issue", "table", Absent("as if empty"), "Lifetimes."),
+        key("cluster", "tables", Absent("none"), "Whose service-account tokens are accepted, `[[cluster]]`."),
+        key("limits", "table", Absent("as if empty"), "What is served at once, and to one caller."),
+    ],
+    later: &[],
+};
+
+pub(crate) const SERVER: Section = Section {
+    title: "[server]",
+    doc: "An address is `ip:port`, or a list of them. Of a default, the family the host lacks is skipped.",
+    keys: &[
+        key(
+            "listen",
+            "address(es)",
+            List(&["0.0.0.0:15012", "[::]:15012"]),
+            "gRPC over TLS, on the port where Istio's agents look for it.",
+        ),
+        key("admin", "address(es)", List(&["127.0.0.1:15000", "[::1]:15000"]), "State, and what an operator may do."),
+        key(
+            "health",
+            "address(es)",
+            List(&["0.0.0.0:15021", "[::]:15021"]),
+            "`GET /healthz/ready` and `GET /stats/prometheus`.",
+        ),
+        key("identity", "path of a SPIFFE ID", Text("sekisho/ca"), "Who the CA says it is, in its own trust domain."),
+        key(
+            "names",
+            "DNS name(s)",
+            Absent("none"),
+            "Names in the CA's own certificate, for callers that compare names instead of SPIFFE IDs.",
+        ),
+    ],
+    later: &[],
+};
+
+pub(crate) const ISSUE: Section = Section {
+    title: "[issue]",
+    doc: "How long certificates live. Holders renew at half of it.",
+    keys: &[
+        key(
+            "profile",
+            "\"default\" | \"strict\"",
+            Text("default"),
+            "`default`: 24 hours; `strict`: 1 hour. Both unless written otherwise below.",
+        ),
+        key(
+            "ttl",
+            "duration",
+            Absent("as the profile says"),
+            "What is issued when nothing is asked for: 5 s to 7 days.",
+        ),
+        key("max_ttl", "duration", Absent("the same as `ttl`"), "The most that may be asked for; more is refused."),
+        key(
+            "lineage",
+            "duration",
+            Text("30d"),
+            "How long renewals by mutual TLS go on from one attestation; then a token is needed again.",
+        ),
+    ],
+    later: &[],
+};
+
+pub(crate) const CLUSTER: Section = Section {
+    title: "[[cluster]]",
+    doc: "A Kubernetes cluster whose projected service-account tokens are accepted. They are verified here, without asking the cluster.",
+    keys: &[
+        key("name", "string", Required, "As callers name it, in metadata `clusterid`."),
+        key("issuer", "string", Required, "The exact `iss` of its tokens."),
+        key("audience", "string", Text("sekisho-ca"), "The exact `aud` of tokens for this CA."),
+        key("jwks", "path", Required, "Its public keys, a JSON Web Key Set; read again when it changes."),
+        key(
+            "id",
+            "template",
+            Text("ns/{namespace}/sa/{serviceaccount}"),
+            "The path of the SPIFFE ID. Placeholders: `{namespace}`, `{serviceaccount}`, `{pod}`, `{node}`, `{cluster}`.",
+        ),
+    ],
+    later: &["token_review", "api"],
+};
+
+pub(crate) const LIMITS: Section = Section {
+    title: "[limits]",
+    doc: "What is above is answered `UNAVAILABLE` with the time to wait, and costs nothing else.",
+    keys: &[
+        key(
+            "per_identity_per_hour",
+            "integer, 1 to 1000000",
+            Number(600),
+            "Certificates for one attested pod, or one machine.",
+        ),
+        key("per_source_per_second", "integer, 1 to 1000000", Number(500), "Requests from one address."),
+        key("signing", "integer, 1 to 1024", Absent("one for each CPU"), "Certificates being made at once."),
+        key("waiting", "integer, 1 to 1000000", Number(20_000), "Requests that may wait for that."),
+    ],
+    later: &[],
+};

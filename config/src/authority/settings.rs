@@ -1,0 +1,72 @@
+//! What a CA works with: the file, checked.
+
+use crate::problem::Problem;
+use crate::snapshot::Listen;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The CA's file.
+#[derive(Debug, Clone)]
+pub struct CaSettings {
+    /// The folder that `ca init` made.
+    pub dir: PathBuf,
+    /// Its first line opens the keys in the folder. Absent: they are not encrypted.
+    pub passphrase_file: Option<PathBuf>,
+    /// The path of the CA's own SPIFFE ID, without the leading slash.
+    pub identity: String,
+    /// DNS names that the CA's own certificate carries for callers that compare names.
+    pub names: Vec<String>,
+    /// gRPC.
+    pub listen: Vec<Listen>,
+    /// Admin.
+    pub admin: Vec<Listen>,
+    /// Readiness and metrics.
+    pub health: Vec<Listen>,
+    /// How long certificates live.
+    pub lifetimes: Lifetimes,
+    /// Whose tokens are accepted.
+    pub clusters: Vec<ClusterSettings>,
+    /// The most certificates one caller may get in an hour.
+    pub per_identity_per_hour: u32,
+    /// The most requests one source address may make in a second.
+    pub per_source_per_second: u32,
+    /// Certificates being made at once; those above wait.
+    pub signing: usize,
+    /// Requests that may wait for that; those above are told to come again.
+    pub waiting: usize,
+    /// What is legal and probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// How long certificates live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// What is issued when nothing is asked for.
+    pub default: Duration,
+    /// The most that may be asked for.
+    pub longest: Duration,
+    /// How long renewals by mutual TLS may go on from one attestation.
+    pub lineage: Duration,
+}
+
+/// One Kubernetes cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// As callers name it in the metadata `clusterid`.
+    pub name: String,
+    /// The exact `iss` of its tokens (RFC 7519 §4.1.1).
+    pub issuer: String,
+    /// The exact `aud` of tokens for this CA (RFC 7519 §4.1.3).
+    pub audience: String,
+    /// Where its public keys are.
+    pub jwks: JwksSource,
+    /// The path of the SPIFFE IDs it may have, with placeholders; not yet parsed.
+    pub template: String,
+}
+
+/// Where a key set (RFC 7517) comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwksSource {
+    /// A file, read again when it changes.
+    File(PathBuf),
+}
