@@ -45,8 +45,8 @@ pub use codes::explain;
 pub use problem::{Problem, Report, Severity};
 pub use reference::{ca_reference, reference};
 pub use snapshot::{
-    AccessSink, App, Capture, Endpoint, IdentitySource, Listen, LogFormat, LogSettings, NamedIdentity, Protocol,
-    ProxySettings, Service, Snapshot, TapSettings, Timeouts,
+    AccessSink, App, CaSource, Capture, Endpoint, ExpectedCa, IdentitySource, Listen, LogFormat, LogSettings,
+    NamedIdentity, Protocol, ProxySettings, Service, Snapshot, TapSettings, Timeouts,
 };
 
 use std::path::Path;

@@ -57,11 +57,6 @@ impl<'a> Table<'a> {
         table
     }
 
-    /// Opens a table whose other keys are not looked at, because the whole of it is refused.
-    pub(crate) fn unchecked(map: &'a DeTable<'a>, span: Range<usize>, section: &'static Section) -> Self {
-        Self { map, span, section, called: section.title.to_owned() }
-    }
-
     fn check_key(&self, key: &str, span: Range<usize>, notes: &mut Notebook) {
         if self.section.key(key).is_some() {
             return;

@@ -69,7 +69,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<Snapshot
     let workload = read_workload(&root, &trust_domain, notes);
     let modes = [("observe", Mode::Observe), ("enforce", Mode::Enforce)];
     let mode = root.choice("mode", &modes, &["shadow"], notes);
-    let identity = identity_source::read(root.table("identity", notes), base, notes);
+    let identity = identity_source::read(root.table("identity", notes), &trust_domain, base, notes);
     let app = proxy::read_app(root.table("app", notes), notes);
     let proxy = proxy::read(root.table("proxy", notes), root.has("app"), notes);
     let log = proxy::read_log(root.table("log", notes), base, notes);

@@ -118,27 +118,57 @@ pub(crate) const ROOT: Section = Section {
 
 pub(crate) const IDENTITY: Section = Section {
     title: "[identity]",
-    doc: "Where certificate, key and trust bundle come from. Write none or all three of the paths; relative ones start at the file's folder.",
+    doc: "Where certificate, key and trust bundle come from. Each key belongs to the sources its text begins with. Relative paths start at the file's folder.",
     keys: &[
-        key("source", "\"files\"", Text("files"), "PEM files, read again when they change."),
+        key(
+            "source",
+            "\"files\" | \"ca\" | \"workload-api\" | \"sds\"",
+            Text("files"),
+            "`files`: PEM files, read again when they change. `ca`: a CA that speaks Istio's CreateCertificate, such as `sekisho ca serve`. `workload-api`: the socket of a SPIFFE Workload API, such as SPIRE's agent. `sds`: the socket of an Envoy secret discovery service. But for `files`, the key is in memory only.",
+        ),
         key(
             "cert",
             "path",
             Text("/var/run/secrets/workload-spiffe-credentials/cert-chain.pem"),
-            "The certificate chain, leaf first.",
+            "files: the certificate chain, leaf first. Write none or all three of `cert`, `key` and `bundle`.",
         ),
         key(
             "key",
             "path",
             Text("/var/run/secrets/workload-spiffe-credentials/key.pem"),
-            "The private key of the leaf.",
+            "files: the private key of the leaf.",
         ),
         key(
             "bundle",
             "path",
             Text("/var/run/secrets/workload-spiffe-credentials/root-cert.pem"),
-            "The roots of the own trust domain.",
+            "files: the roots of the own trust domain.",
         ),
+        key("address", "host:port", Text("sekisho-ca.sekisho.svc:15012"), "ca: where it listens."),
+        key("ca_id", "identity", Absent("`/sekisho/ca` in the own trust domain"), "ca: the SPIFFE ID it must prove."),
+        key(
+            "ca_name",
+            "DNS name",
+            Absent("it proves a SPIFFE ID"),
+            "ca: the DNS name it must prove instead, for a CA of another make, such as `istiod.istio-system.svc`.",
+        ),
+        key(
+            "roots",
+            "path",
+            Text("/var/run/secrets/sekisho/roots.pem"),
+            "ca: the roots by which it is known at first; read again for every connection. Later ones come from itself.",
+        ),
+        key(
+            "token",
+            "path",
+            Text("/var/run/secrets/tokens/sekisho-ca"),
+            "ca: the projected service-account token, or the join token of a machine; read again for every use.",
+        ),
+        key("cluster", "string", Absent("not sent"), "ca: the name of this cluster there, metadata `clusterid`."),
+        key("ttl", "duration", Absent("as the CA likes"), "ca: the lifetime to ask for."),
+        key("socket", "path", Text("/run/spire/agent-sockets/spire-agent.sock"), "workload-api, sds: the unix socket."),
+        key("certificate", "string", Text("default"), "sds: the name of the secret with the certificate."),
+        key("validation", "string", Text("ROOTCA"), "sds: the name of the secret with the roots."),
     ],
     later: &[],
 };

@@ -50,6 +50,48 @@ pub enum IdentitySource {
         /// The roots of the own trust domain.
         bundle: PathBuf,
     },
+    /// A CA that speaks Istio's certificate service.
+    Ca(CaSource),
+    /// The unix socket of a SPIFFE Workload API.
+    WorkloadApi {
+        /// Where it is.
+        socket: PathBuf,
+    },
+    /// The unix socket of an Envoy secret discovery service.
+    Sds {
+        /// Where it is.
+        socket: PathBuf,
+        /// The secret with certificate and key.
+        certificate: String,
+        /// The secret with the roots.
+        validation: String,
+    },
+}
+
+/// A CA over the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaSource {
+    /// `host:port`.
+    pub address: String,
+    /// Who it must be.
+    pub expected: ExpectedCa,
+    /// PEM of the roots by which it is known at first.
+    pub roots: PathBuf,
+    /// What proves us to it at first.
+    pub token: PathBuf,
+    /// Our cluster's name there.
+    pub cluster: Option<String>,
+    /// The lifetime to ask for.
+    pub ttl: Option<Duration>,
+}
+
+/// Who a CA must prove to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpectedCa {
+    /// This SPIFFE ID.
+    Id(SpiffeId),
+    /// This DNS name (RFC 9525).
+    Name(String),
 }
 
 /// `[proxy]`

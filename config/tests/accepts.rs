@@ -27,7 +27,7 @@ fn the_server_of_the_contract_loads_as_written() {
     assert_eq!(s.workload.as_str(), "spiffe://example.org/ns/shop/sa/orders");
     assert_eq!((s.trust_domain.as_str(), s.mode), ("example.org", Mode::Enforce));
     let folder = path.parent().unwrap();
-    let IdentitySource::Files { cert, key, bundle } = &s.identity;
+    let IdentitySource::Files { cert, key, bundle } = &s.identity else { panic!("files") };
     assert_eq!(
         [cert, key, bundle],
         [&folder.join("orders.pem"), &folder.join("orders.key"), &folder.join("roots.pem")]
@@ -109,7 +109,7 @@ fn a_file_without_rules_has_every_default_and_passes_nothing() {
         assert!(s.rules.rules(direction).is_empty());
     }
     assert!(s.services.is_empty() && s.taps.is_empty() && s.identities.is_empty() && s.warnings.is_empty());
-    let IdentitySource::Files { cert, .. } = s.identity;
+    let IdentitySource::Files { cert, .. } = s.identity else { panic!("files") };
     assert_eq!(cert, Path::new("/var/run/secrets/workload-spiffe-credentials/cert-chain.pem"));
 }
 
@@ -195,7 +195,7 @@ allow_plaintext_tap = true
 "#,
     );
     assert_eq!(s.mode, Mode::Observe);
-    let IdentitySource::Files { cert, key, bundle } = &s.identity;
+    let IdentitySource::Files { cert, key, bundle } = &s.identity else { panic!("files") };
     assert_eq!(
         [cert, key, bundle].map(|p| p.to_str().unwrap()),
         ["/certs/a.pem", "/etc/sekisho/keys/a.key", "/etc/sekisho/../roots.pem"]
@@ -317,4 +317,29 @@ fn what_is_legal_but_does_nothing_is_a_warning() {
 #[test]
 fn a_byte_order_mark_windows_line_ends_and_comments_are_fine() {
     assert_eq!(load("\u{feff}# first a comment\r\nschema = 1\r\nworkload = \"a/b\"\r\n").mode, Mode::Enforce);
+}
+
+#[test]
+fn an_identity_comes_from_a_ca_or_a_socket() {
+    use config::{CaSource, ExpectedCa};
+    let s = load("schema = 1\nworkload = \"shop/web\"\n[identity]\nsource = \"ca\"\n");
+    let IdentitySource::Ca(CaSource { address, expected, token, cluster, .. }) = s.identity else { panic!("a CA") };
+    assert_eq!(address, "sekisho-ca.sekisho.svc:15012");
+    assert!(matches!(expected, ExpectedCa::Id(id) if id.path() == "/sekisho/ca"));
+    assert_eq!(token.to_str(), Some("/var/run/secrets/tokens/sekisho-ca"));
+    assert_eq!(cluster, None);
+
+    let s = load(
+        "schema = 1\nworkload = \"shop/web\"\n[identity]\nsource = \"ca\"\naddress = \"istiod.istio-system.svc:15012\"\nca_name = \"istiod.istio-system.svc\"\nroots = \"r.pem\"\nttl = \"1h\"\n",
+    );
+    let IdentitySource::Ca(CaSource { expected, roots, ttl, .. }) = s.identity else { panic!("a CA") };
+    assert_eq!(expected, ExpectedCa::Name("istiod.istio-system.svc".to_owned()));
+    assert_eq!(roots.to_str(), Some("/etc/sekisho/r.pem"));
+    assert_eq!(ttl, Some(Duration::from_secs(3600)));
+
+    let s = load(
+        "schema = 1\nworkload = \"shop/web\"\n[identity]\nsource = \"sds\"\nsocket = \"/run/sds\"\nvalidation = \"ALL\"\n",
+    );
+    let IdentitySource::Sds { socket, certificate, validation } = s.identity else { panic!("a socket") };
+    assert_eq!((socket.to_str(), &*certificate, &*validation), (Some("/run/sds"), "default", "ALL"));
 }

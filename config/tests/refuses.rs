@@ -264,9 +264,6 @@ fn every_later_key_of_the_reference_is_refused_by_name() {
 fn values_that_come_later_are_refused_by_name() {
     for (rest, name) in [
         ("mode = \"shadow\"", "shadow"),
-        ("[identity]\nsource = \"ca\"\nserver = \"ca:8443\"", "ca"),
-        ("[identity]\nsource = \"workload-api\"", "workload-api"),
-        ("[identity]\nsource = \"sds\"", "sds"),
         ("[proxy]\ncapture = \"tproxy\"", "tproxy"),
         ("[proxy]\ndns = \"127.0.0.1:15053\"", "dns"),
         ("[log]\nformat = \"%START_TIME% %PROTOCOL%\"", "log format"),
@@ -505,5 +502,23 @@ proptest! {
             prop_assert!(report.problems.iter().all(|p| p.line >= 1 && p.line <= lines && p.column >= 1));
             let _ = (report.render(true), report.to_json());
         }
+    }
+}
+
+#[test]
+fn a_key_of_another_source_of_identity_is_refused() {
+    for (rest, message) in [
+        ("source = \"ca\"\nsocket = \"/run/x\"", "`socket` means nothing with `source = \"ca\"`"),
+        ("token = \"/run/x\"", "`token` means nothing with `source = \"files\"`"),
+        (
+            "source = \"ca\"\nca_name = \"a.b\"\nca_id = \"spiffe://cluster.local/x\"",
+            "`ca_id` and `ca_name` are both written",
+        ),
+        ("source = \"ca\"\nca_id = \"spiffe://elsewhere/x\"", "`spiffe://elsewhere/x` is not of the trust domain"),
+        ("source = \"ca\"\nca_name = \"10.0.0.1\"", "`10.0.0.1` is not a DNS name"),
+        ("source = \"ca\"\naddress = \"ca\"", "`ca` has no port"),
+    ] {
+        let report = refuse(&format!("{HEAD}[identity]\n{rest}\n"));
+        assert!(report.problems.iter().any(|problem| problem.message.contains(message)), "{rest}\n{report}");
     }
 }
