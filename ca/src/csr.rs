@@ -30,6 +30,9 @@ pub fn parse_csr(csr: &[u8], id: &SpiffeId) -> Result<Vec<u8>, CsrError> {
     let spki = request.certification_request_info.subject_pki.raw;
     let key = PublicKey::from_spki(spki).map_err(CsrError::Key)?;
     check_attributes(&request, id)?;
+    if !signature::is_valid(&key) {
+        return Err(CsrError::InvalidKey);
+    }
     check_possession(&request, &key)?;
     Ok(spki.to_vec())
 }
@@ -43,10 +46,14 @@ pub enum CsrError {
     Malformed,
     /// The public key is not acceptable.
     Key(KeyError),
+    /// The public key is well-formed but no valid key of its kind, such as a point off its curve.
+    InvalidKey,
     /// The signature does not prove possession of the key.
     Signature,
-    /// It asks for another name than the attested one.
+    /// It asks for another URI than the attested name.
     OtherName(String),
+    /// It asks for a name of another kind: DNS, an address, mail.
+    ExtraName(String),
     /// It asks for the rights of a CA.
     CaRights,
     /// It asks for an extension that is critical and unknown.
@@ -59,9 +66,11 @@ impl CsrError {
         match self {
             Self::TooLarge => "csr_too_large",
             Self::Malformed => "csr_malformed",
-            Self::Key(_) => "csr_key",
+            Self::Key(error) => error.reason(),
+            Self::InvalidKey => "key_invalid",
             Self::Signature => "csr_signature",
             Self::OtherName(_) => "csr_other_name",
+            Self::ExtraName(_) => "csr_extra_name",
             Self::CaRights => "csr_ca_rights",
             Self::CriticalExtension => "csr_critical_extension",
         }
@@ -74,10 +83,11 @@ impl fmt::Display for CsrError {
             Self::TooLarge => write!(f, "the request is larger than {MAX_CSR} bytes"),
             Self::Malformed => f.write_str("the request is not well-formed PKCS #10 (RFC 2986 §4)"),
             Self::Key(error) => write!(f, "the public key of the request {error}"),
+            Self::InvalidKey => f.write_str("the public key of the request is not a valid key of its kind"),
             Self::Signature => {
                 f.write_str("the signature of the request does not verify with its own key (RFC 2986 §3)")
             }
-            Self::OtherName(name) => {
+            Self::OtherName(name) | Self::ExtraName(name) => {
                 write!(f, "the request asks for the name {name:?}; leave names out, they come from attestation")
             }
             Self::CaRights => f.write_str("the request asks for the rights of a CA"),
@@ -127,7 +137,8 @@ fn check_extension(extension: &X509Extension<'_>, id: &SpiffeId) -> Result<(), C
         }
         ParsedExtension::SubjectAlternativeName(names) => names.general_names.iter().try_for_each(|name| match name {
             GeneralName::URI(uri) if *uri == id.as_str() => Ok(()),
-            other => Err(CsrError::OtherName(other.to_string())),
+            GeneralName::URI(uri) => Err(CsrError::OtherName((*uri).to_owned())),
+            other => Err(CsrError::ExtraName(other.to_string())),
         }),
         ParsedExtension::ParseError { .. } => Err(CsrError::Malformed),
         _ if extension.critical => Err(CsrError::CriticalExtension),
@@ -216,7 +227,7 @@ mod tests {
                 let dns = SanType::DnsName("web.shop.svc".try_into().unwrap());
                 p.subject_alt_names = vec![uri(ID), dns];
             }),
-            "csr_other_name"
+            "csr_extra_name"
         );
     }
 
@@ -263,7 +274,54 @@ mod tests {
         let spki = key.subject_public_key_info();
         let at = der.windows(spki.len()).position(|window| window == spki).unwrap();
         der[at + spki.len() - 1] ^= 1;
-        assert_eq!(parse_csr(&der, &id()), Err(CsrError::Signature));
+        assert_eq!(parse_csr(&der, &id()), Err(CsrError::InvalidKey));
+    }
+
+    /// One DER element.
+    fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        match content.len() {
+            0..0x80 => [&[tag, length[1]], content].concat(),
+            0x80..0x100 => [&[tag, 0x81, length[1]], content].concat(),
+            _ => [&[tag, 0x82, length[0], length[1]], content].concat(),
+        }
+    }
+
+    /// A request for this key, signed by nobody: what is wrong with the key is said before.
+    fn request_for(algorithm: &[&[u8]], key: &[u8]) -> &'static str {
+        let algorithm = element(0x30, &algorithm.concat());
+        let spki = element(0x30, &[algorithm, element(0x03, &[&[0], key].concat())].concat());
+        let info = element(0x30, &[element(0x02, &[0]), element(0x30, &[]), spki, element(0xa0, &[])].concat());
+        let ecdsa_sha256 = element(0x30, &element(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]));
+        let der = element(0x30, &[info, ecdsa_sha256, element(0x03, &[0, 1, 2, 3])].concat());
+        parse_csr(&der, &id()).unwrap_err().reason()
+    }
+
+    #[test]
+    fn every_weak_key_is_refused_for_its_own_reason() {
+        let rsa = |bits: usize, exponent: &[u8]| {
+            let modulus = element(0x02, &[&[0][..], &[0xc1; 8192]].concat()[..=bits / 8]);
+            let key = element(0x30, &[modulus, element(0x02, exponent)].concat());
+            let algorithm = element(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01]);
+            request_for(&[&algorithm, &[0x05, 0]], &key)
+        };
+        let f4 = &[1, 0, 1];
+        assert_eq!(rsa(2048, f4), "csr_signature"); // the frame itself is a request like any other
+        assert_eq!(rsa(512, f4), "key_rsa_small");
+        assert_eq!(rsa(1024, f4), "key_rsa_small");
+        assert_eq!(rsa(2040, f4), "key_rsa_small");
+        assert_eq!(rsa(8200, f4), "key_rsa_large");
+        assert_eq!(rsa(2048, &[1]), "key_rsa_exponent");
+        assert_eq!(rsa(2048, &[2]), "key_rsa_exponent");
+        assert_eq!(rsa(2048, &[0x7f; 5]), "key_rsa_exponent_long");
+        let curve = |curve: &[u8], length: usize| {
+            let algorithm = element(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01]);
+            request_for(&[&algorithm, &element(0x06, curve)], &[&[4][..], &vec![1; length]].concat())
+        };
+        assert_eq!(curve(&[0x2b, 0x81, 0x04, 0x00, 0x21], 56), "key_curve"); // P-224
+        assert_eq!(curve(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07], 63), "key_point");
+        assert_eq!(curve(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07], 64), "key_invalid");
+        assert_eq!(request_for(&[&element(0x06, &[0x2b, 0x65, 0x6e])], &[1; 32]), "key_kind"); // X25519
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub enum CaError {
     Lint(SvidError),
     /// The certificate that was made differs from what was asked for. Nothing was issued.
     LintMismatch(&'static str),
+    /// A join token cannot be made or named so. Continues "a join token".
+    JoinToken(&'static str),
     /// The crypto library failed.
     Crypto(String),
 }
@@ -126,6 +128,7 @@ impl fmt::Display for CaError {
             Self::LintMismatch(what) => {
                 write!(f, "refused to release what was made: {what} differs from the request")
             }
+            Self::JoinToken(detail) => write!(f, "a join token {detail}"),
             Self::Crypto(detail) => write!(f, "the crypto library failed: {detail}"),
         }
     }

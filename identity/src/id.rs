@@ -75,6 +75,20 @@ impl SpiffeId {
         Self::parse(&format!("{SCHEME}{trust_domain}/ns/{namespace}/sa/{account}"))
     }
 
+    /// The ID of these path segments, none of which can add a level or end the path.
+    pub fn from_segments<'a>(
+        trust_domain: &TrustDomain,
+        segments: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, IdError> {
+        let mut uri = format!("{SCHEME}{trust_domain}");
+        for segment in segments {
+            check_segment(segment)?;
+            uri.push('/');
+            uri.push_str(segment);
+        }
+        Self::parse(&uri)
+    }
+
     /// The whole URI.
     pub fn as_str(&self) -> &str {
         &self.uri
@@ -299,6 +313,19 @@ const MAX_TRUST_DOMAIN: usize = 255;
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_segment_stays_one_segment() {
+        let domain = TrustDomain::parse("example.org").unwrap();
+        let of = |segments: &[&str]| SpiffeId::from_segments(&domain, segments.iter().copied());
+        assert_eq!(of(&["ns", "shop", "sa", "web"]).unwrap().as_str(), "spiffe://example.org/ns/shop/sa/web");
+        assert_eq!(of(&[]).unwrap().path(), "");
+        assert_eq!(of(&["ns", "a/b"]), Err(IdError::PathCharacter('/')));
+        assert_eq!(of(&["ns", ""]), Err(IdError::EmptySegment));
+        assert_eq!(of(&["ns", ".."]), Err(IdError::DotSegment));
+        assert_eq!(of(&["a%2fb"]), Err(IdError::PercentEncoding));
+        assert_eq!(of(&["a"; 1100]), Err(IdError::TooLong));
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -35,7 +35,7 @@ impl<'a> PublicKey<'a> {
     ///
     /// Whether a point lies on its curve is not checked here: every use of the key does that.
     pub fn from_spki(spki: &'a [u8]) -> Result<Self, KeyError> {
-        parse(spki).ok_or(KeyError("is not a well-formed SubjectPublicKeyInfo"))?
+        parse(spki).ok_or(KeyError("key_malformed", "is not a well-formed SubjectPublicKeyInfo"))?
     }
 
     /// Its kind.
@@ -51,11 +51,18 @@ impl<'a> PublicKey<'a> {
 
 /// What is wrong with a public key. Displays as the end of a sentence that begins with "the public key".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyError(&'static str);
+pub struct KeyError(&'static str, &'static str);
+
+impl KeyError {
+    /// A short label for metrics and log lines.
+    pub fn reason(&self) -> &'static str {
+        self.0
+    }
+}
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(self.1)
     }
 }
 
@@ -78,11 +85,11 @@ fn parse(spki: &[u8]) -> Option<Result<PublicKey<'_>, KeyError>> {
     }
     let kind = match (oid, parameters) {
         (EC_PUBLIC_KEY, Some((der::OID, curve))) => elliptic(curve, key),
-        (EC_PUBLIC_KEY, _) => Err(KeyError("does not name its curve (RFC 5480 §2.1.1)")),
+        (EC_PUBLIC_KEY, _) => Err(KeyError("key_curve_unnamed", "does not name its curve (RFC 5480 §2.1.1)")),
         (ED25519, None) if key.len() == 32 => Ok(KeyKind::Ed25519),
-        (ED25519, _) => Err(KeyError("is a malformed Ed25519 key (RFC 8410 §3)")),
+        (ED25519, _) => Err(KeyError("key_ed25519", "is a malformed Ed25519 key (RFC 8410 §3)")),
         (RSA_ENCRYPTION, Some((der::NULL, []))) => rsa(key)?,
-        _ => Err(KeyError("is of a kind that is not accepted; use P-256, P-384, P-521, Ed25519 or RSA")),
+        _ => Err(KeyError("key_kind", "is of a kind that is not accepted; use P-256, P-384, P-521, Ed25519 or RSA")),
     };
     Some(kind.map(|kind| PublicKey { kind, bits: key }))
 }
@@ -93,14 +100,14 @@ fn elliptic(curve: &[u8], point: &[u8]) -> Result<KeyKind, KeyError> {
         P384 => (KeyKind::P384, 48),
         P521 => (KeyKind::P521, 66),
         _ => {
-            return Err(KeyError("is on a curve that is not accepted; use P-256, P-384 or P-521"));
+            return Err(KeyError("key_curve", "is on a curve that is not accepted; use P-256, P-384 or P-521"));
         }
     };
     // Uncompressed only (SEC 1 §2.3.3): a second form of one key would be a second name for it.
     if point.first() == Some(&0x04) && point.len() == 2 * coordinate + 1 {
         Ok(kind)
     } else {
-        Err(KeyError("is not an uncompressed point of its curve"))
+        Err(KeyError("key_point", "is not an uncompressed point of its curve"))
     }
 }
 
@@ -113,16 +120,16 @@ fn rsa(key: &[u8]) -> Option<Result<KeyKind, KeyError>> {
     }
     let bits = bit_length(modulus);
     Some(if bits < 2048 {
-        Err(KeyError("is RSA of fewer than 2048 bits"))
+        Err(KeyError("key_rsa_small", "is RSA of fewer than 2048 bits"))
     } else if bits > 8192 {
-        Err(KeyError("is RSA of more than 8192 bits"))
+        Err(KeyError("key_rsa_large", "is RSA of more than 8192 bits"))
     } else if modulus.last().is_none_or(|low| low & 1 == 0) {
-        Err(KeyError("is RSA with an even modulus"))
+        Err(KeyError("key_rsa_modulus", "is RSA with an even modulus"))
     } else if exponent == [1] || exponent.last().is_none_or(|low| low & 1 == 0) {
-        Err(KeyError("is RSA with exponent 1 or an even exponent"))
+        Err(KeyError("key_rsa_exponent", "is RSA with exponent 1 or an even exponent"))
     } else if bit_length(exponent) > 33 {
         // The bound of aws-lc: a long exponent makes each verification as slow as a signature.
-        Err(KeyError("is RSA with an exponent of more than 33 bits"))
+        Err(KeyError("key_rsa_exponent_long", "is RSA with an exponent of more than 33 bits"))
     } else {
         Ok(KeyKind::Rsa)
     })
