@@ -1,75 +1,88 @@
-//! The root of a trust domain.
+//! The roots of a trust domain.
 //!
-//! In comes a trust domain to found one, or a folder to open one; out come issuers. The root signs
-//! intermediates and nothing else. Refused: a root whose key does not fit, whose dates do not hold, or whose
-//! certificate our own sidecars would not take into a bundle.
+//! In comes a trust domain to found one, or a folder to open one; out come issuers. Which root signs, and which
+//! are in the bundle in which order, the rotation's state says; the root that signs, signs intermediates and
+//! nothing else. Refused: roots that are not those of the state, a key that does not fit, dates that do not hold.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use identity::{Bundle, PublicKey, TrustDomain};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
-use rustls_pki_types::PrivatePkcs8KeyDer;
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use identity::{Bundle, TrustDomain};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 
 use crate::error::CaError;
 use crate::issuer::Issuer;
 use crate::profile::{self, CaKind, INTERMEDIATE_LIFETIME, ROOT_LIFETIME, Validity};
-use crate::signature;
-use crate::store::{self, Stored};
+use crate::root::{Root, RootCertificate};
+use crate::rotation::{RootId, Rotation};
+use crate::store::{Folder, Keys, RootFiles};
 
-/// A root certificate with its key, checked to be usable now.
+/// The roots of a trust domain, one of them with its key, checked to be usable now.
 pub struct Authority {
     trust_domain: TrustDomain,
-    root_pem: String,
-    /// Invariant: exactly one root.
+    rotation: Rotation,
+    /// The root that signs.
+    issuing: Root,
+    /// All of them, in the state's order.
     bundle: Bundle,
-    key: KeyPair,
-    validity: Validity,
+    bundle_pem: String,
 }
 
 impl Authority {
     /// Founds a new root: P-256, ten years from `now`, unique subject.
     pub fn init(trust_domain: &TrustDomain, now: SystemTime) -> Result<Self, CaError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let validity = Validity::starting(now, ROOT_LIFETIME)?;
-        let root = profile::signing(CaKind::Root, trust_domain, &key, validity)?.self_signed(&key)?;
-        Self::assemble(trust_domain.clone(), root.pem(), key, now)
+        Self::init_for(trust_domain, ROOT_LIFETIME, now)
     }
 
-    /// Writes the root into `dir`: the folder 0700, the key 0600 and encrypted when a passphrase is given.
+    /// Founds a new root that lives for `lifetime` from `now`.
+    pub fn init_for(trust_domain: &TrustDomain, lifetime: Duration, now: SystemTime) -> Result<Self, CaError> {
+        let root = Root::found(trust_domain, lifetime, now)?;
+        let rotation = Rotation::founded(root.certificate.as_new(), now);
+        let bundle_pem = root.certificate.pem.clone();
+        Self::assemble(trust_domain.clone(), rotation, root, bundle_pem, now)
+    }
+
+    /// Writes a founded root into `dir`: the folder 0700, the key 0600 and encrypted when a passphrase is given.
     ///
     /// The passphrase is used byte for byte; a caller who reads it from a file takes the line end off. Nothing
     /// is overwritten.
     pub fn save(&self, dir: &Path, passphrase: Option<&[u8]>) -> Result<(), CaError> {
-        let stored = Stored {
-            trust_domain: self.trust_domain.clone(),
-            root_pem: self.root_pem.clone(),
-            key: self.key.serialized_der().to_vec(),
-        };
-        store::save(dir, &stored, passphrase)
+        let certificate = &self.issuing.certificate;
+        let root = RootFiles { id: certificate.id, pem: &certificate.pem, key: self.issuing.key_der(), passphrase };
+        Folder::found(dir, &self.trust_domain, &root, &self.rotation).map(|_| ())
     }
 
-    /// Opens a root written by [`save`](Self::save).
+    /// Opens a folder written by [`save`](Self::save), with the keys in it.
     pub fn load(dir: &Path, passphrase: Option<&[u8]>, now: SystemTime) -> Result<Self, CaError> {
-        let stored = store::load(dir, passphrase)?;
-        let key = PrivatePkcs8KeyDer::from(stored.key);
-        let key = KeyPair::try_from(&key).map_err(|_| match passphrase {
-            // A wrong passphrase leaves valid padding once in 256 times; what comes out is no key then.
-            Some(_) => CaError::PassphraseWrong,
-            None => CaError::Crypto("root.key holds a key of an unknown kind".into()),
-        })?;
-        Self::assemble(stored.trust_domain, stored.root_pem, key, now)
+        Self::open(dir, Keys { passphrase, secret: None }, now)
+    }
+
+    /// Opens a folder with keys that may be elsewhere.
+    pub fn open(dir: &Path, keys: Keys<'_>, now: SystemTime) -> Result<Self, CaError> {
+        let folder = Folder::open(dir)?;
+        let rotation = folder.state()?;
+        Self::of(&folder, rotation, keys, now)
+    }
+
+    /// The roots of a state. The key of the root that waits to issue is opened as well: that it is not there, or
+    /// has another passphrase, should be known before it is needed. Keys of retiring roots may be gone.
+    pub(crate) fn of(folder: &Folder, rotation: Rotation, keys: Keys<'_>, now: SystemTime) -> Result<Self, CaError> {
+        let issuing = open_root(folder, rotation.issuing(), keys)?;
+        if let Some(next) = rotation.next() {
+            open_root(folder, next, keys)?;
+        }
+        let certificates = rotation.bundle().into_iter().map(|root| open_certificate(folder, root));
+        let bundle_pem = certificates.map(|root| root.map(|root| root.pem)).collect::<Result<String, _>>()?;
+        Self::assemble(folder.trust_domain().clone(), rotation, issuing, bundle_pem, now)
     }
 
     /// Makes an issuer: a new key, certified for seven days or as long as the root lasts, never written down.
     pub fn intermediate(&self, now: SystemTime) -> Result<Issuer, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let validity = Validity::starting(now, INTERMEDIATE_LIFETIME)?.within(self.validity, now)?;
+        let root = &self.issuing.certificate;
+        let validity = Validity::starting(now, INTERMEDIATE_LIFETIME)?.within(root.validity, now)?;
         let params = profile::signing(CaKind::Intermediate, &self.trust_domain, &key, validity)?;
-        let root = self.bundle.roots().first().ok_or(CaError::RootKeyMismatch)?;
-        let certificate = params.signed_by(&key, &rcgen::Issuer::from_ca_cert_der(root, &self.key)?)?;
-        check_signature(certificate.der(), &self.key.subject_public_key_info())?;
+        let certificate = self.issuing.sign(&params, &key)?;
         Ok(Issuer::new(
             self.trust_domain.clone(),
             self.bundle.clone(),
@@ -79,39 +92,71 @@ impl Authority {
         ))
     }
 
-    /// The root certificate, which is the trust bundle, as PEM.
+    /// The certificate of the root that issues, as PEM.
     pub fn root_pem(&self) -> String {
-        self.root_pem.clone()
+        self.issuing.certificate.pem.clone()
     }
 
-    /// The trust domain, the only one this root speaks for.
+    /// The name of the root that issues: every certificate of this authority's issuers chains to it.
+    pub fn root_id(&self) -> RootId {
+        self.issuing.certificate.id
+    }
+
+    /// The trust bundle as PEM: every root of the state, the one that issues first.
+    pub fn bundle_pem(&self) -> &str {
+        &self.bundle_pem
+    }
+
+    /// The trust bundle.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The state that the roots were loaded for; the bundle's sequence is its.
+    pub fn rotation(&self) -> &Rotation {
+        &self.rotation
+    }
+
+    /// The trust domain, the only one these roots speak for.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }
 
-    /// The last second of the root's validity.
+    /// The last second of the validity of the root that issues.
     pub fn not_after(&self) -> SystemTime {
-        self.validity.not_after
+        self.issuing.certificate.validity.not_after
     }
 
-    fn assemble(trust_domain: TrustDomain, root_pem: String, key: KeyPair, now: SystemTime) -> Result<Self, CaError> {
-        let bundle = Bundle::from_pem(trust_domain.clone(), root_pem.as_bytes()).map_err(CaError::Root)?;
-        let [root] = bundle.roots() else {
-            return Err(CaError::RootKeyMismatch);
-        };
-        let (_, certificate) = X509Certificate::from_der(root).map_err(|_| CaError::RootKeyMismatch)?;
-        if certificate.public_key().raw != key.subject_public_key_info() {
-            return Err(CaError::RootKeyMismatch);
-        }
-        if certificate.subject() == certificate.issuer() {
-            check_signature(root, certificate.public_key().raw)?;
-        }
-        let validity = Validity {
-            not_before: time(certificate.validity().not_before),
-            not_after: time(certificate.validity().not_after),
-        };
-        validity.check(now)?;
-        Ok(Self { trust_domain, root_pem, bundle, key, validity })
+    /// From the first to the last second of the root that issues.
+    pub fn life(&self) -> Duration {
+        self.issuing.certificate.validity.length()
+    }
+
+    fn assemble(
+        trust_domain: TrustDomain,
+        rotation: Rotation,
+        issuing: Root,
+        bundle_pem: String,
+        now: SystemTime,
+    ) -> Result<Self, CaError> {
+        let bundle = Bundle::from_pem(trust_domain.clone(), bundle_pem.as_bytes()).map_err(CaError::Root)?;
+        issuing.certificate.validity.check(now)?;
+        Ok(Self { trust_domain, rotation, issuing, bundle, bundle_pem })
+    }
+}
+
+/// A root of the folder with its key.
+pub(crate) fn open_root(folder: &Folder, root: RootId, keys: Keys<'_>) -> Result<Root, CaError> {
+    let certificate = open_certificate(folder, root)?;
+    Root::open(certificate, folder.key(root, keys)?, keys.passphrase.is_some())
+}
+
+/// A root's certificate, which must be the one that the folder names.
+pub(crate) fn open_certificate(folder: &Folder, root: RootId) -> Result<RootCertificate, CaError> {
+    let certificate = RootCertificate::open(folder.trust_domain(), folder.certificate(root)?)?;
+    match certificate.id == root {
+        true => Ok(certificate),
+        false => Err(CaError::OtherRoot { named: root, found: certificate.id }),
     }
 }
 
@@ -119,28 +164,9 @@ impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authority")
             .field("trust_domain", &self.trust_domain)
-            .field("validity", &self.validity)
+            .field("rotation", &self.rotation)
             .finish_non_exhaustive()
     }
-}
-
-/// Verifies a CA certificate's signature with its issuer's key. A faulty signature of a root or intermediate
-/// would otherwise be found by every peer at once.
-fn check_signature(der: &[u8], issuer_spki: &[u8]) -> Result<(), CaError> {
-    let (_, certificate) =
-        X509Certificate::from_der(der).map_err(|_| CaError::LintMismatch("the encoding of a CA certificate"))?;
-    let issuer = PublicKey::from_spki(issuer_spki).map_err(CaError::Key)?;
-    let holds = signature::verify(
-        &issuer,
-        certificate.signature_algorithm.algorithm.as_bytes(),
-        certificate.tbs_certificate.as_ref(),
-        &certificate.signature_value.data,
-    );
-    if holds { Ok(()) } else { Err(CaError::LintMismatch("the signature of a CA certificate")) }
-}
-
-fn time(time: ASN1Time) -> SystemTime {
-    SystemTime::from(time.to_datetime())
 }
 
 #[cfg(test)]
@@ -148,8 +174,8 @@ fn time(time: ASN1Time) -> SystemTime {
 mod tests {
     use super::*;
     use std::fs;
-    use std::time::Duration;
     use x509_parser::extensions::{GeneralName, ParsedExtension};
+    use x509_parser::prelude::{FromDer, X509Certificate};
 
     fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
@@ -220,8 +246,12 @@ mod tests {
         let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         found().save(ours.path(), None).unwrap();
         found().save(theirs.path(), None).unwrap();
-        fs::copy(theirs.path().join("root.pem"), ours.path().join("root.pem")).unwrap();
+        let root =
+            |dir: &Path, file| fs::read_dir(dir.join("roots")).unwrap().next().unwrap().unwrap().path().join(file);
+        fs::copy(root(theirs.path(), "root.key"), root(ours.path(), "root.key")).unwrap();
         assert!(matches!(Authority::load(ours.path(), None, now()), Err(CaError::RootKeyMismatch)));
+        fs::copy(root(theirs.path(), "root.pem"), root(ours.path(), "root.pem")).unwrap();
+        assert!(matches!(Authority::load(ours.path(), None, now()), Err(CaError::OtherRoot { .. })));
     }
 
     #[test]

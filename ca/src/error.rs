@@ -6,6 +6,9 @@ use std::time::SystemTime;
 
 use identity::{BundleError, KeyError, SpiffeId, SvidError};
 
+use crate::denied::DenyError;
+use crate::rotation::{Refused, RootId};
+
 /// A refusal of the CA.
 #[derive(Debug)]
 pub enum CaError {
@@ -20,6 +23,19 @@ pub enum CaError {
     },
     /// A file of a CA is already there.
     Exists(PathBuf),
+    /// Somebody else changes the folder.
+    Locked(PathBuf),
+    /// A step of a rotation is not possible now.
+    Refused(Refused),
+    /// The emergency deny list does not take the entry.
+    Deny(DenyError),
+    /// A root of the folder is not the one that the state names, or was changed.
+    OtherRoot {
+        /// The folder's name of it.
+        named: RootId,
+        /// What its certificate says.
+        found: RootId,
+    },
     /// Others than the owner may use the key file.
     KeyFileMode {
         /// The key file.
@@ -91,6 +107,16 @@ impl fmt::Display for CaError {
             Self::Exists(path) => {
                 write!(f, "{} is already there; a CA is never overwritten, choose another folder", path.display())
             }
+            Self::Locked(dir) => write!(
+                f,
+                "{} is in use by another process, a server or a command; only one may change it at a time",
+                dir.display()
+            ),
+            Self::Refused(refused) => refused.fmt(f),
+            Self::Deny(error) => error.fmt(f),
+            Self::OtherRoot { named, found } => {
+                write!(f, "roots/{named} holds the certificate of root {found}")
+            }
             Self::KeyFileMode { path, mode } => write!(
                 f,
                 "{} has mode {mode:04o}: others could read the root key; run `chmod 600` on it, and treat the key as known if others had access",
@@ -136,6 +162,18 @@ impl fmt::Display for CaError {
 
 impl std::error::Error for CaError {}
 
+impl From<Refused> for CaError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<DenyError> for CaError {
+    fn from(error: DenyError) -> Self {
+        Self::Deny(error)
+    }
+}
+
 impl From<rcgen::Error> for CaError {
     fn from(error: rcgen::Error) -> Self {
         Self::Crypto(error.to_string())
@@ -143,7 +181,7 @@ impl From<rcgen::Error> for CaError {
 }
 
 /// A time as `2027-01-15 08:00:00 UTC`.
-struct Utc(SystemTime);
+pub(crate) struct Utc(pub(crate) SystemTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,15 +6,20 @@
 //! Who may have which name is decided in [`attest`], from facts and never from a request; there are no sockets here.
 //!
 //! Hierarchy: [`Authority`] (the root, ten years) → [`Issuer`] (seven days, path length 0, never written down)
-//! → leaf. The bundle holds roots only, so issuers come and go without a change of trust.
+//! → leaf. The bundle holds roots only, so issuers come and go without a change of trust. How one root takes the
+//! place of another: [`rotation`], and [`RotatingFolder`] for its persisted form.
 
 pub mod attest;
 mod authority;
 mod csr;
+pub mod denied;
 mod error;
 mod issuer;
 mod json;
 mod profile;
+mod root;
+mod rotating;
+pub mod rotation;
 mod seal;
 mod signature;
 mod store;
@@ -24,4 +29,6 @@ pub use authority::Authority;
 pub use csr::{CsrError, parse_csr};
 pub use error::CaError;
 pub use issuer::{Issued, Issuer};
+pub use rotating::{Report, RotatingFolder};
+pub use store::{Keys, Lock};
 pub use tokens::{Created, Listed, Tokens};

@@ -49,6 +49,11 @@ impl Validity {
         Ok(clamped)
     }
 
+    /// From the first second to the last.
+    pub(crate) fn length(self) -> Duration {
+        self.not_after.duration_since(self.not_before).unwrap_or_default()
+    }
+
     /// Whether a CA with this validity may act now.
     pub(crate) fn check(self, now: SystemTime) -> Result<(), CaError> {
         let now = whole_seconds(now);
