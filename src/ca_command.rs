@@ -72,7 +72,7 @@ fn issue(arguments: &cli::CaIssue) -> Result<(), String> {
     if let Some(key) = &key {
         write(&path("key"), key, 0o600)?;
     }
-    write(&path("pem"), &issued.chain_pem, 0o644)?;
+    write(&path("pem"), &issued.chain_pem(), 0o644)?;
     write(&arguments.out.join("roots.pem"), &authority.root_pem(), 0o644)?;
     let until = proxy::rfc3339(issued.not_after);
     out!("{id}: {} serial {} until {until}", path("pem").display(), issued.serial);

@@ -26,12 +26,23 @@ pub struct Issuer {
 /// An issued certificate.
 #[derive(Clone, Debug)]
 pub struct Issued {
-    /// The leaf, then the intermediate.
-    pub chain_pem: String,
+    /// The leaf, DER.
+    pub leaf: CertificateDer<'static>,
+    /// The same as PEM.
+    pub leaf_pem: String,
+    /// What signed it, PEM.
+    pub intermediate_pem: String,
     /// The leaf's serial number in lower-case hex.
     pub serial: String,
     /// The leaf's last second; earlier than asked for when the CA's own certificates end earlier.
     pub not_after: SystemTime,
+}
+
+impl Issued {
+    /// The leaf, then the intermediate.
+    pub fn chain_pem(&self) -> String {
+        self.leaf_pem.clone() + &self.intermediate_pem
+    }
 }
 
 impl Issuer {
@@ -60,7 +71,13 @@ impl Issuer {
         let key = SubjectPublicKeyInfo::from_der(public_key_spki_der)?;
         let leaf = profile::leaf(id, validity)?.signed_by(&key, &self.signer)?;
         let serial = self.lint(&leaf, id, public_key_spki_der, validity, now)?;
-        Ok(Issued { chain_pem: leaf.pem() + &self.certificate.pem(), serial, not_after: validity.not_after })
+        Ok(Issued {
+            leaf: leaf.der().clone(),
+            leaf_pem: leaf.pem(),
+            intermediate_pem: self.certificate.pem(),
+            serial,
+            not_after: validity.not_after,
+        })
     }
 
     /// Makes a P-256 key and issues a leaf for it; returns the key as PKCS #8 PEM. For workloads that cannot
@@ -170,7 +187,7 @@ mod tests {
     }
 
     fn leaf_der(issued: &Issued) -> Vec<u8> {
-        let chain = pem::parse_many(&issued.chain_pem).unwrap();
+        let chain = pem::parse_many(&issued.chain_pem()).unwrap();
         assert_eq!(chain.len(), 2);
         chain[0].contents().to_vec()
     }
@@ -181,7 +198,7 @@ mod tests {
         let issuer = authority.intermediate(now()).unwrap();
         let (issued, key) = issuer.issue_with_new_key(&web(), DAY, now()).unwrap();
         let credentials = Credentials::from_pem(
-            issued.chain_pem.as_bytes(),
+            issued.chain_pem().as_bytes(),
             key.as_bytes(),
             authority.root_pem().as_bytes(),
             &web(),
@@ -244,7 +261,7 @@ mod tests {
             }
             (own, parent)
         };
-        let chain = pem::parse_many(&issued.chain_pem).unwrap();
+        let chain = pem::parse_many(&issued.chain_pem()).unwrap();
         let root = pem::parse(authority.root_pem()).unwrap();
         let (leaf, middle, root) = (ids(chain[0].contents()), ids(chain[1].contents()), ids(root.contents()));
         assert!(leaf.0.is_some());

@@ -1,0 +1,30 @@
+//! The CA as a server: who asks, by which evidence, gets a certificate or a reason why not.
+//!
+//! In: a folder that `ca init` made, settings, the time. Out: Istio's certificate service and our own bundle watch over gRPC,
+//! and an admin interface. Each decision is made by the `ca` room; this one holds the sockets, the clock and the memory
+//! between requests.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `server` | opening the folder, listening, the second hand, the end |
+//! | `standing` | what is in force: issuer, bundle, own certificate; replaced whole |
+//! | `desk` | the story of one request, in the order cheap to dear |
+//! | `memory` | what the log says of certificates that have not ended |
+//! | `istio`, `trust` | the two services |
+//! | `turns`, `buckets` | what is done at once, and how much for one caller |
+//! | `answer` | from a refusal to a status, a label and a record |
+//! | `metrics`, `admin` | what an operator sees and may do |
+
+mod admin;
+mod answer;
+mod buckets;
+mod desk;
+mod istio;
+mod memory;
+mod metrics;
+mod server;
+mod standing;
+mod trust;
+mod turns;
+
+pub use server::{Server, ServerError, Settings};

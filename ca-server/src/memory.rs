@@ -1,0 +1,158 @@
+//! What the log says of certificates that have not ended: who holds which, and which tokens were used for which key.
+//!
+//! The log is the only store. At the start this is rebuilt from it; from then on each record that became durable is added.
+
+use ca::attest::{Evidence, Holder, Lineage, Refusal, Replay, ReplayLimits, TokenEvidence};
+use ca::log::{self, Event, Record};
+use ca::rotation::{self, RootId, Roster};
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, SystemTime};
+
+/// Holders that are counted one by one. Each costs some 300 bytes.
+const MOST_HOLDERS: usize = 200_000;
+/// Certificates whose lineage is known, old ones of a holder included.
+const MOST_SERIALS: usize = 400_000;
+
+/// The memory.
+pub(crate) struct Memory {
+    pub(crate) replay: Replay,
+    pub(crate) roster: Roster,
+    by_serial: HashMap<Box<str>, Held>,
+    ends: BTreeSet<(SystemTime, Box<str>)>,
+}
+
+/// A certificate that has not ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) lineage: Lineage,
+    /// The root it chains to.
+    pub(crate) root: RootId,
+    /// When it was issued.
+    pub(crate) issued: SystemTime,
+}
+
+/// What is remembered of one certificate.
+pub(crate) struct Leaf<'a> {
+    pub(crate) serial: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) held: Held,
+    pub(crate) not_after: SystemTime,
+    /// The number of the bundle that was sent along with it; 0 where that is not known.
+    pub(crate) sequence: u64,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self {
+            replay: Replay::new(ReplayLimits::default()),
+            roster: Roster::new(MOST_HOLDERS),
+            by_serial: HashMap::new(),
+            ends: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in one record of the log, read back at `now`. `published` is when the bundle in force was, under number `sequence`:
+    /// whoever was issued a certificate later has it.
+    pub(crate) fn recall(&mut self, record: &Record, issue: &log::Issue, published: (u64, SystemTime), now: SystemTime) {
+        let (Some(root), Some(holder)) = (RootId::parse(issue.root.as_str()), Holder::parse(issue.holder.as_str()))
+        else {
+            // A record of the offline command with a root that has left: nobody will come to renew it.
+            return;
+        };
+        let time = record.time.time();
+        let (first, since) = match issue.lineage {
+            log::Lineage::Begins => (record.seq, time),
+            log::Lineage::Continues { first, since } => (first, since.time()),
+        };
+        if let log::Evidence::Kubernetes { cluster, pod, jti: Some(jti), .. } = &issue.evidence {
+            let token = TokenEvidence {
+                cluster: cluster.as_str().to_owned(),
+                namespace: String::new(),
+                service_account: String::new(),
+                pod_name: String::new(),
+                pod_uid: pod.as_str().to_owned(),
+                node: None,
+                jti_hash: *jti.as_bytes(),
+                until: time + LONGEST_TOKEN,
+                reviewed: false,
+            };
+            // Full memory, or a token that has ended: either way there is nothing to hold it to.
+            let _: Result<(), Refusal> = self.replay.remember(&token, issue.spki.as_bytes(), now);
+        }
+        self.remember(Leaf {
+            serial: issue.serial.as_str(),
+            id: issue.id.as_str(),
+            held: Held { lineage: Lineage { record: first, since, holder }, root, issued: time },
+            not_after: issue.not_after.time(),
+            sequence: if time >= published.1 { published.0 } else { 0 },
+        });
+    }
+
+    /// A certificate was issued.
+    pub(crate) fn remember(&mut self, leaf: Leaf<'_>) {
+        self.roster.issued(rotation::Issue {
+            lineage: leaf.held.lineage.record,
+            id: leaf.id,
+            root: leaf.held.root,
+            not_after: leaf.not_after,
+            sequence: leaf.sequence,
+        });
+        if self.by_serial.len() >= MOST_SERIALS {
+            // The one that ends first could only have been renewed for that much longer.
+            if let Some((_, serial)) = self.ends.pop_first() {
+                self.by_serial.remove(&serial);
+            }
+        }
+        self.ends.insert((leaf.not_after, leaf.serial.into()));
+        self.by_serial.insert(leaf.serial.into(), leaf.held);
+    }
+
+    /// What is known of a certificate.
+    pub(crate) fn held(&self, serial: &str) -> Option<&Held> {
+        self.by_serial.get(serial)
+    }
+
+    /// How many certificates have not ended.
+    pub(crate) fn len(&self) -> usize {
+        self.by_serial.len()
+    }
+
+    /// Forgets those that have.
+    pub(crate) fn expire(&mut self, now: SystemTime) {
+        while let Some((end, serial)) = self.ends.pop_first() {
+            if end >= now {
+                self.ends.insert((end, serial));
+                break;
+            }
+            self.by_serial.remove(&serial);
+        }
+        self.roster.expire(now);
+    }
+}
+
+/// Which evidence stands in the log.
+pub(crate) fn evidence(evidence: &Evidence) -> Option<log::Evidence> {
+    let text = log::Text::bounded;
+    Some(match evidence {
+        Evidence::Token(token) => log::Evidence::Kubernetes {
+            cluster: text(&token.cluster),
+            pod: text(&token.pod_uid),
+            node: token.node.as_deref().map(text),
+            jti: Some(log::Hash::from_bytes(token.jti_hash)),
+        },
+        Evidence::Join { token_id } => log::Evidence::JoinToken { token: text(token_id) },
+        Evidence::Renewal { serial, .. } => log::Evidence::Renewal { renewed: log::Serial::parse(serial)? },
+        Evidence::Operator => log::Evidence::Operator { user: text("operator") },
+    })
+}
+
+/// Whether the event is a certificate.
+pub(crate) fn issued(event: &Event) -> Option<&log::Issue> {
+    match event {
+        Event::Issued(issue) => Some(issue),
+        _ => None,
+    }
+}
+
+/// The longest that a token may live by the rules of this server.
+const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600);
