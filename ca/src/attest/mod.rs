@@ -43,7 +43,7 @@ pub use jwks::{Algorithm, Jwks, JwksError, Refetch};
 pub use kubernetes::PodToken;
 pub use refusal::Refusal;
 pub use renewal::{MAX_LINEAGE, renew};
-pub use replay::{Replay, ReplayLimits};
+pub use replay::{Replay, ReplayLimits, TokenUse};
 pub use template::{Template, TemplateError};
 pub use token::MAX_TOKEN;
 

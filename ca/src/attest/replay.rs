@@ -35,6 +35,25 @@ impl Default for ReplayLimits {
     }
 }
 
+/// That a token was used: what a log must keep of it for [`Replay::remember`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenUse<'a> {
+    /// The cluster's name.
+    pub cluster: &'a str,
+    /// The pod's UID.
+    pub pod_uid: &'a str,
+    /// As in [`TokenEvidence`].
+    pub jti_hash: [u8; 32],
+    /// As in [`TokenEvidence`].
+    pub until: SystemTime,
+}
+
+impl<'a> From<&'a TokenEvidence> for TokenUse<'a> {
+    fn from(token: &'a TokenEvidence) -> Self {
+        Self { cluster: &token.cluster, pod_uid: &token.pod_uid, jti_hash: token.jti_hash, until: token.until }
+    }
+}
+
 /// The tokens that have been used and are still alive.
 #[derive(Debug)]
 pub struct Replay {
@@ -70,16 +89,17 @@ impl Replay {
     /// by other evidence pass.
     pub fn admit(&mut self, attested: &Attested, spki_hash: &[u8; 32], now: SystemTime) -> Result<(), Refusal> {
         let Evidence::Token(token) = attested.evidence() else { return Ok(()) };
-        self.remember(token, spki_hash, now)
+        self.remember(&TokenUse::from(token), spki_hash, now)
     }
 
-    /// [`admit`](Self::admit) from what a log says, at the start.
-    pub fn remember(&mut self, token: &TokenEvidence, spki_hash: &[u8; 32], now: SystemTime) -> Result<(), Refusal> {
+    /// [`admit`](Self::admit) from what a log says, at the start. Uses of tokens that have ended since are
+    /// refused as [`Refusal::TokenExpired`], and need no remembering.
+    pub fn remember(&mut self, token: &TokenUse<'_>, spki_hash: &[u8; 32], now: SystemTime) -> Result<(), Refusal> {
         if token.until <= now {
             return Err(Refusal::TokenExpired);
         }
         let limits = self.limits;
-        let seen = self.clusters.entry(token.cluster.clone()).or_default();
+        let seen = self.clusters.entry(token.cluster.to_owned()).or_default();
         seen.forget_until(now);
         if let Some(entry) = seen.tokens.get_mut(&token.jti_hash) {
             if entry.pod_uid == token.pod_uid && entry.keys.contains(spki_hash) {
@@ -91,15 +111,15 @@ impl Replay {
             entry.keys.push(*spki_hash);
             return Ok(());
         }
-        if seen.of_pod.get(&token.pod_uid).is_some_and(|count| *count >= limits.tokens_of_pod) {
+        if seen.of_pod.get(token.pod_uid).is_some_and(|count| *count >= limits.tokens_of_pod) {
             return Err(Refusal::ReplayPod);
         }
         if seen.tokens.len() >= limits.tokens {
             return Err(Refusal::ReplayFull);
         }
-        *seen.of_pod.entry(token.pod_uid.clone()).or_default() += 1;
+        *seen.of_pod.entry(token.pod_uid.to_owned()).or_default() += 1;
         seen.ends.insert((token.until, token.jti_hash));
-        seen.tokens.insert(token.jti_hash, Entry { pod_uid: token.pod_uid.clone(), keys: vec![*spki_hash] });
+        seen.tokens.insert(token.jti_hash, Entry { pod_uid: token.pod_uid.to_owned(), keys: vec![*spki_hash] });
         Ok(())
     }
 
@@ -143,18 +163,9 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn token(jti: u8, pod: u8, until: u64) -> TokenEvidence {
-        TokenEvidence {
-            cluster: "east".into(),
-            namespace: "shop".into(),
-            service_account: "web".into(),
-            pod_name: "web-0".into(),
-            pod_uid: format!("pod-{pod}"),
-            node: None,
-            jti_hash: [jti; 32],
-            until: at(until),
-            reviewed: false,
-        }
+    fn token(jti: u8, pod: usize, until: u64) -> TokenUse<'static> {
+        let pod_uid = ["pod-0", "pod-1", "pod-2", "pod-3"][pod];
+        TokenUse { cluster: "east", pod_uid, jti_hash: [jti; 32], until: at(until) }
     }
 
     fn limits(tokens: usize, tokens_of_pod: usize, keys_of_token: usize) -> Replay {
@@ -170,7 +181,7 @@ mod tests {
         assert_eq!(replay.remember(&token, &[2; 32], at(50)), Err(Refusal::Replayed));
         assert_eq!(replay.remember(&token, &[2; 32], at(99)), Err(Refusal::Replayed));
         assert_eq!(replay.remember(&token, &[1; 32], at(100)), Err(Refusal::TokenExpired));
-        let other_pod = TokenEvidence { pod_uid: "pod-2".into(), ..token };
+        let other_pod = TokenUse { pod_uid: "pod-2", ..token };
         assert_eq!(replay.remember(&other_pod, &[1; 32], at(50)), Err(Refusal::Replayed));
     }
 
@@ -204,7 +215,7 @@ mod tests {
         assert_eq!(replay.remember(&third, &[1; 32], at(0)), Err(Refusal::ReplayFull));
         assert_eq!(replay.remember(&token(1, 1, 100), &[2; 32], at(0)), Err(Refusal::Replayed));
         replay.remember(&token(1, 1, 100), &[1; 32], at(0)).unwrap();
-        let elsewhere = TokenEvidence { cluster: "west".into(), ..third.clone() };
+        let elsewhere = TokenUse { cluster: "west", ..third };
         replay.remember(&elsewhere, &[1; 32], at(0)).unwrap();
         replay.remember(&third, &[1; 32], at(50)).unwrap();
     }
@@ -221,7 +232,7 @@ mod tests {
         /// Against the sentence: of all that was admitted and is alive, no token has two keys.
         #[test]
         fn no_living_token_ever_has_two_keys(
-            steps in prop::collection::vec((0u8..6, 0u8..3, 1u64..40, 0u8..3, 0u64..4), 1..200)
+            steps in prop::collection::vec((0u8..6, 0usize..3, 1u64..40, 0u8..3, 0u64..4), 1..200)
         ) {
             let mut replay = limits(4, 2, 1);
             let mut now = 0;

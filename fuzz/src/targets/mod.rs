@@ -9,6 +9,7 @@
 //! | `rules` | compiled = linear; patterns are written as they are read |
 //! | `names` | SPIFFE IDs against the sentences of the standard |
 //! | `certificates` | arbitrary DER and PEM, signing requests, and good chains a little spoilt |
+//! | `attest` | tokens, key sets, templates and answers of API servers; good tokens a little spoilt |
 //! | `xfcc` | what is written about a certificate is read as that and nothing else |
 //! | `first_bytes` | protocol detection, and original destinations |
 //! | `config` | the rule file |
@@ -16,6 +17,7 @@
 //! | `tap` | exchanges to packets, read back by others |
 //! | `tls` | a server's handshake, and records after one |
 
+mod attest;
 mod canonical;
 mod certificates;
 mod config;
@@ -98,6 +100,10 @@ pub const TARGETS: &[Target] = &[
     target("certificate", "leaves and chains", certificates::chain, certificates::DER, 4096),
     target("bundle", "PEM bundles of roots", certificates::bundle, certificates::PEM, 8192),
     target("csr", "certificate signing requests", certificates::request, certificates::DER, 4096),
+    target("token", "service-account tokens", attest::token, attest::TOKENS, 4096),
+    target("jwks", "the keys of an issuer", attest::keys, attest::KEYS, 4096),
+    target("template", "names made of templates and facts", attest::template, attest::TEMPLATES, 1024),
+    target("token_review", "what an API server says to a token", attest::review, attest::REVIEWS, 4096),
     target("xfcc", "x-forwarded-client-cert, written from certificates and read back", xfcc::run, xfcc::WORDS, 1024),
     target("detect", "protocol detection by first bytes", first_bytes::detect, http1::WORDS, 10_000),
     target("destination", "original destinations of captured connections", first_bytes::destination, &[], 128),
