@@ -12,6 +12,7 @@ mod authority;
 mod csr;
 mod error;
 mod issuer;
+pub mod log;
 mod profile;
 mod seal;
 mod signature;

@@ -85,7 +85,7 @@ fn load_about(path: &Path) -> Result<TrustDomain, CaError> {
     TrustDomain::parse(trust_domain).map_err(|error| malformed(path, &format!("is wrong: {error}")))
 }
 
-fn load_key(path: &Path, passphrase: Option<&[u8]>) -> Result<Vec<u8>, CaError> {
+pub(crate) fn load_key(path: &Path, passphrase: Option<&[u8]>) -> Result<Vec<u8>, CaError> {
     let sections = pem::parse_many(read(path, true)?).map_err(|_| malformed(path, "is not well-formed PEM"))?;
     let [section] = sections.as_slice() else {
         return Err(malformed(path, "does not hold exactly one key"));
