@@ -16,6 +16,7 @@ pub mod denied;
 mod error;
 mod issuer;
 mod json;
+pub mod log;
 mod profile;
 mod root;
 mod rotating;

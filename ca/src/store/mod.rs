@@ -31,7 +31,8 @@ pub use lock::Lock;
 use crate::error::CaError;
 use crate::rotation::{RootId, Rotation};
 use crate::seal::{self, OpenError};
-use read::{Secrecy, read};
+pub(crate) use read::Secrecy;
+use read::read;
 
 #[cfg(test)]
 pub(crate) use durable::{kill_after, revive};
@@ -235,7 +236,7 @@ fn load_about(path: &Path) -> Result<TrustDomain, CaError> {
     TrustDomain::parse(trust_domain).map_err(|error| malformed(path, &format!("is wrong: {error}")))
 }
 
-fn load_key(path: &Path, secrecy: Secrecy, passphrase: Option<&[u8]>) -> Result<Vec<u8>, CaError> {
+pub(crate) fn load_key(path: &Path, secrecy: Secrecy, passphrase: Option<&[u8]>) -> Result<Vec<u8>, CaError> {
     let sections =
         pem::parse_many(read(path, secrecy, MAX_FILE)?).map_err(|_| malformed(path, "is not well-formed PEM"))?;
     let [section] = sections.as_slice() else {
