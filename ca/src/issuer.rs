@@ -65,11 +65,22 @@ impl Issuer {
         ttl: Duration,
         now: SystemTime,
     ) -> Result<Issued, CaError> {
+        self.make(id, &[], public_key_spki_der, ttl, now)
+    }
+
+    fn make(
+        &self,
+        id: &SpiffeId,
+        names: &[String],
+        public_key_spki_der: &[u8],
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<Issued, CaError> {
         self.check_name(id)?;
         check_key(public_key_spki_der)?;
         let validity = self.validity_of(ttl, now)?;
         let key = SubjectPublicKeyInfo::from_der(public_key_spki_der)?;
-        let leaf = profile::leaf(id, validity)?.signed_by(&key, &self.signer)?;
+        let leaf = profile::leaf(id, names, validity)?.signed_by(&key, &self.signer)?;
         let serial = self.lint(&leaf, id, public_key_spki_der, validity, now)?;
         Ok(Issued {
             leaf: leaf.der().clone(),
@@ -90,6 +101,20 @@ impl Issuer {
     ) -> Result<(Issued, String), CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let issued = self.issue(id, &key.subject_public_key_info(), ttl, now)?;
+        Ok((issued, key.serialize_pem()))
+    }
+
+    /// Makes a key and a certificate for the CA's own server: a leaf like any other, with DNS names besides for callers that
+    /// compare those (X509-SVID §2 allows them). Returns the key as PKCS #8 PEM, which is never written down.
+    pub fn issue_own(
+        &self,
+        id: &SpiffeId,
+        names: &[String],
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<(Issued, String), CaError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let issued = self.make(id, names, &key.subject_public_key_info(), ttl, now)?;
         Ok((issued, key.serialize_pem()))
     }
 

@@ -102,10 +102,13 @@ pub(crate) fn signing(
 }
 
 /// A leaf (X509-SVID §4): one URI name, an empty subject, an empty basic constraints sequence, which strict
-/// readers insist on, and both extended key usages.
-pub(crate) fn leaf(id: &SpiffeId, validity: Validity) -> Result<CertificateParams, CaError> {
+/// readers insist on, and both extended key usages. DNS names are for the CA's own server alone.
+pub(crate) fn leaf(id: &SpiffeId, names: &[String], validity: Validity) -> Result<CertificateParams, CaError> {
     let mut params = base(validity)?;
     params.subject_alt_names = vec![uri(id.as_str())?];
+    for name in names {
+        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+    }
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

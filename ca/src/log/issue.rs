@@ -18,6 +18,7 @@ impl Issue {
         root: Text,
         evidence: Evidence,
         lineage: Lineage,
+        holder: Text,
         caller: Option<SocketAddr>,
     ) -> Option<Self> {
         let svid = Svid::from_leaf(der).ok()?;
@@ -31,6 +32,7 @@ impl Issue {
             root,
             evidence,
             lineage,
+            holder,
             caller,
         })
     }
@@ -41,10 +43,11 @@ impl Issue {
         root_pem: &str,
         evidence: Evidence,
         lineage: Lineage,
+        holder: Text,
         caller: Option<SocketAddr>,
     ) -> Option<Self> {
         let leaf = pem::parse(chain_pem).ok()?;
-        Self::of_leaf(leaf.contents(), root_id(root_pem)?, evidence, lineage, caller)
+        Self::of_leaf(leaf.contents(), root_id(root_pem)?, evidence, lineage, holder, caller)
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Issue {
     pub evidence: Evidence,
     /// To which first attestation its holder goes back.
     pub lineage: Lineage,
+    /// Who holds it, the same before and after a renewal: `Holder` of attestation, as text.
+    pub holder: Text,
     /// Who asked; `None` for the offline command.
     pub caller: Option<SocketAddr>,
 }
@@ -312,6 +314,7 @@ impl Issue {
         };
         line.number("lineage", first);
         line.stamp("lineage_since", since);
+        line.text("holder", self.holder.as_str());
         write_caller(self.caller, line);
     }
 
@@ -329,6 +332,7 @@ impl Issue {
                 (first, since) if first != 0 && first < seq => Lineage::Continues { first, since },
                 _ => return Err(Misread("lineage")),
             },
+            holder: text(line, "holder")?,
             caller: read_caller(line)?,
         })
     }
@@ -527,6 +531,7 @@ pub(crate) mod tests {
                 root: "0123456789abcdef".into(),
                 evidence,
                 lineage,
+                holder: "pod/main/2f1c".into(),
                 caller: caller.map(|caller| caller.parse().unwrap()),
             }))
         };
@@ -689,6 +694,7 @@ pub(crate) mod tests {
                     jti: None,
                 },
                 lineage: Lineage::Begins,
+                holder: "pod/main/2f1c".into(),
                 caller: None,
             })),
             prev: Hash::ZERO,
