@@ -2,8 +2,8 @@
 //!
 //! The log is the only store. At the start this is rebuilt from it; from then on each record that became durable is added.
 
-use ca::attest::{Evidence, Holder, Lineage, Refusal, Replay, ReplayLimits, TokenEvidence};
-use ca::log::{self, Event, Record};
+use ca::attest::{Evidence, Holder, Lineage, Refusal, Replay, ReplayLimits, TokenUse};
+use ca::log::{self, Record};
 use ca::rotation::{self, RootId, Roster};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -18,6 +18,10 @@ pub(crate) struct Memory {
     pub(crate) replay: Replay,
     pub(crate) roster: Roster,
     by_serial: HashMap<Box<str>, Held>,
+    /// By lineage: when its newest certificate was issued, and when that ends.
+    newest: HashMap<u64, (SystemTime, SystemTime)>,
+    /// By lineage: open watches, of which a holder that reconnects has two for a moment.
+    watches: HashMap<u64, u32>,
     ends: BTreeSet<(SystemTime, Box<str>)>,
 }
 
@@ -42,11 +46,14 @@ pub(crate) struct Leaf<'a> {
 }
 
 impl Memory {
-    pub(crate) fn new() -> Self {
+    /// An empty one. A token is good for `keys_of_token` keys.
+    pub(crate) fn new(keys_of_token: usize) -> Self {
         Self {
-            replay: Replay::new(ReplayLimits::default()),
+            replay: Replay::new(ReplayLimits { keys_of_token, ..ReplayLimits::default() }),
             roster: Roster::new(MOST_HOLDERS),
             by_serial: HashMap::new(),
+            newest: HashMap::new(),
+            watches: HashMap::new(),
             ends: BTreeSet::new(),
         }
     }
@@ -65,16 +72,11 @@ impl Memory {
             log::Lineage::Continues { first, since } => (first, since.time()),
         };
         if let log::Evidence::Kubernetes { cluster, pod, jti: Some(jti), .. } = &issue.evidence {
-            let token = TokenEvidence {
-                cluster: cluster.as_str().to_owned(),
-                namespace: String::new(),
-                service_account: String::new(),
-                pod_name: String::new(),
-                pod_uid: pod.as_str().to_owned(),
-                node: None,
+            let token = TokenUse {
+                cluster: cluster.as_str(),
+                pod_uid: pod.as_str(),
                 jti_hash: *jti.as_bytes(),
                 until: time + LONGEST_TOKEN,
-                reviewed: false,
             };
             // Full memory, or a token that has ended: either way there is nothing to hold it to.
             let _: Result<(), Refusal> = self.replay.remember(&token, issue.spki.as_bytes(), now);
@@ -103,6 +105,8 @@ impl Memory {
                 self.by_serial.remove(&serial);
             }
         }
+        let newest = self.newest.entry(leaf.held.lineage.record).or_insert((leaf.held.issued, leaf.not_after));
+        *newest = (newest.0.max(leaf.held.issued), newest.1.max(leaf.not_after));
         self.ends.insert((leaf.not_after, leaf.serial.into()));
         self.by_serial.insert(leaf.serial.into(), leaf.held);
     }
@@ -110,6 +114,30 @@ impl Memory {
     /// What is known of a certificate.
     pub(crate) fn held(&self, serial: &str) -> Option<&Held> {
         self.by_serial.get(serial)
+    }
+
+    /// When the newest certificate of a lineage was issued.
+    pub(crate) fn newest(&self, lineage: u64) -> Option<SystemTime> {
+        self.newest.get(&lineage).map(|(issued, _)| *issued)
+    }
+
+    /// A watch of a lineage begins.
+    pub(crate) fn watch(&mut self, lineage: u64) {
+        let watches = self.watches.entry(lineage).or_default();
+        *watches = watches.saturating_add(1);
+        self.roster.watching(lineage, true);
+    }
+
+    /// A watch of a lineage has ended; the holder watches no more when it was the last.
+    pub(crate) fn unwatch(&mut self, lineage: u64) {
+        let left = self.watches.get_mut(&lineage).map_or(0, |watches| {
+            *watches = watches.saturating_sub(1);
+            *watches
+        });
+        if left == 0 {
+            self.watches.remove(&lineage);
+            self.roster.watching(lineage, false);
+        }
     }
 
     /// How many certificates have not ended.
@@ -126,6 +154,7 @@ impl Memory {
             }
             self.by_serial.remove(&serial);
         }
+        self.newest.retain(|_, (_, end)| *end >= now);
         self.roster.expire(now);
     }
 }
@@ -144,14 +173,6 @@ pub(crate) fn evidence(evidence: &Evidence) -> Option<log::Evidence> {
         Evidence::Renewal { serial, .. } => log::Evidence::Renewal { renewed: log::Serial::parse(serial)? },
         Evidence::Operator => log::Evidence::Operator { user: text("operator") },
     })
-}
-
-/// Whether the event is a certificate.
-pub(crate) fn issued(event: &Event) -> Option<&log::Issue> {
-    match event {
-        Event::Issued(issue) => Some(issue),
-        _ => None,
-    }
 }
 
 /// The longest that a token may live by the rules of this server.

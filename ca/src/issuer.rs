@@ -10,6 +10,7 @@ use identity::{Bundle, CertificateDer, PublicKey, SpiffeId, TrustDomain, Usage};
 use rcgen::{Certificate, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SubjectPublicKeyInfo};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::attest::Attested;
 use crate::error::CaError;
 use crate::profile::{self, Validity};
 use crate::signature;
@@ -56,16 +57,16 @@ impl Issuer {
         Self { trust_domain, bundle, certificate, signer, validity }
     }
 
-    /// Issues a leaf for `id` and the DER SubjectPublicKeyInfo of its holder, valid for `ttl` from `now`, cut to
-    /// whole seconds and to the validity of the chain.
+    /// Issues a leaf for the name that was attested and the DER SubjectPublicKeyInfo of its holder, valid for `ttl`
+    /// from `now`, cut to whole seconds and to the validity of the chain.
     pub fn issue(
         &self,
-        id: &SpiffeId,
+        attested: &Attested,
         public_key_spki_der: &[u8],
         ttl: Duration,
         now: SystemTime,
     ) -> Result<Issued, CaError> {
-        self.make(id, &[], public_key_spki_der, ttl, now)
+        self.make(attested.id(), &[], public_key_spki_der, ttl, now)
     }
 
     fn make(
@@ -95,12 +96,12 @@ impl Issuer {
     /// make their own: a key that has been in two places is worth less.
     pub fn issue_with_new_key(
         &self,
-        id: &SpiffeId,
+        attested: &Attested,
         ttl: Duration,
         now: SystemTime,
     ) -> Result<(Issued, String), CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let issued = self.issue(id, &key.subject_public_key_info(), ttl, now)?;
+        let issued = self.issue(attested, &key.subject_public_key_info(), ttl, now)?;
         Ok((issued, key.serialize_pem()))
     }
 

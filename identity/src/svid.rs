@@ -26,6 +26,7 @@ use crate::x509::{
 pub struct Svid {
     id: SpiffeId,
     hash: [u8; 32],
+    key: [u8; 32],
     subject: String,
     dns_names: Vec<String>,
     serial: String,
@@ -53,6 +54,7 @@ impl Svid {
         Ok(Self {
             id,
             hash: sha256(der),
+            key: sha256(certificate.public_key().raw),
             subject: subject::rfc2253(certificate.subject()),
             dns_names: names.dns,
             serial: hex_serial(certificate.raw_serial()),
@@ -74,6 +76,11 @@ impl Svid {
     /// SHA-256 of the leaf's DER, the `Hash` of `x-forwarded-client-cert`.
     pub fn hash(&self) -> &[u8; 32] {
         &self.hash
+    }
+
+    /// SHA-256 of the DER SubjectPublicKeyInfo (RFC 7469 §2.4): the same key, whichever certificate it stands in.
+    pub fn key_sha256(&self) -> &[u8; 32] {
+        &self.key
     }
 
     /// The subject in RFC 2253 form with its escapes, ready for a quoted value; `""` when empty.

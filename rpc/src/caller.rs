@@ -11,7 +11,7 @@ pub struct Caller(Arc<Facts>);
 #[derive(Debug)]
 struct Facts {
     address: Option<SocketAddr>,
-    shown: Option<(Svid, CertificateDer<'static>)>,
+    shown: Option<(Svid, Vec<CertificateDer<'static>>)>,
     process: Option<Process>,
 }
 
@@ -27,11 +27,11 @@ pub struct Process {
 }
 
 impl Caller {
-    /// Over TCP: the address, and the leaf of the chain that the TLS handshake verified, if one was shown.
-    pub(crate) fn over_tls(address: SocketAddr, leaf: Option<CertificateDer<'static>>) -> Result<Self, SvidError> {
-        let shown = match leaf {
+    /// Over TCP: the address, and the chain that the TLS handshake verified; empty if none was shown.
+    pub(crate) fn over_tls(address: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Result<Self, SvidError> {
+        let shown = match chain.first() {
             None => None,
-            Some(leaf) => Some((Svid::from_leaf(&leaf)?, leaf)),
+            Some(leaf) => Some((Svid::from_leaf(leaf)?, chain)),
         };
         Ok(Self(Arc::new(Facts { address: Some(address), shown, process: None })))
     }
@@ -50,9 +50,9 @@ impl Caller {
         self.0.shown.as_ref().map(|(svid, _)| svid)
     }
 
-    /// The DER of the certificate behind [`svid`](Self::svid).
-    pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
-        self.0.shown.as_ref().map(|(_, leaf)| leaf)
+    /// The chain behind [`svid`](Self::svid), leaf first; empty if none was shown. The handshake may be long ago.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        self.0.shown.as_ref().map_or(&[], |(_, chain)| chain)
     }
 
     /// The process behind a unix socket.

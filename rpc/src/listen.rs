@@ -119,8 +119,9 @@ async fn shake(
         .map_err(|_elapsed| Refused::TimedOut)?
         .map_err(Refused::Handshake)?;
     let (_, session) = stream.get_ref();
-    let leaf = session.peer_certificates().and_then(<[_]>::first).map(|leaf| leaf.clone().into_owned());
-    let caller = Caller::over_tls(address, leaf).map_err(|error| gone(&error.to_string()))?;
+    let chain = session.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    let caller = Caller::over_tls(address, chain).map_err(|error| gone(&error.to_string()))?;
     Ok((stream, caller))
 }
 

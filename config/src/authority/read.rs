@@ -58,6 +58,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<CaSettin
         lifetimes: lifetimes?,
         clusters,
         per_identity_per_hour: limits.number("per_identity_per_hour", 1..=1_000_000, notes)?,
+        keys_per_token: limits.number("keys_per_token", 1..=16, notes)? as usize,
         per_source_per_second: limits.number("per_source_per_second", 1..=1_000_000, notes)?,
         signing: signing?,
         waiting: limits.number("waiting", 1..=1_000_000, notes)? as usize,

@@ -118,6 +118,12 @@ pub(crate) const LIMITS: Section = Section {
             Number(600),
             "Certificates for one attested pod, or one machine.",
         ),
+        key(
+            "keys_per_token",
+            "integer, 1 to 16",
+            Number(4),
+            "With how many different keys one service-account token may be used while it lives. A sidecar that restarts has a new key and, until the kubelet replaces it, the same token; with 1 it would have to wait for that.",
+        ),
         key("per_source_per_second", "integer, 1 to 1000000", Number(500), "Requests from one address."),
         key("signing", "integer, 1 to 1024", Absent("one for each CPU"), "Certificates being made at once."),
         key("waiting", "integer, 1 to 1000000", Number(20_000), "Requests that may wait for that."),

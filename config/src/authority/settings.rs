@@ -28,6 +28,8 @@ pub struct CaSettings {
     pub clusters: Vec<ClusterSettings>,
     /// The most certificates one caller may get in an hour.
     pub per_identity_per_hour: u32,
+    /// With how many keys one token may be used.
+    pub keys_per_token: usize,
     /// The most requests one source address may make in a second.
     pub per_source_per_second: u32,
     /// Certificates being made at once; those above wait.

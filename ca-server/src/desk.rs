@@ -1,0 +1,360 @@
+//! The story of one request for a certificate, in the order cheap to dear.
+//!
+//! ```text
+//! source's bucket → turn → evidence → request (form, key, possession) → deny list → holder's bucket → replay
+//!   → signature → record, durable → certificate
+//! ```
+//! A step that refuses leaves the later ones undone, and nothing used up.
+
+use crate::answer::Refused;
+use crate::buckets::Buckets;
+use crate::memory::{self, Held, Leaf, Memory};
+use crate::metrics::Metrics;
+use crate::standing::Standing;
+use crate::turns::Turns;
+use arc_swap::ArcSwap;
+use ca::attest::{Admission, Attested, Clusters, JoinToken, Lineage, renew};
+use ca::denied::DenyList;
+use ca::log::{self, Event, Log, RefusalBudget, Text};
+use ca::{Issued, Tokens, parse_csr};
+use config::Lifetimes;
+use identity::{CertificateDer, SpiffeId, Svid};
+use rpc::Caller;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{oneshot, watch};
+use tonic::Code;
+
+/// What all requests share.
+pub(crate) struct Desk {
+    pub(crate) standing: watch::Sender<Arc<Standing>>,
+    pub(crate) denied: watch::Sender<Arc<DenyList>>,
+    pub(crate) clusters: ArcSwap<Clusters>,
+    pub(crate) tokens: Tokens,
+    pub(crate) log: Log,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) turns: Turns,
+    pub(crate) lifetimes: Lifetimes,
+    memory: Mutex<Memory>,
+    sources: Mutex<Buckets<IpAddr>>,
+    holders: Mutex<Buckets<String>>,
+    refusals: Mutex<RefusalBudget>,
+}
+
+/// How much for one caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shares {
+    pub(crate) per_source_per_second: u32,
+    pub(crate) per_holder_per_hour: u32,
+}
+
+/// One request.
+pub(crate) struct Ask<'a> {
+    /// PEM.
+    pub(crate) csr: &'a str,
+    /// The lifetime that is asked for.
+    pub(crate) ttl: Option<Duration>,
+    /// What stands after `Bearer ` in the metadata `authorization`.
+    pub(crate) bearer: Option<&'a str>,
+    pub(crate) caller: &'a Caller,
+}
+
+/// A certificate that may leave.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) issued: Issued,
+    /// The roots to be known with it.
+    pub(crate) bundle_pem: String,
+}
+
+/// What was known of a request when it was refused, for the record.
+#[derive(Default)]
+struct Known {
+    attested: Option<Attested>,
+    spki: Option<log::Hash>,
+}
+
+impl Desk {
+    #[expect(clippy::too_many_arguments, reason = "called once, where the parts are made")]
+    pub(crate) fn new(
+        standing: Standing,
+        denied: DenyList,
+        clusters: Clusters,
+        tokens: Tokens,
+        log: Log,
+        memory: Memory,
+        turns: Turns,
+        lifetimes: Lifetimes,
+        shares: Shares,
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            standing: watch::Sender::new(Arc::new(standing)),
+            denied: watch::Sender::new(Arc::new(denied)),
+            clusters: ArcSwap::from_pointee(clusters),
+            tokens,
+            log,
+            metrics: Arc::default(),
+            turns,
+            lifetimes,
+            memory: Mutex::new(memory),
+            sources: Mutex::new(Buckets::new(shares.per_source_per_second, Duration::from_secs(1), MOST_CALLERS)),
+            holders: Mutex::new(Buckets::new(shares.per_holder_per_hour, Duration::from_secs(3600), MOST_CALLERS)),
+            refusals: Mutex::new(RefusalBudget::new(now)),
+        }
+    }
+
+    /// Issues, or says why not. A refusal is counted and, within a bound, on record.
+    pub(crate) async fn issue(&self, ask: Ask<'_>) -> Result<Answer, Refused> {
+        let began = Instant::now();
+        let mut known = Known::default();
+        match self.steps(&ask, &mut known).await {
+            Ok(answer) => {
+                let kind = known.attested.as_ref().map_or("", |attested| attested.evidence().kind());
+                self.metrics.issued(kind, began.elapsed());
+                Ok(answer)
+            }
+            Err(refused) => {
+                self.metrics.refused(refused.reason);
+                self.record_refusal(&refused, known, ask.caller.address(), SystemTime::now());
+                Err(refused)
+            }
+        }
+    }
+
+    async fn steps(&self, ask: &Ask<'_>, known: &mut Known) -> Result<Answer, Refused> {
+        if let Some(address) = ask.caller.address() {
+            self.source(address.ip())?;
+        }
+        let ttl = self.ttl(ask.ttl)?;
+        let Some(_turn) = self.turns.take().await else {
+            return Err(Refused::later("busy", "too many requests wait already", Duration::from_secs(1)));
+        };
+        let now = SystemTime::now();
+        let standing = Arc::clone(&self.standing.borrow());
+        let shown = self.evidence(ask, &standing, now)?;
+        if let Shown::Token(attested) = &shown {
+            known.attested = Some(attested.clone());
+        }
+        let spki = parse_csr(ask.csr.as_bytes(), shown.id())?;
+        let spki_hash = log::Hash::of(&spki);
+        known.spki = Some(spki_hash);
+        let admission = match shown {
+            Shown::Token(attested) => Admitted::Now(attested),
+            Shown::Join(admission) => Admitted::ByToken(admission),
+            Shown::Renewal { svid, chain, lineage } => {
+                let leaf = chain.first().map_or(&[][..], |leaf| leaf.as_ref());
+                let domain = standing.bundle.trust_domain();
+                let oldest = self.lifetimes.lineage;
+                Admitted::Now(renew(svid, leaf, &spki, lineage.as_ref(), domain, oldest, now)?)
+            }
+        };
+        self.deny_list(admission.id(), ask.caller, &spki_hash, now)?;
+        self.holder(&admission)?;
+        let attested = match admission {
+            Admitted::Now(attested) => {
+                self.memory().replay.admit(&attested, spki_hash.as_bytes(), now)?;
+                attested
+            }
+            // The disk decides which of several callers with one token it is.
+            Admitted::ByToken(admission) => {
+                let tokens = self.tokens.clone();
+                tokio::task::spawn_blocking(move || tokens.consume(admission, now))
+                    .await
+                    .map_err(|_ended| Refused::new("internal", Code::Internal, "the server stops"))??
+            }
+        };
+        known.attested = Some(attested.clone());
+        let issued = standing.issuer.issue(&attested, &spki, ttl, now)?;
+        self.keep(&attested, &issued, &standing, ask.caller.address(), now).await?;
+        Ok(Answer { issued, bundle_pem: standing.bundle_pem.clone() })
+    }
+
+    fn source(&self, ip: IpAddr) -> Result<(), Refused> {
+        let taken = lock(&self.sources).take(network(ip), Instant::now());
+        taken.map_err(|again| Refused::later("source_rate", "too many requests from this address", again))
+    }
+
+    fn ttl(&self, asked: Option<Duration>) -> Result<Duration, Refused> {
+        let ttl = asked.unwrap_or(self.lifetimes.default);
+        if ttl > self.lifetimes.longest {
+            let longest = self.lifetimes.longest.as_secs();
+            let text = format!("a certificate lives at most {longest} s here; {} s were asked for", ttl.as_secs());
+            return Err(Refused::new("ttl", Code::InvalidArgument, text));
+        }
+        Ok(ttl)
+    }
+
+    /// A token before a certificate: who brings both has slept long, and a fresh token begins a fresh lineage.
+    fn evidence<'a>(&self, ask: &Ask<'a>, standing: &Standing, now: SystemTime) -> Result<Shown<'a>, Refused> {
+        match (ask.bearer, ask.caller.svid()) {
+            (Some(token), _) if JoinToken::looks_like(token) => Ok(Shown::Join(self.tokens.admit(token, now)?)),
+            (Some(token), _) => {
+                let token = self.clusters.load().verify(token, now)?;
+                Ok(Shown::Token(token.attest()?))
+            }
+            (None, Some(svid)) => {
+                // The handshake may be older than the bundle.
+                let chain = ask.caller.chain();
+                identity::verify(chain, &standing.bundle, identity::Usage::Client, now)
+                    .map_err(|error| Refused::new(error.reason(), Code::Unauthenticated, error.to_string()))?;
+                let lineage = self.memory().held(svid.serial()).map(|held| held.lineage.clone());
+                Ok(Shown::Renewal { svid, chain, lineage })
+            }
+            (None, None) => {
+                let text = "neither a token in the metadata `authorization: Bearer …` nor a client certificate";
+                Err(Refused::new("no_evidence", Code::Unauthenticated, text))
+            }
+        }
+    }
+
+    fn deny_list(
+        &self,
+        id: &SpiffeId,
+        caller: &Caller,
+        spki: &log::Hash,
+        now: SystemTime,
+    ) -> Result<(), Refused> {
+        let denied = Arc::clone(&self.denied.borrow());
+        let key = hex(spki.as_bytes());
+        let serial = caller.svid().map(Svid::serial);
+        let old_key = caller.svid().map(|svid| hex(svid.key_sha256()));
+        let found = denied
+            .find(id, serial, Some(&key), now)
+            .or_else(|| old_key.and_then(|old| denied.find(id, None, Some(&old), now)));
+        match found {
+            None => Ok(()),
+            Some(entry) => {
+                let text = format!("{} is on the deny list", entry.denied);
+                Err(Refused::new("denied", Code::PermissionDenied, text))
+            }
+        }
+    }
+
+    fn holder(&self, admission: &Admitted) -> Result<(), Refused> {
+        let taken = lock(&self.holders).take(admission.holder(), Instant::now());
+        taken.map_err(|again| Refused::later("identity_rate", "too many certificates for this holder", again))
+    }
+
+    /// The record first: what is not in the log does not leave.
+    async fn keep(
+        &self,
+        attested: &Attested,
+        issued: &Issued,
+        standing: &Standing,
+        caller: Option<SocketAddr>,
+        now: SystemTime,
+    ) -> Result<(), Refused> {
+        let unreadable = || Refused::new("signing", Code::Unavailable, "the CA cannot issue at the moment");
+        let lineage = match attested.lineage() {
+            None => log::Lineage::Begins,
+            Some(lineage) => {
+                log::Lineage::Continues { first: lineage.record, since: log::Stamp::of(lineage.since) }
+            }
+        };
+        let record = log::Issue::of_leaf(
+            &issued.leaf,
+            Text::bounded(&standing.root.to_string()),
+            memory::evidence(attested.evidence()).ok_or_else(unreadable)?,
+            lineage,
+            Text::bounded(&attested.holder().to_string()),
+            caller,
+        )
+        .ok_or_else(unreadable)?;
+        let (done, durable) = oneshot::channel();
+        self.log.append(now, Event::Issued(Box::new(record)), move |answer| drop(done.send(answer)));
+        let receipt = durable.await.unwrap_or(Err(log::LogError::Closed))?;
+        let lineage = attested.lineage().cloned().unwrap_or_else(|| Lineage {
+            record: receipt.seq,
+            since: receipt.time.time(),
+            holder: attested.holder().clone(),
+        });
+        self.memory().remember(Leaf {
+            serial: &issued.serial,
+            id: attested.id().as_str(),
+            held: Held { lineage, root: standing.root, issued: now },
+            not_after: issued.not_after,
+            sequence: standing.rotation.sequence(),
+        });
+        Ok(())
+    }
+
+    fn record_refusal(&self, refused: &Refused, known: Known, caller: Option<SocketAddr>, now: SystemTime) {
+        // What is shed is counted only: a flood must not become a flood of records.
+        if refused.again.is_some() {
+            return;
+        }
+        let Some(left_out) = lock(&self.refusals).admit(now) else { return };
+        let record = log::Refusal {
+            reason: Text::bounded(refused.reason),
+            id: known.attested.as_ref().map(|attested| attested.id().clone()),
+            spki: known.spki,
+            evidence: known.attested.as_ref().and_then(|attested| memory::evidence(attested.evidence())),
+            caller,
+            left_out,
+        };
+        self.log.append(now, Event::Refused(Box::new(record)), |_written| {});
+    }
+
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.memory)
+    }
+}
+
+/// What was shown, verified.
+enum Shown<'a> {
+    Token(Attested),
+    Join(Admission),
+    Renewal { svid: &'a Svid, chain: &'a [CertificateDer<'static>], lineage: Option<Lineage> },
+}
+
+impl Shown<'_> {
+    fn id(&self) -> &SpiffeId {
+        match self {
+            Self::Token(attested) => attested.id(),
+            Self::Join(admission) => admission.spiffe_id(),
+            Self::Renewal { svid, .. } => svid.id(),
+        }
+    }
+}
+
+/// Who may have a certificate, but for using up a join token.
+enum Admitted {
+    Now(Attested),
+    ByToken(Admission),
+}
+
+impl Admitted {
+    fn id(&self) -> &SpiffeId {
+        match self {
+            Self::Now(attested) => attested.id(),
+            Self::ByToken(admission) => admission.spiffe_id(),
+        }
+    }
+
+    fn holder(&self) -> String {
+        match self {
+            Self::Now(attested) => attested.holder().to_string(),
+            Self::ByToken(admission) => admission.token_id(),
+        }
+    }
+}
+
+/// What counts as one source: an IPv4 address, or the /64 that one IPv6 host may choose from (RFC 4291 §2.5.1).
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+        ip => ip,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const MOST_CALLERS: usize = 100_000;
