@@ -147,13 +147,26 @@ impl RotatingFolder {
         }
         if self.rotation.phase() == Phase::Activated {
             // A retiring root that is still valid is the better one to go on with.
-            if self.rotation.retiring().any(|root| !expired(&self.rotation, root)) {
+            let mut retiring = self.rotation.retiring();
+            let old = retiring.next().filter(|root| !expired(&self.rotation, *root));
+            let old = old.filter(|root| self.rotation.leaves_by(*root).is_none() && retiring.next().is_none());
+            if let Some(old) = old {
+                drop(retiring);
                 self.rollback(|_| LastLeaf::Unknown, schedule, keys, now)?;
-                done.push(Recovery::RolledBack(self.rotation.issuing()));
+                done.push(Recovery::RolledBack(old));
                 return Ok(done);
             }
-            self.finish(|_| LastLeaf::Unknown, &[], schedule, now)?;
-            done.push(Recovery::Finished);
+            drop(retiring);
+            if self.finish(|_| LastLeaf::Unknown, &[], schedule, now).is_ok() {
+                done.push(Recovery::Finished);
+            }
+        }
+        if self.rotation.phase() == Phase::Activated {
+            // Others must stay a while. The expired one is treated as if it were known: another issues at once.
+            self.compromise(self.rotation.issuing(), now, schedule.splay, keys, now)?;
+            let heir = self.rotation.issuing();
+            done.extend([Recovery::Founded(heir), Recovery::Activated(heir)]);
+            return Ok(done);
         }
         if self.rotation.next().is_none() {
             self.prepare(keys, now)?;

@@ -275,6 +275,24 @@ fn recovery_finds_the_way_out_of_an_expiry_from_every_state() {
     assert_eq!(recover(&[Step::Compromise]), "efae");
 }
 
+/// A second after the end, clocks that are behind may still use leaves of the roots before.
+#[test]
+fn recovery_does_not_wait_for_what_must_stay_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    live_through(dir.path(), &[Step::Prepare]);
+    let mut folder = RotatingFolder::open(dir.path()).unwrap();
+    let just = now() + ROOT_LIFETIME + Duration::from_secs(1);
+    folder.activate(unasked(), Duration::ZERO, Keys::default(), just - DAY).unwrap();
+    let before = folder.rotation().clone();
+    let done = folder.recover(&Schedule::default(), Keys::default(), just).unwrap();
+    let heir = folder.rotation().issuing();
+    assert_eq!(done, [Recovery::Founded(heir), Recovery::Activated(heir)]);
+    assert_eq!(folder.rotation().bundle(), [vec![heir], before.bundle()].concat());
+    folder.authority(Keys::default(), just).unwrap().intermediate(just).unwrap();
+    folder.finish(|_| LastLeaf::Unknown, &[], &Schedule::default(), just + DAY).unwrap();
+    assert_eq!(folder.rotation().phase(), Phase::Steady);
+}
+
 #[test]
 fn a_lost_key_is_rotated_away_and_a_prepared_root_outlives_the_first() {
     let dir = tempfile::tempdir().unwrap();
