@@ -1,7 +1,13 @@
-//! `sekisho ca`: make a root, issue certificates.
+//! `sekisho ca`: make a root, issue certificates, replace the root, deny, recover.
 
-use crate::cli::{self, EXIT_FAILURE};
-use ca::{Authority, Issued};
+mod deny;
+mod rotate;
+
+use crate::cli::{self, EXIT_FAILURE, EXIT_NOT_NOW};
+use ca::{
+    Authority, CaError, Issued, Keys,
+    denied::{self, DenyList},
+};
 use identity::{SpiffeId, TrustDomain};
 use std::{
     fs::{self, OpenOptions},
@@ -18,15 +24,64 @@ const LONGEST: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 /// Runs one of the CA's commands.
 pub(crate) fn run(command: &cli::Ca) -> ExitCode {
     let done = match command {
-        cli::Ca::Init(arguments) => init(arguments),
-        cli::Ca::Issue(arguments) => issue(arguments),
+        cli::Ca::Init(arguments) => init(arguments).map_err(Failed::Other),
+        cli::Ca::Issue(arguments) => issue(arguments).map_err(Failed::Other),
+        cli::Ca::Rotate(arguments) => rotate::rotate(arguments),
+        cli::Ca::Deny(arguments) => deny::deny(arguments),
+        cli::Ca::Recover(arguments) => rotate::recover(arguments),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            err!("sekisho: {error}");
-            ExitCode::from(EXIT_FAILURE)
+    let (error, code) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failed::NotNow(error)) => (error, EXIT_NOT_NOW),
+        Err(Failed::Other(error)) => (error, EXIT_FAILURE),
+    };
+    err!("sekisho: {error}");
+    ExitCode::from(code)
+}
+
+/// Why a command did not do its work.
+enum Failed {
+    /// The rotation does not allow it, or not yet.
+    NotNow(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl From<CaError> for Failed {
+    fn from(error: CaError) -> Self {
+        match error {
+            CaError::Refused(_) => Self::NotNow(error.to_string()),
+            _ => Self::Other(error.to_string()),
         }
+    }
+}
+
+impl From<String> for Failed {
+    fn from(error: String) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<&str> for Failed {
+    fn from(error: &str) -> Self {
+        Self::Other(error.to_owned())
+    }
+}
+
+/// What opens the root keys, as the command line says.
+struct Opened<'a> {
+    passphrase: Option<Vec<u8>>,
+    secret: Option<&'a Path>,
+}
+
+impl<'a> Opened<'a> {
+    fn from(keys: &'a cli::CaKeys) -> Result<Self, String> {
+        let passphrase = keys.passphrase_file.as_deref().map(passphrase).transpose()?;
+        Ok(Self { passphrase, secret: keys.keys.as_deref() })
+    }
+
+    fn keys(&self) -> Keys<'_> {
+        Keys { passphrase: self.passphrase.as_deref(), secret: self.secret }
     }
 }
 
@@ -38,7 +93,8 @@ fn init(arguments: &cli::CaInit) -> Result<(), String> {
     let dir = arguments.dir.display();
     out!("root of {trust_domain} in {dir}");
     if passphrase.is_none() {
-        out!("the key {dir}/root.key is not encrypted (mode 0600); use --passphrase-file to encrypt it");
+        let root = authority.root_id();
+        out!("the key {dir}/roots/{root}/root.key is not encrypted (mode 0600); use --passphrase-file to encrypt it");
     }
     Ok(())
 }
@@ -51,10 +107,12 @@ fn issue(arguments: &cli::CaIssue) -> Result<(), String> {
     if arguments.ttl > LONGEST {
         return Err("--ttl: at most 7d: the intermediate that signs the certificate lives no longer".to_owned());
     }
-    let passphrase = arguments.passphrase_file.as_deref().map(passphrase).transpose()?;
+    let opened = Opened::from(&arguments.keys)?;
     let now = SystemTime::now();
-    let authority = Authority::load(&arguments.dir, passphrase.as_deref(), now).map_err(|error| error.to_string())?;
+    let authority = Authority::open(&arguments.dir, opened.keys(), now).map_err(|error| error.to_string())?;
     let issuer = authority.intermediate(now).map_err(|error| error.to_string())?;
+    let denied = DenyList::load(&arguments.dir).map_err(|error| error.to_string())?;
+    check_denied(&denied, &id, None, now)?;
     let (issued, key): (Issued, Option<String>) = match &arguments.csr {
         None => {
             let (issued, key) =
@@ -64,6 +122,7 @@ fn issue(arguments: &cli::CaIssue) -> Result<(), String> {
         Some(path) => {
             let csr = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
             let key = ca::parse_csr(&csr, &id).map_err(|error| format!("{}: {error}", path.display()))?;
+            check_denied(&denied, &id, Some(&key), now)?;
             (issuer.issue(&id, &key, arguments.ttl, now).map_err(|error| error.to_string())?, None)
         }
     };
@@ -73,10 +132,21 @@ fn issue(arguments: &cli::CaIssue) -> Result<(), String> {
         write(&path("key"), key, 0o600)?;
     }
     write(&path("pem"), &issued.chain_pem(), 0o644)?;
-    write(&arguments.out.join("roots.pem"), &authority.root_pem(), 0o644)?;
+    write(&arguments.out.join("roots.pem"), authority.bundle_pem(), 0o644)?;
     let until = proxy::rfc3339(issued.not_after);
     out!("{id}: {} serial {} until {until}", path("pem").display(), issued.serial);
     Ok(())
+}
+
+/// The emergency deny list holds for the operator too: who wants to issue takes the entry away first.
+fn check_denied(list: &DenyList, id: &SpiffeId, spki: Option<&[u8]>, now: SystemTime) -> Result<(), String> {
+    let key = spki.map(denied::key_sha256);
+    match list.find(id, None, key.as_deref(), now) {
+        None => Ok(()),
+        Some(entry) => {
+            Err(format!("{} is denied until {}: {}", entry.denied, proxy::rfc3339(entry.until), entry.reason))
+        }
+    }
 }
 
 /// The first line of a file, without its end.

@@ -1,5 +1,9 @@
 //! The command line: commands, options, examples, exit codes.
 
+mod ca_lifecycle;
+
+pub(crate) use ca_lifecycle::{CaDeny, CaKeys, CaRecover, CaRotate, DenyStep, DenyWhat, RotateStep};
+
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -9,9 +13,10 @@ pub(crate) const EXIT_CONFIG: u8 = 2;
 pub(crate) const EXIT_FAILURE: u8 = 1;
 /// A drain ended by its deadline, with connections still open.
 pub(crate) const EXIT_DRAIN: u8 = 3;
+/// The rotation does not allow this step, or not yet.
+pub(crate) const EXIT_NOT_NOW: u8 = 4;
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done · 1 failed · 2 the file or the command line is not valid · 3 the drain time ran out";
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed · 2 the file or the command line is not valid · 3 the drain time ran out · 4 not a step for now";
 
 /// A checkpoint for pods: SPIFFE mutual TLS, allow rules, and a decrypted copy of the traffic for an IDS.
 #[derive(Parser)]
@@ -100,7 +105,22 @@ pub(crate) enum Ca {
 Example:\n  sekisho ca issue --dir ca --id spiffe://example.org/ns/shop/sa/web --out . --name web"
     )]
     Issue(CaIssue),
+    /// Replace the root: status, prepare, activate, rollback, finish, compromise
+    #[command(after_help = ROTATE_HELP)]
+    Rotate(CaRotate),
+    /// The emergency deny list: names, certificates and keys that are refused although valid
+    #[command(
+        after_help = "Example:\n  sekisho ca deny --dir ca add --id spiffe://example.org/ns/shop/sa/web --reason \"key stolen\""
+    )]
+    Deny(CaDeny),
+    /// The way out when a root has expired
+    #[command(after_help = "Example:\n  sekisho ca recover --dir ca\n  sekisho ca recover --dir ca --apply")]
+    Recover(CaRecover),
 }
+
+const ROTATE_HELP: &str = "Steps: prepare (A+B, A issues) → activate (B+A, B issues) → finish (B); rollback goes one back.\n\
+Exit code 4: the rotation does not allow this step, or not yet.\n\nExample:\n  sekisho ca rotate --dir ca prepare\n  \
+sekisho ca rotate --dir ca --format json status";
 
 #[derive(Args)]
 pub(crate) struct CaInit {
@@ -135,9 +155,8 @@ pub(crate) struct CaIssue {
     /// Certificate request (PEM or DER) whose public key is used, instead of making a key. Only its key is taken
     #[arg(long, value_name = "FILE")]
     pub(crate) csr: Option<PathBuf>,
-    /// File whose first line decrypts the root key
-    #[arg(long, value_name = "FILE")]
-    pub(crate) passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: CaKeys,
 }
 
 #[derive(Subcommand)]

@@ -61,7 +61,11 @@ impl Authority {
     pub fn open(dir: &Path, keys: Keys<'_>, now: SystemTime) -> Result<Self, CaError> {
         let folder = Folder::open(dir)?;
         let rotation = folder.state()?;
-        Self::of(&folder, rotation, keys, now)
+        match Self::of(&folder, rotation.clone(), keys, now) {
+            // A server took a step between our reading of the state and of the roots that it names.
+            Err(_) if folder.state()? != rotation => Self::of(&folder, folder.state()?, keys, now),
+            result => result,
+        }
     }
 
     /// The roots of a state. The key of the root that waits to issue is opened as well: that it is not there, or

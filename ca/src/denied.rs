@@ -14,7 +14,7 @@ use identity::SpiffeId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CaError;
-use crate::store::Folder;
+use crate::store::{Folder, Lock};
 
 /// What is denied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,6 +68,12 @@ impl fmt::Display for Denied {
     }
 }
 
+/// The value of [`Denied::Key`] for a DER SubjectPublicKeyInfo.
+pub fn key_sha256(spki_der: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, spki_der);
+    digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -101,7 +107,17 @@ impl DenyList {
         Self::read(&Folder::open(dir)?)
     }
 
-    pub(crate) fn read(folder: &Folder) -> Result<Self, CaError> {
+    /// Changes the list of a CA's folder: what `change` makes of it is on the disk when this returns. A server may
+    /// run meanwhile; it notices by the file.
+    pub fn change(dir: &Path, change: impl FnOnce(&Self) -> Result<Self, DenyError>) -> Result<Self, CaError> {
+        let folder = Folder::open(dir)?;
+        let lock = Lock::take_denied(dir)?;
+        let next = change(&Self::read(&folder)?)?;
+        folder.write_denied(&lock, next.to_json().as_bytes())?;
+        Ok(next)
+    }
+
+    fn read(folder: &Folder) -> Result<Self, CaError> {
         let path = || folder.dir().join("denied.json");
         match folder.denied()? {
             None => Ok(Self::default()),

@@ -30,6 +30,6 @@ pub use authority::Authority;
 pub use csr::{CsrError, parse_csr};
 pub use error::CaError;
 pub use issuer::{Issued, Issuer};
-pub use rotating::{Report, RotatingFolder};
+pub use rotating::{Recovery, Report, RotatingFolder};
 pub use store::{Keys, Lock};
 pub use tokens::{Created, Listed, Tokens};

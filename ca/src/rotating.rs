@@ -6,17 +6,17 @@
 //! lock is held as long as this value lives, so a server and a command never both change it. Expired roots may
 //! be opened here: getting out of an expiry is one of the things this is for.
 
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use identity::TrustDomain;
 
 use crate::authority::{Authority, open_certificate, open_root};
-use crate::denied::DenyList;
 use crate::error::CaError;
 use crate::profile::ROOT_LIFETIME;
 use crate::root::Root;
-use crate::rotation::{Advice, Cleared, Go, LastLeaf, RootId, Rotation, Schedule};
+use crate::rotation::{Advice, Cleared, Go, LastLeaf, Phase, RootId, Rotation, Schedule};
 use crate::store::{Folder, Keys, Lock, RootFiles};
 
 /// A CA's folder, held for changes.
@@ -59,8 +59,12 @@ impl RotatingFolder {
     /// Founds a second root, with a key encrypted like the first's, and brings it into the bundle. The key is
     /// written into the folder; who keeps keys in a mounted Secret moves it there before it issues.
     pub fn prepare(&mut self, keys: Keys<'_>, now: SystemTime) -> Result<(), CaError> {
-        // The passphrase must be the one in use, or the next start could not open both.
-        open_root(&self.folder, self.rotation.issuing(), keys)?;
+        // The passphrase must be the one in use, or the next start could not open both. A key that is lost is a
+        // reason to rotate, not against it.
+        match open_root(&self.folder, self.rotation.issuing(), keys) {
+            Err(CaError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
+            other => drop(other?),
+        }
         let root = Root::found(self.folder.trust_domain(), ROOT_LIFETIME, now)?;
         let next = self.rotation.prepare(root.certificate.as_new(), now)?;
         self.add(&root, keys)?;
@@ -128,14 +132,54 @@ impl RotatingFolder {
         self.commit(next)
     }
 
-    /// The emergency deny list of the folder; an empty one where there is none.
-    pub fn denied(&self) -> Result<DenyList, CaError> {
-        DenyList::read(&self.folder)
-    }
-
-    /// Replaces the emergency deny list.
-    pub fn write_denied(&mut self, list: &DenyList) -> Result<(), CaError> {
-        self.folder.write_denied(&self.lock, list.to_json().as_bytes())
+    /// The way out when the root that issues has expired: lets a root issue that is valid, and founds one where
+    /// none is. Answers with what was done, in order; nothing when nothing has expired. Nobody is waited for,
+    /// since nobody holds a valid leaf of an expired root.
+    pub fn recover(&mut self, schedule: &Schedule, keys: Keys<'_>, now: SystemTime) -> Result<Vec<Recovery>, CaError> {
+        let mut done = Vec::new();
+        let expired = |rotation: &Rotation, root| rotation.not_after(root).is_none_or(|end| end < now);
+        if !expired(&self.rotation, self.rotation.issuing()) {
+            return Ok(done);
+        }
+        if self.rotation.next().is_some_and(|next| expired(&self.rotation, next)) {
+            self.rollback(|_| LastLeaf::Unknown, schedule, keys, now)?;
+            done.push(Recovery::DroppedNext);
+        }
+        if self.rotation.phase() == Phase::Activated {
+            // A retiring root that is still valid is the better one to go on with.
+            let mut retiring = self.rotation.retiring();
+            let old = retiring.next().filter(|root| !expired(&self.rotation, *root));
+            let old = old.filter(|root| self.rotation.leaves_by(*root).is_none() && retiring.next().is_none());
+            if let Some(old) = old {
+                drop(retiring);
+                self.rollback(|_| LastLeaf::Unknown, schedule, keys, now)?;
+                done.push(Recovery::RolledBack(old));
+                return Ok(done);
+            }
+            drop(retiring);
+            if self.finish(|_| LastLeaf::Unknown, &[], schedule, now).is_ok() {
+                done.push(Recovery::Finished);
+            }
+        }
+        if self.rotation.phase() == Phase::Activated {
+            // Others must stay a while. The expired one is treated as if it were known: another issues at once.
+            self.compromise(self.rotation.issuing(), now, schedule.splay, keys, now)?;
+            let heir = self.rotation.issuing();
+            done.extend([Recovery::Founded(heir), Recovery::Activated(heir)]);
+            return Ok(done);
+        }
+        if self.rotation.next().is_none() {
+            self.prepare(keys, now)?;
+            done.extend(self.rotation.next().map(Recovery::Founded));
+        }
+        let unasked = Go::Override { left_out: Vec::new(), total: Some(0) };
+        self.activate(unasked, schedule.splay, keys, now)?;
+        done.push(Recovery::Activated(self.rotation.issuing()));
+        // Refused until clocks that are behind have passed the end as well.
+        if self.finish(|_| LastLeaf::Unknown, &[], schedule, now).is_ok() {
+            done.push(Recovery::Finished);
+        }
+        Ok(done)
     }
 
     fn add(&self, root: &Root, keys: Keys<'_>) -> Result<(), CaError> {
@@ -158,6 +202,21 @@ impl RotatingFolder {
         let _ = self.folder.sweep(&self.lock, &self.rotation);
         Ok(())
     }
+}
+
+/// What [`RotatingFolder::recover`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// The prepared root had expired as well, and is out of the bundle.
+    DroppedNext,
+    /// The retiring root is still valid and issues again.
+    RolledBack(RootId),
+    /// A new root was founded.
+    Founded(RootId),
+    /// This root issues now.
+    Activated(RootId),
+    /// Expired roots left the bundle.
+    Finished,
 }
 
 /// What `status` says of a folder. Read without the lock: a server may run.

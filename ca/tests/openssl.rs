@@ -57,9 +57,9 @@ fn our_chains_pass_its_strict_verifier_in_both_roles() {
 #[test]
 fn it_opens_our_sealed_key_and_we_open_its() {
     let scratch = tempfile::tempdir().unwrap();
-    let dir = scratch.path();
     let authority = found();
-    authority.save(dir, Some(b"open sesame")).unwrap();
+    authority.save(scratch.path(), Some(b"open sesame")).unwrap();
+    let dir = &scratch.path().join("roots").join(authority.root_id().to_string());
     openssl(dir, &["pkey", "-in", "root.key", "-passin", "pass:open sesame", "-out", "plain.key"]);
     assert_eq!(
         openssl(dir, &["pkey", "-in", "plain.key", "-pubout"]),
@@ -84,7 +84,7 @@ fn it_opens_our_sealed_key_and_we_open_its() {
         ],
     );
     // OpenSSL writes private keys with mode 0600 of its own accord.
-    let back = Authority::load(dir, Some(b"new one"), SystemTime::now()).unwrap();
+    let back = Authority::load(scratch.path(), Some(b"new one"), SystemTime::now()).unwrap();
     assert_eq!(back.root_pem(), authority.root_pem());
 }
 

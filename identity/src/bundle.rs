@@ -57,6 +57,22 @@ impl Bundle {
         Ok(Self(Arc::new(inner)))
     }
 
+    /// The roots of DER certificates, under the same rules; `None` of none, since an empty bundle trusts nobody and
+    /// is said in another way.
+    pub fn from_der(
+        trust_domain: TrustDomain,
+        roots: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Result<Option<Self>, BundleError> {
+        let mut inner = Inner { trust_domain, roots: Vec::new(), anchors: Vec::new(), limits: Vec::new() };
+        for (index, der) in roots.into_iter().enumerate() {
+            if index >= MAX_ROOTS {
+                return Err(BundleError::TooMany);
+            }
+            inner.add(der).map_err(|fault| BundleError::Root { index: index + 1, fault })?;
+        }
+        Ok((!inner.roots.is_empty()).then(|| Self(Arc::new(inner))))
+    }
+
     /// The trust domain these roots speak for, and the only one.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.0.trust_domain

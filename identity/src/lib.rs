@@ -7,11 +7,14 @@
 //!
 //! Sources: the SPIFFE standards "SPIFFE-ID" and "X509-SVID"; RFC 5280 for certificates; RFC 8446 for TLS 1.3.
 
+mod base64;
 mod bundle;
+mod bundle_document;
 mod credentials;
 mod der;
 mod error;
 mod id;
+mod json;
 mod key;
 mod pem;
 mod remembered;
@@ -27,6 +30,7 @@ mod x509;
 mod testing;
 
 pub use bundle::{Bundle, BundleError, RootFault};
+pub use bundle_document::{BundleDocument, DocumentError};
 pub use credentials::{Credentials, CredentialsError};
 pub use error::SvidError;
 pub use id::{IdError, SpiffeId, TrustDomain};

@@ -434,6 +434,15 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_with_a_longer_leaf_of_before_counts_under_its_newest() {
+        let mut roster = Roster::new(10);
+        roster.issued(issue(1, 1, 500, 1));
+        roster.issued(issue(1, 2, 100, 2));
+        roster.expire(at(200));
+        assert_eq!((roster.len(), roster.holders_of(root(2))), (1, 1));
+    }
+
+    #[test]
     fn a_long_refusal_is_cut_at_a_character() {
         let mut roster = Roster::new(10);
         roster.issued(issue(1, 1, 100, 1));

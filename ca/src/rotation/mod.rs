@@ -1,7 +1,7 @@
 //! How one root takes the place of another: the state machine.
 //!
 //! In come a state, what the operator or the server wants, and the time; out comes the next state, or a sentence
-//! that says why not yet. Pure: files are [`crate::RotatingFolder`]'s, acknowledgements are [`holders`]'s.
+//! that says why not yet. Pure: files are [`crate::RotatingFolder`]'s, acknowledgements are [`Roster`]'s.
 //!
 //! ```text
 //!            prepare                activate                 finish

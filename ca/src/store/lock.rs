@@ -16,7 +16,16 @@ pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File)
 impl Lock {
     /// Takes the lock of `dir`, at once or not at all.
     pub fn take(dir: &Path) -> Result<Self, CaError> {
-        let path = dir.join(LOCK);
+        Self::take_file(dir, LOCK)
+    }
+
+    /// The lock of the deny list alone: it changes while a server runs, which reads it.
+    pub(crate) fn take_denied(dir: &Path) -> Result<Self, CaError> {
+        Self::take_file(dir, DENIED)
+    }
+
+    fn take_file(dir: &Path, name: &str) -> Result<Self, CaError> {
+        let path = dir.join(name);
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -33,6 +42,7 @@ impl Lock {
 }
 
 const LOCK: &str = "lock";
+const DENIED: &str = "denied.lock";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

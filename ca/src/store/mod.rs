@@ -9,7 +9,7 @@
 //!     root.key            0600, PKCS #8, encrypted when a passphrase was given
 //!   retired/<root id>/    roots that the state does not name any more
 //!   denied.json           who is denied in an emergency
-//!   lock                  held by the one who changes the folder
+//!   lock                  held by the one who changes the folder, denied.lock by the one who changes the list
 //! ```
 //! In comes a folder; out come its parts. Refused are a folder that already holds a CA, a key file that others
 //! may use or that belongs to someone else, and any form we did not write. `state.json` decides: a step of a

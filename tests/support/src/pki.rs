@@ -59,11 +59,30 @@ impl Ca {
         }
     }
 
+    /// The folder of the only root.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        root(&self.dir)
+    }
+
     /// The same root in openssl's hands.
     #[must_use]
     pub fn forger(&self) -> Forger {
-        Forger { root: self.dir.join("root.pem"), key: self.dir.join("root.key"), out: self.out.clone() }
+        let root = self.root();
+        Forger { root: root.join("root.pem"), key: root.join("root.key"), out: self.out.clone() }
     }
+}
+
+/// The folder of the only root of a CA's folder.
+///
+/// # Panics
+/// When there is none, or more than one.
+#[must_use]
+pub fn root(ca: &Path) -> PathBuf {
+    let mut roots = std::fs::read_dir(ca.join("roots")).unwrap().map(|entry| entry.unwrap().path());
+    let root = roots.next().unwrap();
+    assert_eq!(roots.next(), None, "more than one root in {}", ca.display());
+    root
 }
 
 /// The SPIFFE ID of a workload in the contract's trust domain.
