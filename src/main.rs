@@ -11,6 +11,7 @@ mod credentials;
 mod demo;
 mod files;
 mod host;
+mod log_command;
 mod run;
 
 use clap::Parser;

@@ -9,6 +9,7 @@
 //! | `rules` | compiled = linear; patterns are written as they are read |
 //! | `names` | SPIFFE IDs against the sentences of the standard |
 //! | `certificates` | arbitrary DER and PEM, signing requests, and good chains a little spoilt |
+//! | `audit_log` | segments and heads of the CA's audit log: one spelling, one chain |
 //! | `xfcc` | what is written about a certificate is read as that and nothing else |
 //! | `first_bytes` | protocol detection, and original destinations |
 //! | `config` | the rule file |
@@ -16,6 +17,7 @@
 //! | `tap` | exchanges to packets, read back by others |
 //! | `tls` | a server's handshake, and records after one |
 
+mod audit_log;
 mod canonical;
 mod certificates;
 mod config;
@@ -98,6 +100,7 @@ pub const TARGETS: &[Target] = &[
     target("certificate", "leaves and chains", certificates::chain, certificates::DER, 4096),
     target("bundle", "PEM bundles of roots", certificates::bundle, certificates::PEM, 8192),
     target("csr", "certificate signing requests", certificates::request, certificates::DER, 4096),
+    target("audit_log", "segments and heads of the audit log", audit_log::run, audit_log::WORDS, 8192),
     target("xfcc", "x-forwarded-client-cert, written from certificates and read back", xfcc::run, xfcc::WORDS, 1024),
     target("detect", "protocol detection by first bytes", first_bytes::detect, http1::WORDS, 10_000),
     target("destination", "original destinations of captured connections", first_bytes::destination, &[], 128),
