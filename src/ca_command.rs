@@ -1,18 +1,21 @@
-//! `sekisho ca`: make a root, issue certificates, replace the root, deny, recover.
+//! `sekisho ca`: make a root, issue certificates, replace the root, deny, recover, verify the audit log.
 
 mod deny;
+mod log_verify;
 mod rotate;
 
 use crate::cli::{self, EXIT_FAILURE, EXIT_NOT_NOW};
 use ca::{
     Authority, CaError, Issued, Keys,
+    attest::Attested,
     denied::{self, DenyList},
+    log::{self, Act, Event, Evidence, Issue, Lineage, Log, LogKey, What},
 };
 use identity::{SpiffeId, TrustDomain};
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
     process::ExitCode,
     time::SystemTime,
@@ -29,6 +32,7 @@ pub(crate) fn run(command: &cli::Ca) -> ExitCode {
         cli::Ca::Rotate(arguments) => rotate::rotate(arguments),
         cli::Ca::Deny(arguments) => deny::deny(arguments),
         cli::Ca::Recover(arguments) => rotate::recover(arguments),
+        cli::Ca::Log(cli::CaLog::Verify(arguments)) => return log_verify::verify(arguments),
     };
     let (error, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,
@@ -88,13 +92,24 @@ impl<'a> Opened<'a> {
 fn init(arguments: &cli::CaInit) -> Result<(), String> {
     let trust_domain = TrustDomain::parse(&arguments.trust_domain).map_err(|error| error.to_string())?;
     let passphrase = arguments.passphrase_file.as_deref().map(passphrase).transpose()?;
-    let authority = Authority::init(&trust_domain, SystemTime::now()).map_err(|error| error.to_string())?;
+    let now = SystemTime::now();
+    let authority = Authority::init(&trust_domain, now).map_err(|error| error.to_string())?;
     authority.save(&arguments.dir, passphrase.as_deref()).map_err(|error| error.to_string())?;
+    let log_key = log::create(&arguments.dir, &trust_domain, passphrase.as_deref(), now);
+    let log_key = log_key.map_err(|error| format!("{error}; remove the folder and begin again"))?;
+    let root = log::Text::bounded(&authority.root_id().to_string());
+    let (detail, bundle, by) = ("".into(), None, user());
+    let added = Act { what: What::RootAdded, subject: root, detail, bundle, by };
+    let log = open_log(&arguments.dir, passphrase.as_deref(), now, false)?;
+    log.append_and_wait(now, Event::Act(Box::new(added))).map_err(|error| error.to_string())?;
     let dir = arguments.dir.display();
     out!("root of {trust_domain} in {dir}");
+    out!("audit log in {dir}/log, its key {}", log_key.id());
     if passphrase.is_none() {
         let root = authority.root_id();
-        out!("the key {dir}/roots/{root}/root.key is not encrypted (mode 0600); use --passphrase-file to encrypt it");
+        out!(
+            "the keys {dir}/roots/{root}/root.key and {dir}/log/log.key are not encrypted (mode 0600); use --passphrase-file to encrypt them"
+        );
     }
     Ok(())
 }
@@ -110,22 +125,26 @@ fn issue(arguments: &cli::CaIssue) -> Result<(), String> {
     let opened = Opened::from(&arguments.keys)?;
     let now = SystemTime::now();
     let authority = Authority::open(&arguments.dir, opened.keys(), now).map_err(|error| error.to_string())?;
+    let log = open_log(&arguments.dir, opened.passphrase.as_deref(), now, arguments.accept_clock)?;
     let issuer = authority.intermediate(now).map_err(|error| error.to_string())?;
     let denied = DenyList::load(&arguments.dir).map_err(|error| error.to_string())?;
     check_denied(&denied, &id, None, now)?;
+    let attested = Attested::by_operator(id.clone());
     let (issued, key): (Issued, Option<String>) = match &arguments.csr {
         None => {
             let (issued, key) =
-                issuer.issue_with_new_key(&id, arguments.ttl, now).map_err(|error| error.to_string())?;
+                issuer.issue_with_new_key(&attested, arguments.ttl, now).map_err(|error| error.to_string())?;
             (issued, Some(key))
         }
         Some(path) => {
             let csr = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
             let key = ca::parse_csr(&csr, &id).map_err(|error| format!("{}: {error}", path.display()))?;
             check_denied(&denied, &id, Some(&key), now)?;
-            (issuer.issue(&id, &key, arguments.ttl, now).map_err(|error| error.to_string())?, None)
+            (issuer.issue(&attested, &key, arguments.ttl, now).map_err(|error| error.to_string())?, None)
         }
     };
+    // Nothing leaves that is not in the log.
+    record(&log, &attested, &issued, &authority, now)?;
     fs::create_dir_all(&arguments.out).map_err(|error| format!("{}: {error}", arguments.out.display()))?;
     let path = |suffix: &str| arguments.out.join(format!("{}.{suffix}", arguments.name));
     if let Some(key) = &key {
@@ -147,6 +166,37 @@ fn check_denied(list: &DenyList, id: &SpiffeId, spki: Option<&[u8]>, now: System
             Err(format!("{} is denied until {}: {}", entry.denied, proxy::rfc3339(entry.until), entry.reason))
         }
     }
+}
+
+fn record(
+    log: &Log,
+    attested: &Attested,
+    issued: &Issued,
+    authority: &Authority,
+    now: SystemTime,
+) -> Result<(), String> {
+    let evidence = Evidence::Operator { user: user() };
+    let root = log::Text::bounded(&authority.root_id().to_string());
+    let holder = log::Text::bounded(&attested.holder().to_string());
+    let issue = Issue::of_leaf(&issued.leaf, root, evidence, Lineage::Begins, holder, None);
+    let issue = issue.ok_or("the certificate that was made cannot be read; nothing was issued")?;
+    let kept = log.append_and_wait(now, Event::Issued(Box::new(issue)));
+    kept.map(|_| ()).map_err(|error| format!("{error}; nothing was issued"))
+}
+
+/// Commands of one folder wait for each other; a server that has it does not end.
+fn open_log(dir: &Path, passphrase: Option<&[u8]>, now: SystemTime, accept_clock: bool) -> Result<Log, String> {
+    let settings = log::Settings { accept_clock, patience: PATIENCE, ..log::Settings::default() };
+    let key = LogKey::load(dir, passphrase).map_err(|error| error.to_string())?;
+    Log::open(dir, key, now, settings).map(|(log, _)| log).map_err(|error| error.to_string())
+}
+
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Who runs this command, from the owner of our own entry in `/proc`.
+fn user() -> log::Text {
+    let uid = fs::metadata("/proc/self").map(|about| about.uid().to_string());
+    log::Text::bounded(&format!("uid {}", uid.as_deref().unwrap_or("unknown")))
 }
 
 /// The first line of a file, without its end.

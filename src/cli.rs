@@ -116,6 +116,39 @@ Example:\n  sekisho ca issue --dir ca --id spiffe://example.org/ns/shop/sa/web -
     /// The way out when a root has expired
     #[command(after_help = "Example:\n  sekisho ca recover --dir ca\n  sekisho ca recover --dir ca --apply")]
     Recover(CaRecover),
+    /// The audit log: every certificate, refusal and act of the CA
+    #[command(subcommand)]
+    Log(CaLog),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CaLog {
+    /// Find any change of the audit log, and say where; needs no key
+    #[command(after_help = LOG_VERIFY_HELP)]
+    Verify(CaLogVerify),
+}
+
+const LOG_VERIFY_HELP: &str = "Exit codes: 0 the log is what was written · 1 it is not; the place is printed · 2 it could not be read, or the command line is not valid\n\n\
+Without --head, --expect or --key it cannot be seen that a whole older folder was put back, or another log put in its place.\n\n\
+Example:\n  sekisho ca log verify --dir ca --head kept/head.json";
+
+#[derive(Args)]
+pub(crate) struct CaLogVerify {
+    /// Folder of the CA
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// A copy of log/head.json that was kept elsewhere: the log must contain what it signs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) head: Option<PathBuf>,
+    /// A record and its hash, noted elsewhere
+    #[arg(long, value_name = "SEQ:HASH", value_parser = record_and_hash)]
+    pub(crate) expect: Option<(u64, ca::log::Hash)>,
+    /// The key of the log, as `ca init` printed it
+    #[arg(long, value_name = "HASH", value_parser = hash)]
+    pub(crate) key: Option<ca::log::Hash>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
 }
 
 const ROTATE_HELP: &str = "Steps: prepare (A+B, A issues) → activate (B+A, B issues) → finish (B); rollback goes one back.\n\
@@ -157,6 +190,9 @@ pub(crate) struct CaIssue {
     pub(crate) csr: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) keys: CaKeys,
+    /// Go on although the audit log has records later than now, because the clock was wrong then; is recorded
+    #[arg(long)]
+    pub(crate) accept_clock: bool,
 }
 
 #[derive(Subcommand)]
@@ -210,6 +246,15 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> ExitCode {
 }
 
 /// `90s`, `30m`, `24h`, `7d`.
+fn hash(text: &str) -> Result<ca::log::Hash, String> {
+    ca::log::Hash::parse(text).ok_or_else(|| "not 64 lower-case hex digits".to_owned())
+}
+
+fn record_and_hash(text: &str) -> Result<(u64, ca::log::Hash), String> {
+    let (seq, record) = text.split_once(':').ok_or("write the number of a record, a colon, and its hash")?;
+    Ok((seq.parse().map_err(|_| "the number of the record is not one")?, hash(record)?))
+}
+
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     let wrong = || format!("`{text}` is not a duration; write for example 90s, 30m, 24h or 7d");
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;

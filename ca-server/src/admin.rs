@@ -82,7 +82,10 @@ async fn answer(request: Request<Incoming>, face: Face, server: &Arc<Server>) ->
         (_, "/healthz/ready" | "/stats/prometheus" | "/status", _) => {
             text(StatusCode::METHOD_NOT_ALLOWED, "GET\n".to_owned())
         }
-        _ => text(StatusCode::NOT_FOUND, "GET /healthz/ready, /stats/prometheus, /status; POST /rotation/STEP\n".to_owned()),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "GET /healthz/ready, /stats/prometheus, /status; POST /rotation/STEP\n".to_owned(),
+        ),
     }
 }
 

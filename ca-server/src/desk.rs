@@ -21,6 +21,7 @@ use config::Lifetimes;
 use identity::{CertificateDer, SpiffeId, Svid};
 use rpc::Caller;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{oneshot, watch};
@@ -36,10 +37,26 @@ pub(crate) struct Desk {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) turns: Turns,
     pub(crate) lifetimes: Lifetimes,
+    /// The last record could be written.
+    pub(crate) log_works: AtomicBool,
     memory: Mutex<Memory>,
     sources: Mutex<Buckets<IpAddr>>,
     holders: Mutex<Buckets<String>>,
     refusals: Mutex<RefusalBudget>,
+}
+
+/// What a desk is made of.
+pub(crate) struct Parts {
+    pub(crate) standing: Standing,
+    pub(crate) denied: DenyList,
+    pub(crate) clusters: Clusters,
+    pub(crate) tokens: Tokens,
+    pub(crate) log: Log,
+    pub(crate) memory: Memory,
+    pub(crate) turns: Turns,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) shares: Shares,
+    pub(crate) now: SystemTime,
 }
 
 /// How much for one caller.
@@ -76,32 +93,22 @@ struct Known {
 }
 
 impl Desk {
-    #[expect(clippy::too_many_arguments, reason = "called once, where the parts are made")]
-    pub(crate) fn new(
-        standing: Standing,
-        denied: DenyList,
-        clusters: Clusters,
-        tokens: Tokens,
-        log: Log,
-        memory: Memory,
-        turns: Turns,
-        lifetimes: Lifetimes,
-        shares: Shares,
-        now: SystemTime,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let (source, holder) = (parts.shares.per_source_per_second, parts.shares.per_holder_per_hour);
         Self {
-            standing: watch::Sender::new(Arc::new(standing)),
-            denied: watch::Sender::new(Arc::new(denied)),
-            clusters: ArcSwap::from_pointee(clusters),
-            tokens,
-            log,
+            standing: watch::Sender::new(Arc::new(parts.standing)),
+            denied: watch::Sender::new(Arc::new(parts.denied)),
+            clusters: ArcSwap::from_pointee(parts.clusters),
+            tokens: parts.tokens,
+            log: parts.log,
             metrics: Arc::default(),
-            turns,
-            lifetimes,
-            memory: Mutex::new(memory),
-            sources: Mutex::new(Buckets::new(shares.per_source_per_second, Duration::from_secs(1), MOST_CALLERS)),
-            holders: Mutex::new(Buckets::new(shares.per_holder_per_hour, Duration::from_secs(3600), MOST_CALLERS)),
-            refusals: Mutex::new(RefusalBudget::new(now)),
+            turns: parts.turns,
+            lifetimes: parts.lifetimes,
+            log_works: AtomicBool::new(true),
+            memory: Mutex::new(parts.memory),
+            sources: Mutex::new(Buckets::new(source, Duration::from_secs(1), MOST_CALLERS)),
+            holders: Mutex::new(Buckets::new(holder, Duration::from_secs(3600), MOST_CALLERS)),
+            refusals: Mutex::new(RefusalBudget::new(parts.now)),
         }
     }
 
@@ -209,13 +216,7 @@ impl Desk {
         }
     }
 
-    fn deny_list(
-        &self,
-        id: &SpiffeId,
-        caller: &Caller,
-        spki: &log::Hash,
-        now: SystemTime,
-    ) -> Result<(), Refused> {
+    fn deny_list(&self, id: &SpiffeId, caller: &Caller, spki: &log::Hash, now: SystemTime) -> Result<(), Refused> {
         let denied = Arc::clone(&self.denied.borrow());
         let key = hex(spki.as_bytes());
         let serial = caller.svid().map(Svid::serial);
@@ -249,9 +250,7 @@ impl Desk {
         let unreadable = || Refused::new("signing", Code::Unavailable, "the CA cannot issue at the moment");
         let lineage = match attested.lineage() {
             None => log::Lineage::Begins,
-            Some(lineage) => {
-                log::Lineage::Continues { first: lineage.record, since: log::Stamp::of(lineage.since) }
-            }
+            Some(lineage) => log::Lineage::Continues { first: lineage.record, since: log::Stamp::of(lineage.since) },
         };
         let record = log::Issue::of_leaf(
             &issued.leaf,
@@ -264,7 +263,12 @@ impl Desk {
         .ok_or_else(unreadable)?;
         let (done, durable) = oneshot::channel();
         self.log.append(now, Event::Issued(Box::new(record)), move |answer| drop(done.send(answer)));
-        let receipt = durable.await.unwrap_or(Err(log::LogError::Closed))?;
+        let written = durable.await.unwrap_or(Err(log::LogError::Closed));
+        // A queue that is full is no fault of the disk.
+        if !matches!(written, Err(log::LogError::Busy)) {
+            self.log_works.store(written.is_ok(), Ordering::Relaxed);
+        }
+        let receipt = written?;
         let lineage = attested.lineage().cloned().unwrap_or_else(|| Lineage {
             record: receipt.seq,
             since: receipt.time.time(),

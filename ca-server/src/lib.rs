@@ -27,4 +27,4 @@ mod standing;
 mod trust;
 mod turns;
 
-pub use server::{Server, ServerError, Settings};
+pub use server::{Say, Server, ServerError, Step};

@@ -60,7 +60,13 @@ impl Memory {
 
     /// Takes in one record of the log, read back at `now`. `published` is when the bundle in force was, under number `sequence`:
     /// whoever was issued a certificate later has it.
-    pub(crate) fn recall(&mut self, record: &Record, issue: &log::Issue, published: (u64, SystemTime), now: SystemTime) {
+    pub(crate) fn recall(
+        &mut self,
+        record: &Record,
+        issue: &log::Issue,
+        published: (u64, SystemTime),
+        now: SystemTime,
+    ) {
         let (Some(root), Some(holder)) = (RootId::parse(issue.root.as_str()), Holder::parse(issue.holder.as_str()))
         else {
             // A record of the offline command with a root that has left: nobody will come to renew it.

@@ -21,7 +21,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
@@ -41,8 +41,6 @@ pub struct Server {
     own: Own,
     schedule: Schedule,
     key_sets: Mutex<Vec<KeySet>>,
-    /// The last record could be written.
-    log_works: AtomicBool,
     /// Of the deny list on the disk.
     denied_version: AtomicU64,
     say: Say,
@@ -60,14 +58,10 @@ impl std::fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
-impl<E: std::fmt::Display> From<Error<E>> for ServerError {
-    fn from(error: Error<E>) -> Self {
-        Self(error.0.to_string())
-    }
+/// Takes any error that has a sentence.
+fn error(error: impl std::fmt::Display) -> ServerError {
+    ServerError(error.to_string())
 }
-
-/// Lets `?` take any error that has a sentence.
-struct Error<E>(E);
 
 /// A step of a rotation that an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,17 +136,17 @@ impl Server {
         say: Say,
         now: SystemTime,
     ) -> Result<Arc<Self>, ServerError> {
-        let folder = RotatingFolder::open(&settings.dir).map_err(Error)?;
+        let folder = RotatingFolder::open(&settings.dir).map_err(error)?;
         let domain = folder.trust_domain().clone();
-        let id = SpiffeId::parse(&format!("spiffe://{domain}/{}", settings.identity)).map_err(Error)?;
+        let id = SpiffeId::parse(&format!("spiffe://{domain}/{}", settings.identity)).map_err(error)?;
         let own = Own { id, names: settings.names.clone() };
         let keys = Keys { passphrase: passphrase.as_deref(), secret: None };
-        let authority = folder.authority(keys, now).map_err(Error)?;
-        let standing = Standing::make(&authority, &own, now).map_err(Error)?;
-        let log_key = LogKey::load(&settings.dir, passphrase.as_deref()).map_err(Error)?;
-        let (log, opened) = Log::open(&settings.dir, log_key, now, log::Settings::default()).map_err(Error)?;
+        let authority = folder.authority(keys, now).map_err(error)?;
+        let standing = Standing::make(&authority, &own, now).map_err(error)?;
+        let log_key = LogKey::load(&settings.dir, passphrase.as_deref()).map_err(error)?;
+        let (log, opened) = Log::open(&settings.dir, log_key, now, log::Settings::default()).map_err(error)?;
         let memory = recall(settings, &standing, now)?;
-        let denied = DenyList::load(&settings.dir).map_err(Error)?;
+        let denied = DenyList::load(&settings.dir).map_err(error)?;
         let (clusters, key_sets) = clusters(&settings.clusters, &domain)?;
         let signing = match settings.signing {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -189,11 +183,10 @@ impl Server {
                 ..Schedule::default()
             },
             key_sets: Mutex::new(key_sets),
-            log_works: AtomicBool::new(true),
             denied_version: AtomicU64::new(version),
             say,
         });
-        server.act(What::Started, "", &format!("version {}", env!("CARGO_PKG_VERSION")), None, "ca").map_err(Error)?;
+        server.act(What::Started, "", &format!("version {}", env!("CARGO_PKG_VERSION")), None, "ca").map_err(error)?;
         (server.say)(
             "opened",
             json!({ "trust_domain": domain.as_str(), "log_records": opened.seq, "certificates": held, "cut_bytes": opened.cut }),
@@ -211,7 +204,8 @@ impl Server {
         let (reception, receptions) = watch::channel(Arc::clone(&self.desk.standing.borrow().reception));
         let routes = Routes::default()
             .with(
-                IstioCertificateServiceServer::new(Istio(Arc::clone(&self.desk))).max_decoding_message_size(MOST_MESSAGE),
+                IstioCertificateServiceServer::new(Istio(Arc::clone(&self.desk)))
+                    .max_decoding_message_size(MOST_MESSAGE),
             )
             .with(TrustServer::new(Watching(Arc::clone(&self.desk))).max_decoding_message_size(MOST_MESSAGE));
         let mut serving = Vec::new();
@@ -245,7 +239,12 @@ impl Server {
             // It may wait for the disk.
             let _ = tokio::task::spawn_blocking(move || server.look(SystemTime::now())).await;
             let now = Arc::clone(&self.desk.standing.borrow().reception);
-            reception.send_if_modified(|before| !Arc::ptr_eq(before, &now) && { *before = now; true });
+            reception.send_if_modified(|before| {
+                !Arc::ptr_eq(before, &now) && {
+                    *before = now;
+                    true
+                }
+            });
         }
         for task in serving {
             let _ = task.await;
@@ -258,6 +257,9 @@ impl Server {
     /// What each second brings: new keys of clusters, a changed deny list, a step of the rotation, a new issuer.
     fn look(&self, now: SystemTime) {
         self.desk.memory().expire(now);
+        if !self.desk.log_works.load(Ordering::Relaxed) && self.act(What::LogResumed, "", "", None, "ca").is_ok() {
+            (self.say)("log_resumed", json!({}));
+        }
         self.look_at_key_sets();
         self.look_at_the_deny_list();
         self.rotate(now);
@@ -301,12 +303,7 @@ impl Server {
         let standing = Arc::clone(&self.desk.standing.borrow());
         let advice = {
             let memory = self.desk.memory();
-            standing.rotation.advice(
-                standing.root_life,
-                |root| memory.roster.last_leaf(root, now),
-                &self.schedule,
-                now,
-            )
+            standing.rotation.advice(standing.root_life, |root| memory.roster.last_leaf(root, now), &self.schedule, now)
         };
         for advice in advice {
             let step = match advice {
@@ -384,7 +381,11 @@ impl Server {
             Step::Compromise { root, leave_after } => {
                 let splay = self.schedule.splay_compromised.min(leave_after / 2);
                 folder.compromise(root, now + leave_after, splay, self.keys(), now).map_err(text)?;
-                (What::RootCompromised, root.to_string(), format!("leaves in {} s at the latest", leave_after.as_secs()))
+                (
+                    What::RootCompromised,
+                    root.to_string(),
+                    format!("leaves in {} s at the latest", leave_after.as_secs()),
+                )
             }
         };
         let sequence = folder.rotation().sequence();
@@ -421,7 +422,7 @@ impl Server {
         let text = Text::bounded;
         let act = Act { what, subject: text(subject), detail: text(detail), bundle, by: text(by) };
         let written = self.desk.log.append_and_wait(SystemTime::now(), Event::Act(Box::new(act)));
-        self.log_works.store(written.is_ok(), Ordering::Relaxed);
+        self.desk.log_works.store(written.is_ok(), Ordering::Relaxed);
         written.map(drop).map_err(|error| error.to_string())
     }
 
@@ -448,10 +449,8 @@ impl Server {
     /// The text for Prometheus.
     pub(crate) fn metrics(&self) -> String {
         let standing = Arc::clone(&self.desk.standing.borrow());
-        let mut expiries = vec![
-            ("own".to_owned(), standing.own_not_after),
-            ("intermediate".to_owned(), standing.issuer.not_after()),
-        ];
+        let mut expiries =
+            vec![("own".to_owned(), standing.own_not_after), ("intermediate".to_owned(), standing.issuer.not_after())];
         for root in standing.rotation.bundle() {
             if let Some(end) = standing.rotation.not_after(root) {
                 expiries.push((format!("root {root}"), end));
@@ -475,8 +474,7 @@ impl Server {
     /// The state, for people and scripts.
     pub(crate) fn status(&self) -> Value {
         let now = SystemTime::now();
-        let seconds =
-            |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let standing = Arc::clone(&self.desk.standing.borrow());
         let rotation = &standing.rotation;
         let (verdict, holders) = {
@@ -548,7 +546,7 @@ fn recall(settings: &CaSettings, standing: &Standing, now: SystemTime) -> Result
     // The offline command may have issued for as long as an intermediate lives.
     let longest = settings.lifetimes.longest.max(Duration::from_secs(7 * 86_400));
     log::live(&settings.dir, now, longest, &mut |record, issue| memory.recall(record, issue, published, now))
-        .map_err(Error)?;
+        .map_err(error)?;
     Ok(memory)
 }
 
@@ -596,7 +594,7 @@ fn clusters(settings: &[ClusterSettings], domain: &TrustDomain) -> Result<(Clust
         });
         sets.push(KeySet { cluster: cluster.name.clone(), path: path.clone(), text });
     }
-    let clusters = Clusters::new(domain.clone(), TokenRules::default(), clusters).map_err(Error)?;
+    let clusters = Clusters::new(domain.clone(), TokenRules::default(), clusters).map_err(error)?;
     Ok((clusters, sets))
 }
 
@@ -611,11 +609,10 @@ fn read_keys(path: &Path) -> io::Result<Vec<u8>> {
 fn bind(listens: &[Listen]) -> Result<Vec<TcpListener>, ServerError> {
     let mut listeners = Vec::new();
     for listen in listens {
-        let failed = |error: io::Error| ServerError(format!("{}: {error}", listen.addr));
         match rpc::bind_tcp(listen.addr) {
             Ok(listener) => listeners.push(listener),
             Err(error) if listen.defaulted && rpc::family_is_missing(&error) => {}
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(ServerError(format!("{}: {error}", listen.addr))),
         }
     }
     Ok(listeners)

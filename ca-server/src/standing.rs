@@ -46,8 +46,7 @@ impl Standing {
     pub(crate) fn make(authority: &Authority, own: &Own, now: SystemTime) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let issuer = authority.intermediate(now).map_err(|error| text(&error))?;
-        let (issued, key) =
-            issuer.issue_own(&own.id, &own.names, OWN_LIFETIME, now).map_err(|error| text(&error))?;
+        let (issued, key) = issuer.issue_own(&own.id, &own.names, OWN_LIFETIME, now).map_err(|error| text(&error))?;
         let credentials = Credentials::from_pem(
             issued.chain_pem().as_bytes(),
             key.as_bytes(),

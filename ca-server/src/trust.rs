@@ -116,9 +116,9 @@ impl Watch {
             sequence: standing.rotation.sequence(),
             roots: standing.bundle.roots().iter().map(|root| root.to_vec()).collect(),
             denied: denied.entries(now).iter().map(entry).collect(),
-            renew_within: renew.filter(|renew| before(renew.since())).map_or(0, |renew| {
-                u32::try_from(renew.splay().as_secs()).unwrap_or(u32::MAX).max(1)
-            }),
+            renew_within: renew
+                .filter(|renew| before(renew.since()))
+                .map_or(0, |renew| u32::try_from(renew.splay().as_secs()).unwrap_or(u32::MAX).max(1)),
         }
     }
 }

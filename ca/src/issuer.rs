@@ -222,7 +222,7 @@ mod tests {
     fn what_is_issued_loads_as_credentials() {
         let authority = authority();
         let issuer = authority.intermediate(now()).unwrap();
-        let (issued, key) = issuer.issue_with_new_key(&web(), DAY, now()).unwrap();
+        let (issued, key) = issuer.issue_with_new_key(&Attested::by_operator(web()), DAY, now()).unwrap();
         let credentials = Credentials::from_pem(
             issued.chain_pem().as_bytes(),
             key.as_bytes(),
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_leaf_is_exactly_what_the_profile_says() {
-        let (issued, _) = issuer().issue_with_new_key(&web(), DAY, now()).unwrap();
+        let (issued, _) = issuer().issue_with_new_key(&Attested::by_operator(web()), DAY, now()).unwrap();
         let der = leaf_der(&issued);
         let (_, leaf) = X509Certificate::from_der(&der).unwrap();
         let seen: Vec<_> = leaf.extensions().iter().map(|e| (e.oid.to_id_string(), e.critical)).collect();
@@ -272,7 +272,7 @@ mod tests {
     fn key_identifiers_link_the_chain() {
         let authority = authority();
         let issuer = authority.intermediate(now()).unwrap();
-        let (issued, _) = issuer.issue_with_new_key(&web(), DAY, now()).unwrap();
+        let (issued, _) = issuer.issue_with_new_key(&Attested::by_operator(web()), DAY, now()).unwrap();
         let ids = |der: &[u8]| {
             let (_, certificate) = X509Certificate::from_der(der).unwrap();
             let (mut own, mut parent) = (None, None);
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn names_outside_the_trust_domain_are_refused() {
         let issuer = issuer();
-        let refuse = |text: &str| issuer.issue_with_new_key(&id(text), DAY, now()).unwrap_err();
+        let refuse = |text: &str| issuer.issue_with_new_key(&Attested::by_operator(id(text)), DAY, now()).unwrap_err();
         for other in ["spiffe://example.com/ns/shop/sa/web", "spiffe://sub.example.org/x", "spiffe://example.or/x"] {
             assert!(matches!(refuse(other), CaError::OtherDomain { .. }));
         }
@@ -327,7 +327,7 @@ mod tests {
             &rcgen::PKCS_RSA_SHA256,
         ] {
             let spki = KeyPair::generate_for(algorithm).unwrap().subject_public_key_info();
-            let issued = issuer.issue(&web(), &spki, DAY, now()).unwrap();
+            let issued = issuer.issue(&Attested::by_operator(web()), &spki, DAY, now()).unwrap();
             let der = leaf_der(&issued);
             let (_, leaf) = X509Certificate::from_der(&der).unwrap();
             assert_eq!(leaf.public_key().raw, spki);
@@ -339,22 +339,25 @@ mod tests {
         let issuer = issuer();
         let mut off_curve = KeyPair::generate().unwrap().subject_public_key_info();
         *off_curve.last_mut().unwrap() ^= 1;
-        assert!(matches!(issuer.issue(&web(), &off_curve, DAY, now()), Err(CaError::InvalidKey)));
-        assert!(matches!(issuer.issue(&web(), b"junk", DAY, now()), Err(CaError::Key(_))));
+        assert!(matches!(
+            issuer.issue(&Attested::by_operator(web()), &off_curve, DAY, now()),
+            Err(CaError::InvalidKey)
+        ));
+        assert!(matches!(issuer.issue(&Attested::by_operator(web()), b"junk", DAY, now()), Err(CaError::Key(_))));
     }
 
     #[test]
     fn lifetimes_are_clamped_and_absurd_ones_refused() {
         let issuer = issuer();
         let end = issuer.not_after();
-        let long = issuer.issue_with_new_key(&web(), 30 * DAY, now()).unwrap().0;
+        let long = issuer.issue_with_new_key(&Attested::by_operator(web()), 30 * DAY, now()).unwrap().0;
         assert_eq!(long.not_after, end);
-        let at = |time| issuer.issue_with_new_key(&web(), DAY, time).map(|(issued, _)| issued);
+        let at = |time| issuer.issue_with_new_key(&Attested::by_operator(web()), DAY, time).map(|(issued, _)| issued);
         assert_eq!(at(end - DAY / 2).unwrap().not_after, end);
         assert!(matches!(at(end - DAY / 11), Err(CaError::TooShort { .. })));
         assert!(matches!(at(end + DAY), Err(CaError::Expired(_))));
         assert!(matches!(at(now() - DAY), Err(CaError::NotYetValid(_))));
-        let ttl = |ttl| issuer.issue_with_new_key(&web(), ttl, now());
+        let ttl = |ttl| issuer.issue_with_new_key(&Attested::by_operator(web()), ttl, now());
         assert!(matches!(ttl(Duration::from_millis(999)), Err(CaError::ZeroTtl)));
         assert!(matches!(ttl(Duration::MAX), Err(CaError::Crypto(_))));
         ttl(Duration::from_secs(1)).unwrap();
@@ -366,7 +369,7 @@ mod tests {
         let spki = KeyPair::generate().unwrap().subject_public_key_info();
         let mut seen = std::collections::HashSet::new();
         for _ in 0..50 {
-            let issued = issuer.issue(&web(), &spki, DAY, now()).unwrap();
+            let issued = issuer.issue(&Attested::by_operator(web()), &spki, DAY, now()).unwrap();
             assert!(seen.insert(issued.serial));
         }
     }

@@ -24,5 +24,5 @@ mod serve;
 pub use caller::{Caller, Process};
 pub use channel::{Channel, ConnectError};
 pub use limits::Limits;
-pub use listen::{Refused, Watcher, bind_unix, serve_tls, serve_unix};
+pub use listen::{Refused, Watcher, bind_tcp, bind_unix, family_is_missing, serve_tls, serve_unix};
 pub use routes::Routes;

@@ -89,6 +89,33 @@ pub async fn serve_unix(
     places.emptied(limits.drain).await;
 }
 
+/// Binds a TCP socket for accepting, with a queue long enough for a herd. One for IPv6 takes IPv6 only, so that the same port of
+/// both families can be had.
+///
+/// # Errors
+/// The address cannot be had.
+pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Whether binding failed because the host lacks the address family.
+pub fn family_is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(AFNOSUPPORT | ADDRNOTAVAIL))
+}
+
+/// errno(3) on Linux.
+const AFNOSUPPORT: i32 = 97;
+const ADDRNOTAVAIL: i32 = 99;
+const BACKLOG: i32 = 4096;
+
 /// Binds a unix socket at `path` with `mode`. What an earlier run left there is removed, if it is a socket.
 ///
 /// # Errors

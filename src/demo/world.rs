@@ -243,8 +243,9 @@ fn certificates(dir: &Path) -> Result<(), String> {
         ("attacker", "other/attacker"),
     ] {
         let id = SpiffeId::workload(&trust_domain, workload).map_err(|error| error.to_string())?;
-        let (issued, key) =
-            issuer.issue_with_new_key(&id, Duration::from_secs(3600), now).map_err(|error| error.to_string())?;
+        let (issued, key) = issuer
+            .issue_with_new_key(&ca::attest::Attested::by_operator(id.clone()), Duration::from_secs(3600), now)
+            .map_err(|error| error.to_string())?;
         fs::write(dir.join(format!("{name}.pem")), issued.chain_pem()).map_err(|error| error.to_string())?;
         private(&dir.join(format!("{name}.key")), &key).map_err(|error| error.to_string())?;
     }

@@ -185,6 +185,8 @@ labels! {
     Started = "started",
     /// The server ends as it should.
     Stopped = "stopped",
+    /// Records could not be kept for a while, and nothing was issued meanwhile; they can again.
+    LogResumed = "log-resumed",
     /// A new root is there.
     RootAdded = "root-added",
     /// A rotation: the new root is in the bundle.

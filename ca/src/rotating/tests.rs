@@ -126,7 +126,11 @@ fn the_active_root_signs_and_the_bundle_has_the_states_order() {
     assert!(authority.bundle_pem().starts_with(&authority.root_pem()));
     assert_eq!(authority.rotation().sequence(), 3);
     let id = identity::SpiffeId::parse("spiffe://example.org/ns/shop/sa/web").unwrap();
-    let (issued, _) = authority.intermediate(now()).unwrap().issue_with_new_key(&id, DAY, now()).unwrap();
+    let (issued, _) = authority
+        .intermediate(now())
+        .unwrap()
+        .issue_with_new_key(&crate::attest::Attested::by_operator(id), DAY, now())
+        .unwrap();
     let alone = identity::Bundle::from_pem(authority.trust_domain().clone(), authority.root_pem().as_bytes()).unwrap();
     let chain: Vec<_> = pem::parse_many(&issued.chain_pem()).unwrap();
     let chain: Vec<_> = chain.into_iter().map(|pem| identity::CertificateDer::from(pem.into_contents())).collect();

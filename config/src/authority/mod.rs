@@ -7,7 +7,7 @@ mod read;
 mod schema;
 mod settings;
 
-pub use settings::{CaSettings, ClusterSettings, JwksSource, Lifetimes};
+pub use settings::{CaSettings, ClusterSettings, JwksSource, Lifetimes, RotationSettings};
 
 use crate::problem::Report;
 use std::path::Path;

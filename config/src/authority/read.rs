@@ -1,7 +1,7 @@
 //! Reads every section in turn and puts the settings together.
 
-use super::schema::{CLUSTER, ISSUE, LIMITS, ROOT, SERVER};
-use super::settings::{CaSettings, ClusterSettings, JwksSource, Lifetimes};
+use super::schema::{CLUSTER, ISSUE, LIMITS, ROOT, ROTATION, SERVER};
+use super::settings::{CaSettings, ClusterSettings, JwksSource, Lifetimes, RotationSettings};
 use crate::codes;
 use crate::problem::{Notebook, Report};
 use crate::reader::Table;
@@ -38,10 +38,12 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<CaSettin
     let passphrase_file = if root.has("passphrase_file") { path(&root, "passphrase_file", base, notes) } else { None };
     let server = section(&root, "server", &SERVER, &empty, notes);
     let issue = section(&root, "issue", &ISSUE, &empty, notes);
+    let rotation = section(&root, "rotation", &ROTATION, &empty, notes);
     let limits = section(&root, "limits", &LIMITS, &empty, notes);
     let identity = read_identity(&server, notes);
     let names = read_names(&server, notes);
     let lifetimes = read_lifetimes(&issue, notes);
+    let rotation = read_rotation(&rotation, notes);
     let clusters = read_clusters(root.tables("cluster", notes), base, notes);
     let signing = match limits.has("signing") {
         true => limits.number("signing", 1..=1024, notes).map(|n| n as usize),
@@ -56,6 +58,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<CaSettin
         admin: listen(&server, "admin", notes),
         health: listen(&server, "health", notes),
         lifetimes: lifetimes?,
+        rotation: rotation?,
         clusters,
         per_identity_per_hour: limits.number("per_identity_per_hour", 1..=1_000_000, notes)?,
         keys_per_token: limits.number("keys_per_token", 1..=16, notes)? as usize,
@@ -126,6 +129,14 @@ fn read_lifetimes(issue: &Table<'_>, notes: &mut Notebook) -> Option<Lifetimes> 
             .help("write `ttl` as well, not longer than `max_ttl`");
     }
     Some(Lifetimes { default, longest, lineage: lineage? })
+}
+
+fn read_rotation(rotation: &Table<'_>, notes: &mut Notebook) -> Option<RotationSettings> {
+    let second = Duration::from_secs(1);
+    let left = rotation.number("prepare_at_percent_left", 0..=90, notes);
+    let splay = within(rotation, "splay", second..DAY, notes)?;
+    let skew = within(rotation, "skew", second..DAY, notes)?;
+    Some(RotationSettings { prepare_at_percent_left: u8::try_from(left?).ok()?, splay: splay?, skew: skew? })
 }
 
 /// The outer `None`: it is written and wrong. The inner: it is not written and has no default.

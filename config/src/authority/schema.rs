@@ -4,7 +4,7 @@ use crate::schema::Default::{Absent, List, Number, Required, Text};
 use crate::schema::{Default, Key, Section};
 
 /// Every section, in the order of the reference page.
-pub(crate) const SECTIONS: &[&Section] = &[&ROOT, &SERVER, &ISSUE, &CLUSTER, &LIMITS];
+pub(crate) const SECTIONS: &[&Section] = &[&ROOT, &SERVER, &ISSUE, &CLUSTER, &ROTATION, &LIMITS];
 
 const fn key(name: &'static str, kind: &'static str, default: Default, doc: &'static str) -> Key {
     Key { name, kind, default, doc }
@@ -30,6 +30,7 @@ pub(crate) const ROOT: Section = Section {
         key("server", "table", Absent("as if empty"), "Listeners, and who the CA says it is."),
         key("issue", "table", Absent("as if empty"), "Lifetimes."),
         key("cluster", "tables", Absent("none"), "Whose service-account tokens are accepted, `[[cluster]]`."),
+        key("rotation", "table", Absent("as if empty"), "How one root takes the place of another."),
         key("limits", "table", Absent("as if empty"), "What is served at once, and to one caller."),
     ],
     later: &[],
@@ -106,6 +107,32 @@ pub(crate) const CLUSTER: Section = Section {
         ),
     ],
     later: &["token_review", "api"],
+};
+
+pub(crate) const ROTATION: Section = Section {
+    title: "[rotation]",
+    doc: "A new root is published, issues when every holder of a certificate knows it, and the old one leaves when nobody holds a certificate of it.",
+    keys: &[
+        key(
+            "prepare_at_percent_left",
+            "integer, 0 to 90",
+            Number(33),
+            "A new root is prepared when this much of the life of the one that issues is left. 0: only when an operator says so.",
+        ),
+        key(
+            "splay",
+            "duration",
+            Text("10m"),
+            "Over how long holders spread their renewals after a change of root: 1 s to 1 day.",
+        ),
+        key(
+            "skew",
+            "duration",
+            Text("10m"),
+            "How far clocks of holders may be behind; an old root stays so much longer than its last certificate: 1 s to 1 day.",
+        ),
+    ],
+    later: &[],
 };
 
 pub(crate) const LIMITS: Section = Section {

@@ -24,6 +24,8 @@ pub struct CaSettings {
     pub health: Vec<Listen>,
     /// How long certificates live.
     pub lifetimes: Lifetimes,
+    /// How one root takes the place of another.
+    pub rotation: RotationSettings,
     /// Whose tokens are accepted.
     pub clusters: Vec<ClusterSettings>,
     /// The most certificates one caller may get in an hour.
@@ -49,6 +51,17 @@ pub struct Lifetimes {
     pub longest: Duration,
     /// How long renewals by mutual TLS may go on from one attestation.
     pub lineage: Duration,
+}
+
+/// How one root takes the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RotationSettings {
+    /// When a new root is prepared, in percent of the issuing one's life that are left; 0: never by itself.
+    pub prepare_at_percent_left: u8,
+    /// Over how long renewals are spread.
+    pub splay: Duration,
+    /// How far clocks of holders may be behind.
+    pub skew: Duration,
 }
 
 /// One Kubernetes cluster.

@@ -10,6 +10,7 @@
 //! | `names` | SPIFFE IDs against the sentences of the standard |
 //! | `certificates` | arbitrary DER and PEM, signing requests, and good chains a little spoilt |
 //! | `attest` | tokens, key sets, templates and answers of API servers; good tokens a little spoilt |
+//! | `audit_log` | segments and heads of the CA's audit log: one spelling, one chain |
 //! | `xfcc` | what is written about a certificate is read as that and nothing else |
 //! | `first_bytes` | protocol detection, and original destinations |
 //! | `config` | the rule file |
@@ -18,6 +19,7 @@
 //! | `tls` | a server's handshake, and records after one |
 
 mod attest;
+mod audit_log;
 mod canonical;
 mod certificates;
 mod config;
@@ -104,6 +106,7 @@ pub const TARGETS: &[Target] = &[
     target("jwks", "the keys of an issuer", attest::keys, attest::KEYS, 4096),
     target("template", "names made of templates and facts", attest::template, attest::TEMPLATES, 1024),
     target("token_review", "what an API server says to a token", attest::review, attest::REVIEWS, 4096),
+    target("audit_log", "segments and heads of the audit log", audit_log::run, audit_log::WORDS, 8192),
     target("xfcc", "x-forwarded-client-cert, written from certificates and read back", xfcc::run, xfcc::WORDS, 1024),
     target("detect", "protocol detection by first bytes", first_bytes::detect, http1::WORDS, 10_000),
     target("destination", "original destinations of captured connections", first_bytes::destination, &[], 128),
