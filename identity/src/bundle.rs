@@ -47,19 +47,37 @@ impl Bundle {
         if sections.len() > MAX_ROOTS {
             return Err(BundleError::TooMany);
         }
-        let mut inner = Inner { trust_domain, roots: Vec::new(), anchors: Vec::new(), limits: Vec::new() };
+        let mut roots = Vec::new();
         for (index, (kind, der)) in sections.into_iter().enumerate() {
             if kind != SectionKind::Certificate {
                 return Err(BundleError::NotACertificate { index: index + 1 });
             }
-            inner.add(CertificateDer::from(der)).map_err(|fault| BundleError::Root { index: index + 1, fault })?;
+            roots.push(CertificateDer::from(der));
+        }
+        Self::of(trust_domain, roots)
+    }
+
+    /// Reads roots that stand in DER one after the other, as the SPIFFE Workload API sends them. Dates are not judged here
+    /// either.
+    ///
+    /// # Errors
+    /// There is none, there are too many, or one cannot be a root of `trust_domain`.
+    pub fn from_der(trust_domain: TrustDomain, der: &[u8]) -> Result<Self, BundleError> {
+        let roots = x509::split(der, MAX_ROOTS).map_err(BundleError::Der)?;
+        Self::of(trust_domain, roots)
+    }
+
+    fn of(trust_domain: TrustDomain, roots: Vec<CertificateDer<'static>>) -> Result<Self, BundleError> {
+        let mut inner = Inner { trust_domain, roots: Vec::new(), anchors: Vec::new(), limits: Vec::new() };
+        for (index, root) in roots.into_iter().enumerate() {
+            inner.add(root).map_err(|fault| BundleError::Root { index: index + 1, fault })?;
         }
         Ok(Self(Arc::new(inner)))
     }
 
     /// The roots of DER certificates, under the same rules; `None` of none, since an empty bundle trusts nobody and
     /// is said in another way.
-    pub fn from_der(
+    pub fn from_roots(
         trust_domain: TrustDomain,
         roots: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Result<Option<Self>, BundleError> {
@@ -208,6 +226,8 @@ fn has_uri_constraint(value: &[u8]) -> Option<bool> {
 pub enum BundleError {
     /// The file is not PEM, is empty or too large.
     Pem(String),
+    /// It is not a row of DER certificates.
+    Der(&'static str),
     /// More than 100 roots.
     TooMany,
     /// A section that is not a certificate.
@@ -237,6 +257,7 @@ impl fmt::Display for BundleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pem(detail) => f.write_str(detail),
+            Self::Der(detail) => f.write_str(detail),
             Self::TooMany => write!(f, "holds more than {MAX_ROOTS} roots"),
             Self::NotACertificate { index } => write!(
                 f,
@@ -283,6 +304,20 @@ mod tests {
         assert_eq!(bundle.roots(), [a.der, b.der]);
         assert_eq!(bundle.expiries().count(), 2);
         assert_eq!(bundle.trust_domain().as_str(), "example.org");
+    }
+
+    #[test]
+    fn roots_may_stand_in_der_one_after_the_other() {
+        let (a, b) = (Ca::root("a"), Ca::root("b"));
+        let read = |der: &[u8]| Bundle::from_der(TrustDomain::parse("example.org").unwrap(), der);
+        let both = [a.der.as_ref(), b.der.as_ref()].concat();
+        assert_eq!(read(&both).unwrap().roots(), [a.der.clone(), b.der]);
+        assert!(matches!(read(&[]), Err(BundleError::Der(_))));
+        assert!(matches!(read(&both[..both.len() - 1]), Err(BundleError::Der(_))));
+        assert!(matches!(read(&[&both[..], &[0]].concat()), Err(BundleError::Der(_))));
+        assert!(matches!(read(&a.der.repeat(MAX_ROOTS + 1)), Err(BundleError::Der(_))));
+        let (leaf, _) = a.leaf("spiffe://example.org/x");
+        assert!(matches!(read(&[&both[..], &leaf].concat()), Err(BundleError::Root { index: 3, .. })));
     }
 
     #[test]

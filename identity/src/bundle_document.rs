@@ -61,7 +61,7 @@ impl BundleDocument {
             roots.extend(root);
         }
         Ok(Self {
-            bundle: Bundle::from_der(trust_domain, roots).map_err(DocumentError::Roots)?,
+            bundle: Bundle::from_roots(trust_domain, roots).map_err(DocumentError::Roots)?,
             sequence: number(document, "spiffe_sequence")?,
             refresh_hint: number(document, "spiffe_refresh_hint")?.map(Duration::from_secs),
         })

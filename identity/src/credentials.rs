@@ -22,6 +22,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::error::SvidError;
 use crate::id::{SpiffeId, TrustDomain};
 use crate::pem;
+use crate::private_key::PrivateKey;
 use crate::sessions::{Ground, Sessions, Tickets, expiry};
 use crate::svid::Svid;
 use crate::tls::{self, Accepts, PeerIsClient, PeerIsServer};
@@ -49,12 +50,36 @@ impl Credentials {
         expected: &SpiffeId,
         now: SystemTime,
     ) -> Result<Arc<Self>, CredentialsError> {
-        let chain = read_chain(cert)?;
+        let chain = chain_from_pem(cert)?;
         let key = read_key(key)?;
         let trust_domain = TrustDomain::parse(expected.trust_domain())
             .map_err(|error| CredentialsError::Certificate(SvidError::NotSpiffe(error)))?;
         let bundle = Bundle::from_pem(trust_domain, bundle).map_err(CredentialsError::Bundle)?;
+        Self::verified(chain, key, bundle, expected, now)
+    }
 
+    /// Verifies a set of credentials that did not come from files: the chain, leaf first, its key, and the roots of
+    /// `expected`'s trust domain.
+    ///
+    /// # Errors
+    /// Those of [`from_pem`](Self::from_pem) that are not about reading files.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKey,
+        bundle: Bundle,
+        expected: &SpiffeId,
+        now: SystemTime,
+    ) -> Result<Arc<Self>, CredentialsError> {
+        Self::verified(chain, key.for_rustls(), bundle, expected, now)
+    }
+
+    fn verified(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        bundle: Bundle,
+        expected: &SpiffeId,
+        now: SystemTime,
+    ) -> Result<Arc<Self>, CredentialsError> {
         let leaf = chain.first().ok_or(CredentialsError::NoCertificate)?;
         let svid = Svid::from_leaf(leaf).map_err(CredentialsError::Certificate)?;
         if svid.id() != expected {
@@ -81,6 +106,11 @@ impl Credentials {
     /// The chain we present, leaf first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.certified.cert
+    }
+
+    /// When the first certificate of our chain expires: its last second.
+    pub fn expiry(&self) -> SystemTime {
+        self.expiry
     }
 
     /// The configuration for accepting connections: every client shows an acceptable SVID or is turned away.
@@ -252,7 +282,11 @@ impl fmt::Display for CredentialsError {
 
 impl std::error::Error for CredentialsError {}
 
-fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+/// The certificates of a PEM file in file order; private keys in it are passed over.
+///
+/// # Errors
+/// The file is no PEM, holds no certificate, or something that is neither certificate nor private key.
+pub fn chain_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let sections = pem::sections(pem).map_err(|error| CredentialsError::CertificatePem(error.to_string()))?;
     let mut chain = Vec::new();
     for (kind, der) in sections {
@@ -268,7 +302,7 @@ fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialsErr
     Ok(chain)
 }
 
-fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, CredentialsError> {
+pub(crate) fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, CredentialsError> {
     let sections = pem::sections(pem).map_err(|error| CredentialsError::KeyPem(error.to_string()))?;
     let mut keys: Vec<_> = sections.into_iter().filter(|(kind, _)| is_key(*kind)).collect();
     match (keys.pop(), keys.len()) {
@@ -359,6 +393,25 @@ mod tests {
         let leaf = pem(&[root.issue(Spec::leaf(ID, &key))]);
         load(&leaf, &pkcs8(&key), &roots).unwrap();
         load(&leaf, &section("RSA PRIVATE KEY", &inner(&key)), &roots).unwrap();
+    }
+
+    #[test]
+    fn a_set_without_files_is_judged_alike() {
+        let root = Ca::root("root");
+        let (leaf, key) = root.leaf(ID);
+        let own = PrivateKey::from_pkcs8(key.serialized_der().to_vec());
+        let judge = |key: &PrivateKey, bundle, seconds| {
+            Credentials::new(vec![leaf.clone()], key, bundle, &id(), at(seconds)).map_err(|error| error.reason())
+        };
+        let credentials = judge(&own, root.bundle("example.org"), NOW).unwrap();
+        assert_eq!(credentials.expiry(), at(NOW + HOUR));
+        assert_eq!(judge(&own, root.bundle("example.org"), NOW + HOUR + 1).unwrap_err(), "expired");
+        assert_eq!(judge(&own, Ca::root("other").bundle("example.org"), NOW).unwrap_err(), "unknown_issuer");
+        assert_eq!(judge(&own, root.bundle("example.com"), NOW).unwrap_err(), "trust_domain");
+        let other = PrivateKey::from_pkcs8(root.leaf(ID).1.serialized_der().to_vec());
+        assert_eq!(judge(&other, root.bundle("example.org"), NOW).unwrap_err(), "not_a_pair");
+        let broken = PrivateKey::from_pkcs8(vec![0x30, 0x00]);
+        assert_eq!(judge(&broken, root.bundle("example.org"), NOW).unwrap_err(), "key");
     }
 
     #[test]

@@ -31,6 +31,13 @@ impl<'a> Reader<'a> {
         Some((tag, content))
     }
 
+    /// The next element with its tag and length, which must carry `tag`.
+    pub(crate) fn whole_element(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let before = self.0;
+        self.expect(tag)?;
+        before.get(..before.len() - self.0.len())
+    }
+
     /// The content of the next element, which must carry `tag`.
     pub(crate) fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
         let (found, content) = self.next()?;

@@ -17,6 +17,7 @@ mod id;
 mod json;
 mod key;
 mod pem;
+mod private_key;
 mod remembered;
 mod sessions;
 mod stranger;
@@ -31,14 +32,15 @@ mod testing;
 
 pub use bundle::{Bundle, BundleError, RootFault};
 pub use bundle_document::{BundleDocument, DocumentError};
-pub use credentials::{Credentials, CredentialsError};
+pub use credentials::{Credentials, CredentialsError, chain_from_pem};
 pub use error::SvidError;
 pub use id::{IdError, SpiffeId, TrustDomain};
 pub use key::{KeyError, KeyKind, PublicKey};
+pub use private_key::PrivateKey;
 pub use sessions::{LIFETIME as SESSION_LIFETIME, expiry};
 pub use stranger::{StrangerError, stranger_to_identity, stranger_to_name};
 pub use svid::Svid;
 pub use tls::{Accepts, provider, svid_error};
-pub use verify::{MAX_CHAIN, Usage, verify};
+pub use verify::{MAX_CHAIN, Usage, chain_from_der, verify};
 
 pub use rustls_pki_types::CertificateDer;

@@ -28,6 +28,17 @@ pub enum Usage {
 /// The most certificates looked at in one chain, leaf included. Leaf, intermediate and root are three.
 pub const MAX_CHAIN: usize = 6;
 
+/// The certificates of a chain that stand in DER one after the other, as the SPIFFE Workload API sends them.
+///
+/// # Errors
+/// There is none, there are more than [`MAX_CHAIN`], or the bytes are not a row of DER elements.
+pub fn chain_from_der(der: &[u8]) -> Result<Vec<CertificateDer<'static>>, SvidError> {
+    if der.is_empty() {
+        return Err(SvidError::NoCertificate);
+    }
+    x509::split(der, MAX_CHAIN).map_err(|detail| SvidError::NotX509(format!("the chain {detail}")))
+}
+
 /// Verifies a chain, leaf first, against the bundle of its own trust domain (X509-SVID §5, RFC 5280 §6.1).
 ///
 /// `now` is cut to whole seconds: a certificate is good until the end of its last second.

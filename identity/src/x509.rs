@@ -36,6 +36,23 @@ pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, SvidError> {
     Ok(certificate)
 }
 
+/// The certificates that stand in DER one after the other; at least one, at most `most`. Only their frames are read.
+pub(crate) fn split(der: &[u8], most: usize) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    if der.is_empty() {
+        return Err("holds no certificate");
+    }
+    let mut certificates = Vec::new();
+    let mut reader = Reader::new(der);
+    while !reader.is_empty() {
+        if certificates.len() == most {
+            return Err("holds more certificates than are looked at");
+        }
+        let certificate = reader.whole_element(der::SEQUENCE).ok_or("is not a row of DER certificates")?;
+        certificates.push(CertificateDer::from(certificate.to_vec()));
+    }
+    Ok(certificates)
+}
+
 /// The extension of this object identifier (content octets), if it is there.
 pub(crate) fn extension<'c, 'a>(certificate: &'c X509Certificate<'a>, oid: &[u8]) -> Option<&'c X509Extension<'a>> {
     certificate.extensions().iter().find(|extension| extension.oid.as_bytes() == oid)

@@ -1,0 +1,311 @@
+//! Taking the identity from a CA: a key made here, a certificate for it, the CA's roots as they change.
+//!
+//! First comes the token: without a certificate we know the CA by roots that were given to us, and it knows us by the token. From
+//! then on we show the certificate: renewals with a new key at about half of its life, and a watch of the bundle, which we
+//! acknowledge once it is in force. What a certificate no longer opens (it has ended, the CA has lost its log, the roots
+//! are others) the token opens again. The key never leaves this process.
+
+use super::ca_call::{Call, Expected};
+use super::status::Status;
+use super::{Broken, pause};
+use crate::material::Material;
+use crate::surroundings::{Surroundings, part};
+use crate::text::printable;
+use identity::{Bundle, CertificateDer, SpiffeId, TrustDomain};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, watch};
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+use wire::sekisho::ca::v1::trust_client::TrustClient;
+use wire::sekisho::ca::v1::{Denied, TrustState, WatchRequest};
+
+/// What is needed of a CA, and where the result goes.
+#[derive(Debug)]
+pub struct FromCa {
+    /// `host:port`.
+    pub address: String,
+    /// Who it must be.
+    pub expected: Expected,
+    /// PEM of the roots by which it is known at first.
+    pub roots: PathBuf,
+    /// The token that proves us at first; read again for every use, since it is replaced from outside.
+    pub token: PathBuf,
+    /// Our cluster's name there.
+    pub cluster: Option<String>,
+    /// The lifetime to ask for.
+    pub ttl: Option<Duration>,
+    /// Who we are; nothing else is accepted.
+    pub workload: SpiffeId,
+    /// Where the identity is published.
+    pub identity: watch::Sender<Option<Arc<Material>>>,
+    /// Which certificates the CA denies, by name, serial number or key.
+    pub denied: watch::Sender<Arc<Vec<Denied>>>,
+    /// Where the source's state is published.
+    pub status: watch::Sender<Status>,
+    /// The clock and the randomness.
+    pub surroundings: Surroundings,
+    /// Becomes true when the process is about to end in order: the CA is told.
+    pub leaving: watch::Receiver<bool>,
+}
+
+/// Follows a CA until dropped.
+pub async fn follow_ca(source: FromCa) {
+    let mut attempt = 0;
+    loop {
+        let mut delivered = false;
+        let broken = source.session(&mut delivered).await;
+        if *source.leaving.borrow() {
+            return;
+        }
+        let (text, now) = (printable(&broken.text), source.surroundings.now());
+        source.status.send_modify(|status| status.failed(text, now));
+        attempt = if delivered { 0 } else { attempt + 1 };
+        tokio::time::sleep(pause(attempt, source.surroundings.random(), broken.patience)).await;
+    }
+}
+
+/// What happens next in a session.
+enum Next {
+    /// The CA says something.
+    State(Option<TrustState>),
+    /// It may be time to renew.
+    Look,
+    /// The process ends.
+    Leave,
+}
+
+impl FromCa {
+    /// From a certificate, new or still good, until something breaks.
+    async fn session(&self, delivered: &mut bool) -> Broken {
+        match self.steps(delivered).await {
+            Ok(()) => Broken::soon("the CA has ended the connection".to_owned()),
+            Err(broken) => broken,
+        }
+    }
+
+    async fn steps(&self, delivered: &mut bool) -> Result<(), Broken> {
+        let mut material = match self.in_force() {
+            Some(material) => material,
+            None => {
+                let material = self.first().await?;
+                *delivered = true;
+                material
+            }
+        };
+        let mut renew_at = self.renewal_of(&material);
+        // Without a watch there is nobody to tell of new roots: they come with each certificate.
+        let mut watch = self.watch(&material).await?;
+        loop {
+            let wait = renew_at.duration_since(self.surroundings.now()).unwrap_or_default();
+            match next(&mut watch, wait, self.leaving.clone()).await? {
+                Next::Leave => {
+                    if let Some(watch) = &watch {
+                        watch.say(WatchRequest { leaving: true, ..WatchRequest::default() }).await;
+                    }
+                    return Ok(());
+                }
+                Next::State(None) => return Ok(()),
+                Next::State(Some(state)) => {
+                    *delivered = true;
+                    if let Some(changed) = self.take_over(&material, &state, watch.as_ref()).await {
+                        material = changed;
+                    }
+                    if state.renew_within > 0 {
+                        let within = Duration::from_secs(u64::from(state.renew_within));
+                        let soon = self.surroundings.now() + part(within, self.surroundings.random());
+                        renew_at = renew_at.min(soon);
+                    }
+                }
+                Next::Look if self.surroundings.now() < renew_at => {}
+                Next::Look => {
+                    material = self.renewed(&material).await?;
+                    *delivered = true;
+                    renew_at = self.renewal_of(&material);
+                }
+            }
+        }
+    }
+
+    /// The identity of an earlier session, while it is worth showing.
+    fn in_force(&self) -> Option<Arc<Material>> {
+        let now = self.surroundings.now();
+        self.identity.borrow().clone().filter(|material| material.is_current(now))
+    }
+
+    /// The first certificate, by token.
+    async fn first(&self) -> Result<Arc<Material>, Broken> {
+        let call = Call::as_stranger(self).await?;
+        let material = call.certificate(self, Some(self.read_token()?)).await?;
+        Ok(self.publish(material))
+    }
+
+    /// The next one, by the certificate before; by the token where that is not enough.
+    async fn renewed(&self, material: &Material) -> Result<Arc<Material>, Broken> {
+        if matches!(self.expected, Expected::Id(_)) {
+            match Call::as_ourselves(self, material).await {
+                Ok(call) => match call.certificate(self, None).await {
+                    Ok(material) => return Ok(self.publish(material)),
+                    // It is not us that is refused, but this certificate.
+                    Err(refused) if matches!(refused.code, Some(Code::Unauthenticated | Code::FailedPrecondition)) => {}
+                    Err(refused) => return Err(refused.into()),
+                },
+                Err(refused) if refused.tls => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+        self.first().await
+    }
+
+    /// The watch of the bundle; `None` where the CA has no such service.
+    async fn watch(&self, material: &Material) -> Result<Option<Watch>, Broken> {
+        if !matches!(self.expected, Expected::Id(_)) {
+            return Ok(None);
+        }
+        let call = match Call::as_ourselves(self, material).await {
+            Ok(call) => call,
+            Err(refused) if refused.tls => {
+                // The CA's certificate is of a root that we do not know yet, or ours of one that it knows no more.
+                self.first().await?;
+                return Err(Broken::soon("the certificate was taken anew by the token".to_owned()));
+            }
+            Err(other) => return Err(other.into()),
+        };
+        let (say, hear) = mpsc::channel(4);
+        let opened = TrustClient::new(call.channel()).watch(ReceiverStream::new(hear)).await;
+        match opened {
+            Ok(states) => Ok(Some(Watch { say, states: states.into_inner() })),
+            Err(status) if status.code() == Code::Unimplemented => Ok(None),
+            Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::Unauthenticated) => {
+                self.first().await?;
+                Err(Broken::soon("the certificate was taken anew by the token".to_owned()))
+            }
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// Puts new roots in force and acknowledges them, or says why not.
+    async fn take_over(
+        &self,
+        material: &Arc<Material>,
+        state: &TrustState,
+        watch: Option<&Watch>,
+    ) -> Option<Arc<Material>> {
+        let denied = Arc::new(state.denied.clone());
+        self.denied.send_if_modified(|before| {
+            *before != denied && {
+                *before = denied;
+                true
+            }
+        });
+        let taken = self.with_roots(material, state);
+        let answer = match &taken {
+            Ok(_) => WatchRequest { acknowledged: state.sequence, ..WatchRequest::default() },
+            Err(why) => WatchRequest { refused: why.clone(), ..WatchRequest::default() },
+        };
+        let taken = match taken {
+            Ok(Some(changed)) => Some(self.publish(changed)),
+            Ok(None) => None,
+            Err(why) => {
+                let now = self.surroundings.now();
+                self.status.send_modify(|status| status.failed(printable(&why), now));
+                None
+            }
+        };
+        if let Some(watch) = watch {
+            watch.say(answer).await;
+        }
+        taken
+    }
+
+    /// The identity under these roots; `None` where they are the same.
+    fn with_roots(&self, material: &Material, state: &TrustState) -> Result<Option<Material>, String> {
+        let roots = state.roots.iter().map(|root| CertificateDer::from(root.clone()));
+        let domain = TrustDomain::parse(self.workload.trust_domain()).map_err(|error| error.to_string())?;
+        let bundle = Bundle::from_roots(domain, roots).map_err(|error| error.to_string())?;
+        let bundle = bundle.ok_or("the CA sent no roots")?;
+        if bundle.roots() == material.bundle().roots() {
+            return Ok(None);
+        }
+        material
+            .under(bundle, self.surroundings.now())
+            .map(Some)
+            .map_err(|error| format!("under the new roots our own certificate does not verify: {error}"))
+    }
+
+    /// Half of what is left, a tenth more or less, so that those who began together do not stay together.
+    fn renewal_of(&self, material: &Material) -> SystemTime {
+        let now = self.surroundings.now();
+        let left = material.expiry().duration_since(now).unwrap_or_default();
+        let tenth = left / 10;
+        now + left / 2 - tenth / 2 + part(tenth, self.surroundings.random())
+    }
+
+    fn read_token(&self) -> Result<String, Broken> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            Broken::soon(format!("the token {} cannot be read: {error}", self.token.display()))
+        };
+        let text = read_small(&self.token).map_err(|error| unreadable(&error))?;
+        let text = String::from_utf8(text).map_err(|error| unreadable(&error))?;
+        let token = text.trim();
+        let plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        if plain { Ok(token.to_owned()) } else { Err(unreadable(&"it is empty, or no token")) }
+    }
+
+    fn publish(&self, material: Material) -> Arc<Material> {
+        let (material, now) = (Arc::new(material), self.surroundings.now());
+        self.status.send_modify(|status| status.delivered(now));
+        self.identity.send_replace(Some(Arc::clone(&material)));
+        material
+    }
+}
+
+/// An open watch.
+struct Watch {
+    say: mpsc::Sender<WatchRequest>,
+    states: Streaming<TrustState>,
+}
+
+impl Watch {
+    /// A stream that has ended is noticed where it is read.
+    async fn say(&self, message: WatchRequest) {
+        let _ = self.say.send(message).await;
+    }
+}
+
+async fn next(
+    watch: &mut Option<Watch>,
+    wait: Duration,
+    mut leaving: watch::Receiver<bool>,
+) -> Result<Next, tonic::Status> {
+    let state = async {
+        match watch {
+            Some(watch) => watch.states.message().await,
+            None => std::future::pending().await,
+        }
+    };
+    let left = async {
+        if leaving.wait_for(|leaving| *leaving).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        state = state => state.map(Next::State),
+        // Long sleeps in parts: the clock may be set, and timers of the runtime know nothing of it.
+        () = tokio::time::sleep(wait.min(LONGEST_SLEEP)) => Ok(Next::Look),
+        () = left => Ok(Next::Leave),
+    }
+}
+
+/// A small file: a token, or a few roots.
+pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST { Err(io::Error::other("it is too large")) } else { Ok(bytes) }
+}
+
+const MOST: u64 = 1 << 20;
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
