@@ -14,11 +14,12 @@
 //! | `schema`, `reference` | every key with type, default and meaning; the page made from it |
 //! | `reader`, `values` | typed access to tables that notes each problem and goes on |
 //! | `root` | the top of the file, and the order of everything |
-//! | `identity_source`, `proxy`, `names`, `services`, `rules`, `taps` | one section of the file each |
+//! | `identity_source`, `agent`, `proxy`, `names`, `services`, `rules`, `taps` | one section of the file each |
 //! | `authority` | the same for the file of the CA |
 //! | `cross` | what only the whole file shows |
 //! | `problem`, `codes`, `source`, `suggest`, `render` | what is wrong, where, what was meant, and how it looks |
 
+mod agent;
 mod authority;
 mod codes;
 mod cross;
@@ -45,7 +46,7 @@ pub use codes::explain;
 pub use problem::{Problem, Report, Severity};
 pub use reference::{ca_reference, reference};
 pub use snapshot::{
-    AccessSink, App, CaSource, Capture, Endpoint, ExpectedCa, IdentitySource, Listen, LogFormat, LogSettings,
+    AccessSink, AgentSettings, App, CaSource, Capture, Endpoint, ExpectedCa, IdentitySource, Listen, LogFormat, LogSettings,
     NamedIdentity, Protocol, ProxySettings, Service, Snapshot, TapSettings, Timeouts,
 };
 

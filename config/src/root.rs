@@ -1,5 +1,6 @@
 //! The top of the file: reads every section in turn and puts the snapshot together.
 
+use crate::agent;
 use crate::codes;
 use crate::cross;
 use crate::identity_source;
@@ -70,6 +71,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<Snapshot
     let modes = [("observe", Mode::Observe), ("enforce", Mode::Enforce)];
     let mode = root.choice("mode", &modes, &["shadow"], notes);
     let identity = identity_source::read(root.table("identity", notes), &trust_domain, base, notes);
+    let agent = agent::read(root.table("agent", notes), base, notes);
     let app = proxy::read_app(root.table("app", notes), notes);
     let proxy = proxy::read(root.table("proxy", notes), root.has("app"), notes);
     let log = proxy::read_log(root.table("log", notes), base, notes);
@@ -85,6 +87,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<Snapshot
         trust_domain,
         mode: mode?,
         identity: identity?,
+        agent,
         proxy: proxy.settings,
         app: app.map(|(app, _)| app),
         log,

@@ -47,7 +47,7 @@ impl Section {
 
 /// Every section, in the order of the reference page.
 pub(crate) const SECTIONS: &[&Section] =
-    &[&ROOT, &IDENTITY, &PROXY, &APP, &LOG, &IDENTITIES, &SERVICE, &INBOUND, &OUTBOUND, &TAP];
+    &[&ROOT, &IDENTITY, &AGENT, &PROXY, &APP, &LOG, &IDENTITIES, &SERVICE, &INBOUND, &OUTBOUND, &TAP];
 
 const fn key(name: &'static str, kind: &'static str, default: Default, doc: &'static str) -> Key {
     Key { name, kind, default, doc }
@@ -84,6 +84,7 @@ pub(crate) const ROOT: Section = Section {
             "`observe` refuses nothing and only notes what `enforce` would refuse. A request without canonical reading is answered 400 in both.",
         ),
         key("identity", "table", Absent("as if empty"), "Where the certificate comes from."),
+        key("agent", "table", Absent("`sekisho proxy` serves no socket"), "A unix socket for workloads with a proxy of their own."),
         key("proxy", "table", Absent("as if empty"), "Listeners, limits and timeouts."),
         key("app", "table", Absent("no application without capture"), "The own application."),
         key("log", "table", Absent("as if empty"), "The access log."),
@@ -169,6 +170,22 @@ pub(crate) const IDENTITY: Section = Section {
         key("socket", "path", Text("/run/spire/agent-sockets/spire-agent.sock"), "workload-api, sds: the unix socket."),
         key("certificate", "string", Text("default"), "sds: the name of the secret with the certificate."),
         key("validation", "string", Text("ROOTCA"), "sds: the name of the secret with the roots."),
+    ],
+    later: &[],
+};
+
+pub(crate) const AGENT: Section = Section {
+    title: "[agent]",
+    doc: "The own identity for others: the SPIFFE Workload API and Envoy's SDS on one unix socket. `sekisho agent` always serves it, `sekisho proxy` if this table is written.",
+    keys: &[
+        key("socket", "path", Text("/run/sekisho/agent.sock"), "Where it is."),
+        key(
+            "users",
+            "integer(s)",
+            Absent("the own user only"),
+            "User IDs that may call besides the own, as the kernel knows the process (SO_PEERCRED).",
+        ),
+        key("groups", "integer(s)", Absent("none"), "Group IDs that may call."),
     ],
     later: &[],
 };

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub mode: Mode,
     /// Where certificate, key and bundle come from.
     pub identity: IdentitySource,
+    /// `[agent]`.
+    pub agent: AgentSettings,
     /// Listeners, limits and timeouts.
     pub proxy: ProxySettings,
     /// The own application.
@@ -92,6 +94,19 @@ pub enum ExpectedCa {
     Id(SpiffeId),
     /// This DNS name (RFC 9525).
     Name(String),
+}
+
+/// `[agent]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// The table is written.
+    pub written: bool,
+    /// Where the socket is.
+    pub socket: PathBuf,
+    /// Users that may call besides the own.
+    pub users: Vec<u32>,
+    /// Groups that may call.
+    pub groups: Vec<u32>,
 }
 
 /// `[proxy]`

@@ -13,6 +13,7 @@ use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::X509Certificate;
 
+use crate::denied::Denials;
 use crate::der::{self, Reader};
 use crate::error::SvidError;
 use crate::id::TrustDomain;
@@ -23,8 +24,10 @@ use crate::x509;
 #[derive(Clone)]
 pub struct Bundle(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     trust_domain: TrustDomain,
+    denials: Denials,
     roots: Vec<CertificateDer<'static>>,
     /// Invariant: `anchors[i]` and `limits[i]` are made from `roots[i]`.
     anchors: Vec<TrustAnchor<'static>>,
@@ -68,7 +71,13 @@ impl Bundle {
     }
 
     fn of(trust_domain: TrustDomain, roots: Vec<CertificateDer<'static>>) -> Result<Self, BundleError> {
-        let mut inner = Inner { trust_domain, roots: Vec::new(), anchors: Vec::new(), limits: Vec::new() };
+        let mut inner = Inner {
+            trust_domain,
+            denials: Denials::default(),
+            roots: Vec::new(),
+            anchors: Vec::new(),
+            limits: Vec::new(),
+        };
         for (index, root) in roots.into_iter().enumerate() {
             inner.add(root).map_err(|fault| BundleError::Root { index: index + 1, fault })?;
         }
@@ -81,7 +90,13 @@ impl Bundle {
         trust_domain: TrustDomain,
         roots: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Result<Option<Self>, BundleError> {
-        let mut inner = Inner { trust_domain, roots: Vec::new(), anchors: Vec::new(), limits: Vec::new() };
+        let mut inner = Inner {
+            trust_domain,
+            denials: Denials::default(),
+            roots: Vec::new(),
+            anchors: Vec::new(),
+            limits: Vec::new(),
+        };
         for (index, der) in roots.into_iter().enumerate() {
             if index >= MAX_ROOTS {
                 return Err(BundleError::TooMany);
@@ -89,6 +104,16 @@ impl Bundle {
             inner.add(der).map_err(|fault| BundleError::Root { index: index + 1, fault })?;
         }
         Ok((!inner.roots.is_empty()).then(|| Self(Arc::new(inner))))
+    }
+
+    /// The same roots, and these certificates refused although they lead to one of them.
+    pub fn denying(&self, denials: Denials) -> Self {
+        Self(Arc::new(Inner { denials, ..Inner::clone(&self.0) }))
+    }
+
+    /// What is refused although it verifies.
+    pub fn denials(&self) -> &Denials {
+        &self.0.denials
     }
 
     /// The trust domain these roots speak for, and the only one.

@@ -219,7 +219,7 @@ mod tests {
     fn document(roots: &[&Ca], sequence: u64) -> BundleDocument {
         let roots = roots.iter().map(|root| root.der.clone());
         BundleDocument {
-            bundle: Bundle::from_der(domain(), roots).unwrap(),
+            bundle: Bundle::from_roots(domain(), roots).unwrap(),
             sequence: Some(sequence),
             refresh_hint: Some(Duration::from_secs(300)),
         }

@@ -71,6 +71,8 @@ pub enum SvidError {
         /// What would have been accepted, in words.
         expected: String,
     },
+    /// The certificate, its name or its key is on the deny list of its CA.
+    Denied(SpiffeId),
     /// More certificates, or more work to connect them, than is allowed.
     ChainTooLong,
     /// A certificate above the leaf is no CA certificate.
@@ -114,6 +116,7 @@ impl SvidError {
             Self::BadSignature => "bad_signature",
             Self::UntrustedDomain { .. } => "trust_domain",
             Self::NotExpected { .. } => "not_expected",
+            Self::Denied(_) => "denied",
             Self::ChainTooLong => "chain_too_long",
             Self::IssuerNotCa => "issuer_not_ca",
             Self::IssuerKeyUsage => "issuer_key_usage",
@@ -194,6 +197,7 @@ impl fmt::Display for SvidError {
             Self::NotExpected { got, expected } => {
                 write!(f, "the peer is `{got}`, accepted would be {expected}")
             }
+            Self::Denied(id) => write!(f, "the certificate of `{id}` is on the deny list of its CA"),
             Self::ChainTooLong => f.write_str(
                 "the chain is longer, or more entangled, than is looked at (RFC 5280 §6.1)",
             ),

@@ -71,6 +71,9 @@ pub(crate) fn verify_parts(
     let svid = Svid::from_leaf(leaf)?;
     check_trust_domain(&svid, bundle)?;
     check_dates(&svid, now)?;
+    if bundle.denials().covers(&svid, SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs())) {
+        return Err(SvidError::Denied(svid.id().clone()));
+    }
     let mut expiry = svid.not_after();
     for intermediate in intermediates {
         let intermediate = x509::parse(intermediate)?;

@@ -225,7 +225,8 @@ impl Proxy {
     pub fn publish_credentials(&self, credentials: Arc<Credentials>) -> Result<(), String> {
         let current = self.shared.identity.load();
         let same = current.credentials.chain() == credentials.chain()
-            && current.credentials.bundle().roots() == credentials.bundle().roots();
+            && current.credentials.bundle().roots() == credentials.bundle().roots()
+            && current.credentials.bundle().denials() == credentials.bundle().denials();
         if same {
             // Connections made with them stay usable.
             self.shared.failures.credentials_accepted();

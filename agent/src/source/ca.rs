@@ -11,7 +11,7 @@ use super::{Broken, pause};
 use crate::material::Material;
 use crate::surroundings::{Surroundings, part};
 use crate::text::printable;
-use identity::{Bundle, CertificateDer, SpiffeId, TrustDomain};
+use identity::{Bundle, CertificateDer, Denial, Denials, SpiffeId, TrustDomain};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
+use wire::sekisho::ca::v1::denied::What;
 use wire::sekisho::ca::v1::trust_client::TrustClient;
 use wire::sekisho::ca::v1::{Denied, TrustState, WatchRequest};
 
@@ -42,8 +43,6 @@ pub struct FromCa {
     pub workload: SpiffeId,
     /// Where the identity is published.
     pub identity: watch::Sender<Option<Arc<Material>>>,
-    /// Which certificates the CA denies, by name, serial number or key.
-    pub denied: watch::Sender<Arc<Vec<Denied>>>,
     /// Where the source's state is published.
     pub status: watch::Sender<Status>,
     /// The clock and the randomness.
@@ -194,13 +193,6 @@ impl FromCa {
         state: &TrustState,
         watch: Option<&Watch>,
     ) -> Option<Arc<Material>> {
-        let denied = Arc::new(state.denied.clone());
-        self.denied.send_if_modified(|before| {
-            *before != denied && {
-                *before = denied;
-                true
-            }
-        });
         let taken = self.with_roots(material, state);
         let answer = match &taken {
             Ok(_) => WatchRequest { acknowledged: state.sequence, ..WatchRequest::default() },
@@ -226,8 +218,8 @@ impl FromCa {
         let roots = state.roots.iter().map(|root| CertificateDer::from(root.clone()));
         let domain = TrustDomain::parse(self.workload.trust_domain()).map_err(|error| error.to_string())?;
         let bundle = Bundle::from_roots(domain, roots).map_err(|error| error.to_string())?;
-        let bundle = bundle.ok_or("the CA sent no roots")?;
-        if bundle.roots() == material.bundle().roots() {
+        let bundle = bundle.ok_or("the CA sent no roots")?.denying(denials(&state.denied)?);
+        if bundle.roots() == material.bundle().roots() && bundle.denials() == material.bundle().denials() {
             return Ok(None);
         }
         material
@@ -261,6 +253,22 @@ impl FromCa {
         self.identity.send_replace(Some(Arc::clone(&material)));
         material
     }
+}
+
+/// The deny list of a message. An entry that cannot be read is not passed over: it would let somebody in.
+fn denials(entries: &[Denied]) -> Result<Denials, String> {
+    let mut denials = Denials::default();
+    for entry in entries {
+        let denial = match &entry.what {
+            Some(What::SpiffeId(id)) => Denial::Id(SpiffeId::parse(id).map_err(|error| error.to_string())?),
+            Some(What::Serial(serial)) => Denial::Serial(serial.clone()),
+            Some(What::Key(key)) => Denial::Key(key.as_slice().try_into().map_err(|_| "a key is 32 octets")?),
+            None => return Err("an entry of the deny list denies nothing that is known here".to_owned()),
+        };
+        let until = Duration::from_secs(u64::try_from(entry.until).unwrap_or_default());
+        denials.add(denial, SystemTime::UNIX_EPOCH + until);
+    }
+    Ok(denials)
 }
 
 /// An open watch.
