@@ -3,6 +3,8 @@
 mod deny;
 mod log_verify;
 mod rotate;
+mod serve;
+mod token;
 
 use crate::cli::{self, EXIT_FAILURE, EXIT_NOT_NOW};
 use ca::{
@@ -29,6 +31,8 @@ pub(crate) fn run(command: &cli::Ca) -> ExitCode {
     let done = match command {
         cli::Ca::Init(arguments) => init(arguments).map_err(Failed::Other),
         cli::Ca::Issue(arguments) => issue(arguments).map_err(Failed::Other),
+        cli::Ca::Serve(arguments) => return serve::serve(arguments),
+        cli::Ca::Token(arguments) => token::token(arguments),
         cli::Ca::Rotate(arguments) => rotate::rotate(arguments),
         cli::Ca::Deny(arguments) => deny::deny(arguments),
         cli::Ca::Recover(arguments) => rotate::recover(arguments),

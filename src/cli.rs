@@ -1,8 +1,12 @@
 //! The command line: commands, options, examples, exit codes.
 
 mod ca_lifecycle;
+mod ca_server;
 
 pub(crate) use ca_lifecycle::{CaDeny, CaKeys, CaRecover, CaRotate, DenyStep, DenyWhat, RotateStep};
+
+use ca_server::SERVE_HELP;
+pub(crate) use ca_server::{CaServe, CaToken, TokenStep};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
@@ -37,7 +41,10 @@ pub(crate) enum Command {
     /// Run the sidecar
     #[command(after_help = PROXY_HELP)]
     Proxy(Proxy),
-    /// The certificate authority: make a root, issue certificates
+    /// Serve an identity to a workload that brings its own proxy: Workload API and SDS on a unix socket
+    #[command(after_help = AGENT_HELP)]
+    Agent(Agent),
+    /// The certificate authority: make a root, serve, issue, rotate
     #[command(subcommand)]
     Ca(Ca),
     /// The pod's redirect rules (what an init container runs; needs root)
@@ -105,6 +112,12 @@ pub(crate) enum Ca {
 Example:\n  sekisho ca issue --dir ca --id spiffe://example.org/ns/shop/sa/web --out . --name web"
     )]
     Issue(CaIssue),
+    /// Serve certificates over gRPC: Istio's CreateCertificate, and a watch of the bundle
+    #[command(after_help = SERVE_HELP)]
+    Serve(CaServe),
+    /// Join tokens: one machine, one use
+    #[command(after_help = "Example:\n  sekisho ca token --dir ca create --id spiffe://example.org/vm/db-1 > token")]
+    Token(CaToken),
     /// Replace the root: status, prepare, activate, rollback, finish, compromise
     #[command(after_help = ROTATE_HELP)]
     Rotate(CaRotate),
@@ -154,6 +167,16 @@ pub(crate) struct CaLogVerify {
 const ROTATE_HELP: &str = "Steps: prepare (A+B, A issues) → activate (B+A, B issues) → finish (B); rollback goes one back.\n\
 Exit code 4: the rotation does not allow this step, or not yet.\n\nExample:\n  sekisho ca rotate --dir ca prepare\n  \
 sekisho ca rotate --dir ca --format json status";
+
+const AGENT_HELP: &str = "Of the file only `workload`, `trust_domain`, [identity] and [agent] are used.\n\n\
+Example:\n  sekisho agent -c /etc/sekisho/sekisho.toml";
+
+#[derive(Args)]
+pub(crate) struct Agent {
+    /// The file
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/sekisho/sekisho.toml")]
+    pub(crate) config: PathBuf,
+}
 
 #[derive(Args)]
 pub(crate) struct CaInit {

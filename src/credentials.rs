@@ -17,22 +17,27 @@ const LIMIT: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// A sentence for the operator: which file, what is wrong with it.
-pub(crate) fn load(source: &IdentitySource, workload: &SpiffeId, now: SystemTime) -> Result<Arc<Credentials>, String> {
-    let IdentitySource::Files { cert, key, bundle } = source;
+pub(crate) fn load(
+    [cert, key, bundle]: &[PathBuf; 3],
+    workload: &SpiffeId,
+    now: SystemTime,
+) -> Result<Arc<Credentials>, String> {
     let (cert_pem, key_pem, bundle_pem) = (read(cert)?, read(key)?, read(bundle)?);
     Credentials::from_pem(&cert_pem, &key_pem, &bundle_pem, workload, now).map_err(|error| {
         format!("{error} (cert {}, key {}, bundle {})", cert.display(), key.display(), bundle.display())
     })
 }
 
-/// The files that credentials are read from.
-pub(crate) fn paths(source: &IdentitySource) -> Vec<PathBuf> {
-    let IdentitySource::Files { cert, key, bundle } = source;
-    vec![cert.clone(), key.clone(), bundle.clone()]
+/// The files that credentials are read from, if it is files.
+pub(crate) fn paths(source: &IdentitySource) -> Option<[PathBuf; 3]> {
+    match source {
+        IdentitySource::Files { cert, key, bundle } => Some([cert.clone(), key.clone(), bundle.clone()]),
+        IdentitySource::Ca(_) | IdentitySource::WorkloadApi { .. } | IdentitySource::Sds { .. } => None,
+    }
 }
 
 /// One byte more than the limit tells a file that is too large, whatever its length was said to be.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))

@@ -3,6 +3,7 @@
 #[macro_use]
 mod say;
 
+mod agent_command;
 mod ca_command;
 mod capture_command;
 mod check;
@@ -10,8 +11,10 @@ mod cli;
 mod credentials;
 mod demo;
 mod files;
+mod following;
 mod host;
 mod run;
+mod socket;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -23,6 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Proxy(arguments) => run::proxy(&arguments),
+        cli::Command::Agent(arguments) => agent_command::run(&arguments),
         cli::Command::Ca(command) => ca_command::run(&command),
         cli::Command::Capture(command) => capture_command::run(&command),
         cli::Command::Check(arguments) => check::run(&arguments),

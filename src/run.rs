@@ -2,10 +2,13 @@
 
 use crate::{
     cli::{self, EXIT_CONFIG, EXIT_DRAIN, EXIT_FAILURE},
-    credentials, files, host,
+    credentials, files,
+    following::Following,
+    host, say, socket,
 };
-use config::{IdentitySource, Report, Snapshot};
-use identity::SpiffeId;
+use agent::Material;
+use config::{Report, Snapshot};
+use identity::{Credentials, SpiffeId};
 use proxy::Proxy;
 use serde_json::json;
 use std::{
@@ -15,7 +18,11 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -29,13 +36,23 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let credentials = match credentials::load(&snapshot.identity, &snapshot.workload, SystemTime::now()) {
-        Ok(credentials) => credentials,
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
             err!("sekisho: {error}");
             return ExitCode::from(EXIT_FAILURE);
         }
     };
+    let mut identity = match runtime.block_on(Identity::of(&snapshot)) {
+        Ok(Some(identity)) => identity,
+        // A signal came before there was an identity.
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            err!("sekisho: {error}");
+            return ExitCode::from(EXIT_FAILURE);
+        }
+    };
+    let credentials = Arc::clone(&identity.credentials);
     let started = format!(
         "{} as {} ({}), {} inbound and {} outbound rules",
         cli::VERSION,
@@ -55,13 +72,6 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
     event(&proxy, "started", json!({ "detail": started }));
     // Reading the file and the certificates took memory that nothing needs again.
     sys::memory::release();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            err!("sekisho: {error}");
-            return ExitCode::from(EXIT_FAILURE);
-        }
-    };
     runtime.block_on(async {
         let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
@@ -76,13 +86,14 @@ pub(crate) fn proxy(arguments: &cli::Proxy) -> ExitCode {
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => watched.reload(&proxy),
                 _ = look.tick() => watched.look(&proxy),
+                () = identity.changed() => identity.hand_over(&proxy),
             }
         }
-        drain(&proxy, &mut terminate, &mut interrupt).await
+        drain(&proxy, identity, &mut terminate, &mut interrupt).await
     })
 }
 
-async fn drain(proxy: &Arc<Proxy>, terminate: &mut Signal, interrupt: &mut Signal) -> ExitCode {
+async fn drain(proxy: &Arc<Proxy>, identity: Identity, terminate: &mut Signal, interrupt: &mut Signal) -> ExitCode {
     event(proxy, "draining", json!({}));
     let draining = Arc::clone(proxy);
     let drained = tokio::task::spawn_blocking(move || draining.drain());
@@ -92,10 +103,114 @@ async fn drain(proxy: &Arc<Proxy>, terminate: &mut Signal, interrupt: &mut Signa
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
     };
+    if in_time {
+        identity.leave().await;
+    }
     event(proxy, "stopped", json!({ "in_time": in_time }));
     proxy.finish();
     // Not by returning: the blocking drain may still be waiting.
     std::process::exit(if in_time { 0 } else { i32::from(EXIT_DRAIN) });
+}
+
+/// Where certificate, key and bundle come from: files, looked at with the rule file, or a source that is followed.
+struct Identity {
+    /// The first.
+    credentials: Arc<Credentials>,
+    /// Further ones, if they do not come from files.
+    following: Option<Following>,
+    /// The socket for others, and what ends it.
+    socket: Option<(JoinHandle<()>, watch::Sender<bool>)>,
+}
+
+impl Identity {
+    /// The first identity, waited for if need be; `None` when a signal came first.
+    async fn of(snapshot: &Snapshot) -> Result<Option<Self>, String> {
+        let files = credentials::paths(&snapshot.identity);
+        // The socket hands out the key as well, which the data path's own reading of files does not keep.
+        let follows = files.is_none() || snapshot.agent.written;
+        let mut following =
+            if follows { Some(Following::begin(&snapshot.identity, &snapshot.workload)?) } else { None };
+        let socket = match &following {
+            Some(following) if snapshot.agent.written => {
+                let (stop, stopped) = watch::channel(false);
+                let identity = following.identity.clone();
+                Some((socket::serve(&snapshot.agent, identity, say::events(), stopped)?, stop))
+            }
+            _ => None,
+        };
+        let credentials = match (files, &mut following) {
+            (Some(files), _) => credentials::load(&files, &snapshot.workload, SystemTime::now())?,
+            (None, Some(following)) => match first(following).await? {
+                Some(material) => Arc::clone(material.credentials()),
+                None => return Ok(None),
+            },
+            (None, None) => return Err("there is no source of an identity".to_owned()),
+        };
+        if credentials::paths(&snapshot.identity).is_some() && socket.is_none() {
+            following = None;
+        }
+        Ok(Some(Self { credentials, following, socket }))
+    }
+
+    /// Waits for something to hand over. With files it is the look at the files that finds it.
+    async fn changed(&mut self) {
+        match &mut self.following {
+            Some(following) => tokio::select! {
+                Ok(()) = following.identity.changed() => {}
+                Ok(()) = following.status.changed() => {}
+                else => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Puts what the source brought in force, and shows how it stands.
+    fn hand_over(&mut self, proxy: &Proxy) {
+        let Some(following) = &mut self.following else { return };
+        let material = following.identity.borrow_and_update().clone();
+        let fault = following.status.borrow_and_update().fault.clone();
+        let Some(material) = material else { return };
+        let serial = material.credentials().svid().serial().to_owned();
+        let fresh = !Arc::ptr_eq(material.credentials(), &self.credentials);
+        match proxy.publish_credentials(Arc::clone(material.credentials())) {
+            Ok(()) if fresh => {
+                self.credentials = Arc::clone(material.credentials());
+                let not_after = proxy::rfc3339(material.expiry());
+                event(proxy, "identity", json!({ "serial": serial, "not_after": not_after }));
+            }
+            Ok(()) => {}
+            Err(why) => event(proxy, "credentials_rejected", json!({ "detail": why })),
+        }
+        if let Some(fault) = fault {
+            event(proxy, "identity_source_failed", json!({ "detail": fault.text, "times": fault.times }));
+            proxy.credentials_failed(fault.text);
+        }
+    }
+
+    async fn leave(self) {
+        if let Some((serving, stop)) = self.socket {
+            stop.send_replace(true);
+            let _ = serving.await;
+        }
+        if let Some(following) = self.following {
+            following.leave().await;
+        }
+    }
+}
+
+/// The first identity of a source; what fails meanwhile is told.
+async fn first(following: &mut Following) -> Result<Option<Arc<Material>>, String> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        return Err("signals cannot be received".to_owned());
+    };
+    tokio::select! {
+        material = following.first(|why| say::event("identity_source_failed", json!({ "detail": why }))) => {
+            Ok(Some(material))
+        }
+        _ = terminate.recv() => Ok(None),
+        _ = interrupt.recv() => Ok(None),
+    }
 }
 
 /// The files, as they were last looked at.
@@ -105,7 +220,8 @@ struct Watched {
     seen: files::Seen,
     /// What may not be finished yet, as it looked last time.
     unfinished: Option<files::Seen>,
-    source: IdentitySource,
+    /// Certificate, key and bundle, if they are files.
+    credentials: Option<[PathBuf; 3]>,
     workload: SpiffeId,
     config: PathBuf,
 }
@@ -113,12 +229,13 @@ struct Watched {
 impl Watched {
     fn new(config: &Path, snapshot: &Snapshot) -> Self {
         let mut paths = vec![config.to_owned()];
-        paths.extend(credentials::paths(&snapshot.identity));
+        let credentials = credentials::paths(&snapshot.identity);
+        paths.extend(credentials.iter().flatten().cloned());
         Self {
             seen: files::look(&paths),
             paths,
             unfinished: None,
-            source: snapshot.identity.clone(),
+            credentials,
             workload: snapshot.workload.clone(),
             config: config.to_owned(),
         }
@@ -156,7 +273,8 @@ impl Watched {
             }
         }
         // From where, and as whom, cannot change without a restart.
-        let loaded = credentials::load(&self.source, &self.workload, SystemTime::now());
+        let Some(files) = &self.credentials else { return };
+        let loaded = credentials::load(files, &self.workload, SystemTime::now());
         if let Err(why) = loaded.and_then(|credentials| proxy.publish_credentials(credentials)) {
             event(proxy, "credentials_rejected", json!({ "detail": why }));
             proxy.credentials_failed(why);
@@ -175,10 +293,6 @@ fn rejected(proxy: &Proxy, report: &Report) {
 }
 
 /// One JSON line on stderr. It never waits: a full pipe must not stop signals and reloads.
-fn event(proxy: &Proxy, name: &str, mut fields: serde_json::Value) {
-    if let Some(object) = fields.as_object_mut() {
-        object.insert("event".to_owned(), name.into());
-        object.insert("time".to_owned(), proxy::rfc3339(SystemTime::now()).into());
-    }
-    proxy.event(&format!("{fields}\n"));
+fn event(proxy: &Proxy, name: &str, fields: serde_json::Value) {
+    proxy.event(&format!("{}\n", say::line(name, fields)));
 }

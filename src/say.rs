@@ -1,5 +1,7 @@
 //! Printing for people and pipes: a reader that went away ends nothing (`println!` would panic).
 
+use std::{sync::Arc, time::SystemTime};
+
 /// A line on stdout.
 macro_rules! out {
     ($($text:tt)*) => {{
@@ -30,4 +32,23 @@ macro_rules! err_text {
         use std::io::Write as _;
         let _ = write!(std::io::stderr(), $($text)*);
     }};
+}
+
+/// One JSON line on stderr.
+pub(crate) fn event(name: &str, fields: serde_json::Value) {
+    err!("{}", line(name, fields));
+}
+
+/// The same as a value, for rooms that know nothing of stderr.
+pub(crate) fn events() -> Arc<dyn Fn(&str, serde_json::Value) + Send + Sync> {
+    Arc::new(event)
+}
+
+/// What stands on the line.
+pub(crate) fn line(name: &str, mut fields: serde_json::Value) -> serde_json::Value {
+    if let Some(object) = fields.as_object_mut() {
+        object.insert("event".to_owned(), name.into());
+        object.insert("time".to_owned(), proxy::rfc3339(SystemTime::now()).into());
+    }
+    fields
 }

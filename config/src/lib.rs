@@ -46,8 +46,8 @@ pub use codes::explain;
 pub use problem::{Problem, Report, Severity};
 pub use reference::{ca_reference, reference};
 pub use snapshot::{
-    AccessSink, AgentSettings, App, CaSource, Capture, Endpoint, ExpectedCa, IdentitySource, Listen, LogFormat, LogSettings,
-    NamedIdentity, Protocol, ProxySettings, Service, Snapshot, TapSettings, Timeouts,
+    AccessSink, AgentSettings, App, CaSource, Capture, Endpoint, ExpectedCa, IdentitySource, Listen, LogFormat,
+    LogSettings, NamedIdentity, Protocol, ProxySettings, Service, Snapshot, TapSettings, Timeouts,
 };
 
 use std::path::Path;

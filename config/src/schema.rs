@@ -84,7 +84,12 @@ pub(crate) const ROOT: Section = Section {
             "`observe` refuses nothing and only notes what `enforce` would refuse. A request without canonical reading is answered 400 in both.",
         ),
         key("identity", "table", Absent("as if empty"), "Where the certificate comes from."),
-        key("agent", "table", Absent("`sekisho proxy` serves no socket"), "A unix socket for workloads with a proxy of their own."),
+        key(
+            "agent",
+            "table",
+            Absent("`sekisho proxy` serves no socket"),
+            "A unix socket for workloads with a proxy of their own.",
+        ),
         key("proxy", "table", Absent("as if empty"), "Listeners, limits and timeouts."),
         key("app", "table", Absent("no application without capture"), "The own application."),
         key("log", "table", Absent("as if empty"), "The access log."),

@@ -23,11 +23,13 @@ pub struct Fault {
 }
 
 impl Status {
-    pub(super) fn delivered(&mut self, now: SystemTime) {
+    /// Something has come and is in force.
+    pub fn delivered(&mut self, now: SystemTime) {
         *self = Self { delivered: Some(now), fault: None };
     }
 
-    pub(super) fn failed(&mut self, text: String, now: SystemTime) {
+    /// Something has failed, in these words.
+    pub fn failed(&mut self, text: String, now: SystemTime) {
         let (since, times) = self.fault.as_ref().map_or((now, 0), |fault| (fault.since, fault.times));
         self.fault = Some(Fault { text, since, times: times.saturating_add(1) });
     }

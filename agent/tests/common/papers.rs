@@ -41,7 +41,10 @@ impl Pki {
 
     pub fn papers_for(&self, id: &str, ttl: Duration) -> Papers {
         let id = SpiffeId::parse(id).unwrap();
-        let (issued, key) = self.issuer.issue_with_new_key(&ca::attest::Attested::by_operator(id.clone()), ttl, SystemTime::now()).unwrap();
+        let (issued, key) = self
+            .issuer
+            .issue_with_new_key(&ca::attest::Attested::by_operator(id.clone()), ttl, SystemTime::now())
+            .unwrap();
         Papers { id, chain: issued.chain_pem(), key, roots: self.root.clone(), serial: issued.serial }
     }
 }
