@@ -74,6 +74,19 @@ fn a_static_binary_alone_in_a_read_only_root_is_a_sidecar() {
     assert_eq!(rooms.each_ref().map(Room::contents), before, "something was written");
 }
 
+/// What the file says is kept or refused: load cannot be shed by what nobody can see.
+#[test]
+fn a_memory_limit_that_cannot_be_kept_is_refused() {
+    if !root::granted("a_memory_limit_that_cannot_be_kept_is_refused") {
+        return;
+    }
+    let setting = Setting::new().client(|text| text.replace("[proxy]\n", "[proxy]\nmemory_limit = \"64MiB\"\n"));
+    let refused = Room::furnish(&setting, "client").run(&["proxy", "-c", "/sidecar/sidecar.toml"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("memory_limit: /proc/self/statm cannot be read"), "{said}");
+}
+
 /// Asks the callee's sidecar by mutual TLS.
 fn past_it(setting: &Setting, cert: &Cert, path: &str) -> Message {
     let mut stream = tls::connect(setting.at.inbound, Some(cert), &["http/1.1"]).unwrap();
