@@ -176,6 +176,17 @@ impl RuleSet {
 
     fn decide_knowing(&self, direction: Direction, a: &Attributes<'_>, known: Option<&Known>) -> Decision<'_> {
         let (rules, index) = (self.rules(direction), self.compiled.index(direction));
+        if self.paths.case == PathCase::Insensitive {
+            return self.decide_folding(direction, a, known);
+        }
+        let seen = a.request.map(|r| Seen::of(&r));
+        linear::with_hint(direction, a, seen, |a, seen| index.judge(rules, direction, a, known, seen))
+    }
+
+    /// Apart, so that who compares letter by letter pays one comparison for it.
+    #[inline(never)]
+    fn decide_folding(&self, direction: Direction, a: &Attributes<'_>, known: Option<&Known>) -> Decision<'_> {
+        let (rules, index) = (self.rules(direction), self.compiled.index(direction));
         self.with_seen(a, |seen| {
             linear::with_hint(direction, a, seen, |a, seen| index.judge(rules, direction, a, known, seen))
         })
@@ -207,7 +218,6 @@ impl RuleSet {
     }
 
     /// Gives `judge` what conditions read of a request, its path as these rules compare it.
-    #[inline]
     fn with_seen<T>(&self, a: &Attributes<'_>, judge: impl FnOnce(Option<Seen<'_>>) -> T) -> T {
         let seen = a.request.map(|r| Seen::of(&r));
         match (self.paths.case, seen) {
