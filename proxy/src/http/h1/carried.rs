@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     buffer::Buffer,
-    http::{Body, End, Exchange, Failure, Side, body::BodyError, h2::join_cookies, headers},
+    http::{Body, End, Exchange, Failure, Side, body::BodyError, h2::join_cookies, headers, waiting::Waiting},
     limits,
     passage::Passage,
     upstream::{Lease, Made, Upstream},
@@ -64,6 +64,7 @@ pub(crate) async fn carry(
         taken: 0,
         keeps: true,
         deadline: until.map(|until| Box::pin(tokio::time::sleep_until(until.into()))),
+        waiting: Waiting::default(),
         ended: false,
     });
     let sent = Instant::now();
@@ -97,6 +98,7 @@ pub(crate) struct Carried {
     taken: usize,
     keeps: bool,
     deadline: Option<Pin<Box<Sleep>>>,
+    waiting: Waiting,
     ended: bool,
 }
 
@@ -213,6 +215,9 @@ impl Carried {
         if let Poll::Ready(Err(())) = self.upload.poll(cx, client) {
             return self.broke(None);
         }
+        if self.waiting.poll_ready(cx).is_pending() {
+            return self.poll_end(cx);
+        }
         loop {
             let bytes = client.input.filled();
             let piece = match self.decoder.next(bytes) {
@@ -220,7 +225,7 @@ impl Carried {
                 Err(_) => return self.broke(None),
             };
             let data = bytes.get(piece.framing..piece.framing + piece.data).unwrap_or_default();
-            let data = (!data.is_empty()).then(|| Bytes::copy_from_slice(data));
+            let data = (!data.is_empty()).then(|| self.waiting.piece(&self.exchange, data.to_vec()));
             client.input.consume(piece.framing + piece.data);
             if client.input.is_empty() {
                 // Whoever reads this body may take long to ask for more, and there are many streams on a connection.

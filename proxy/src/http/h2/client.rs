@@ -29,7 +29,7 @@ impl Client {
     /// Starts HTTP/2 on a stream.
     pub(crate) async fn start(stream: Stream) -> Result<Self, Failure> {
         let (sender, connection) = http2::Builder::new(Local)
-            .initial_stream_window_size(limits::H2_STREAM_WINDOW)
+            .initial_stream_window_size(limits::H2_UPSTREAM_STREAM_WINDOW)
             .initial_connection_window_size(limits::H2_CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(limits::HEAD_BYTES).unwrap_or(u32::MAX))
             .max_send_buf_size(limits::H2_SEND_BUFFER)
