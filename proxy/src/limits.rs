@@ -31,9 +31,9 @@ pub(crate) const H2_STREAM_WINDOW: u32 = 256 * 1024;
 /// (half the window in frames under 256 bytes), so it must not be small: 4 MiB lets gRPC streams of tiny messages live.
 pub(crate) const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// Flow-control window of one stream of an upstream HTTP/2 connection: as many as share it do not use up the connection's own
-/// window, so that responses which nobody reads hold up no other, and a hundred of them pin less than 7 MiB.
-pub(crate) const H2_UPSTREAM_STREAM_WINDOW: u32 = H2_CONNECTION_WINDOW / 64;
+/// The same on an upstream connection that is shared by many: all of them do not use up the connection's own window, so that
+/// responses which nobody reads hold up no other, and a hundred of them pin less than 8 MiB.
+pub(crate) const H2_NARROW_WINDOW: u32 = H2_CONNECTION_WINDOW / 64;
 const _: () = assert!(H2_STREAMS_PER_UPSTREAM == 64);
 
 /// Bytes of responses that wait to be written on one downstream HTTP/2 connection before a stream that has some of its own among
@@ -92,7 +92,11 @@ pub(crate) const POOL_IDLE_PER_KEY: usize = 128;
 /// Upstream connections of one worker to one endpoint. Envoy's `max_connections` default.
 pub(crate) const UPSTREAM_CONNECTIONS: usize = 1024;
 
-/// Requests in flight on one upstream HTTP/2 connection before another connection is opened.
+/// Requests in flight on the first upstream HTTP/2 connection of a worker to an endpoint before another is opened. They have the
+/// windows of [`H2_STREAM_WINDOW`], which cost less per byte: a hundred streams could pin too much with them.
+pub(crate) const H2_STREAMS_PER_WIDE_UPSTREAM: usize = 8;
+
+/// Requests in flight on any other upstream HTTP/2 connection before the next is opened.
 pub(crate) const H2_STREAMS_PER_UPSTREAM: usize = 64;
 
 /// Endpoints tried for one request when connecting fails: nothing was sent yet, so trying another is always safe.

@@ -8,7 +8,10 @@ use super::{
     route::{Route, Security, Target},
 };
 use crate::{
-    http::{Exchange, Failure, Http, h1, h2},
+    http::{
+        Exchange, Failure, Http, h1,
+        h2::{self, Width},
+    },
     limits,
     live::Live,
     stream::Stream,
@@ -98,19 +101,22 @@ async fn idle(worker: &Worker, route: &Route, key: &Key) -> Option<Lease> {
 async fn make(exchange: &Exchange, route: &Arc<Route>, key: Key) -> Result<Lease, Failure> {
     let (worker, live) = (&exchange.connection.worker, &exchange.live);
     if key.http == Http::One {
-        return open(worker, live, route, key).await;
+        return open(worker, live, route, key, Width::Narrow).await;
     }
-    let expected = route.expected().cloned();
-    let wanted = Wanted { key, expected, stamp: worker.identity_version(), generation: live.generation };
-    let key = wanted.key.clone();
+    let (expected, stamp, generation) = (route.expected().cloned(), worker.identity_version(), live.generation);
+    let mut wanted = Wanted { key: key.clone(), expected, stamp, generation, width: Width::Wide };
+    if worker.pool.has_wide(&key, stamp) || worker.diallings.is_full(&wanted) {
+        wanted.width = Width::Narrow;
+    }
+    let width = wanted.width;
     let making = || {
         let (worker, live, route) = (Rc::clone(worker), Rc::clone(live), Arc::clone(route));
-        async move { open(&worker, &live, &route, key).await }
+        async move { open(&worker, &live, &route, key, width).await }
     };
     worker.diallings.join(wanted, making).await
 }
 
-async fn open(worker: &Rc<Worker>, live: &Rc<Live>, route: &Route, key: Key) -> Result<Lease, Failure> {
+async fn open(worker: &Rc<Worker>, live: &Rc<Live>, route: &Route, key: Key, width: Width) -> Result<Lease, Failure> {
     let alpn = match (&route.security, key.http) {
         (Security::Plain, _) => Alpn::None,
         (Security::Mtls(_), Http::One) => Alpn::Http1,
@@ -120,16 +126,16 @@ async fn open(worker: &Rc<Worker>, live: &Rc<Live>, route: &Route, key: Key) -> 
     let dialled = dial(worker, live, route, key.address, alpn).await?;
     let http = key.http;
     let made = Made::new(worker, key, (dialled.peer, dialled.opened, dialled.open), stamp, route.expected().cloned());
-    let upstream = start(dialled.stream, http).await?;
+    let upstream = start(dialled.stream, http, width).await?;
     let lease = Lease { upstream, made, reused: false };
     worker.pool.keep_shared(&lease);
     Ok(lease)
 }
 
-async fn start(stream: Stream, http: Http) -> Result<Upstream, Failure> {
+async fn start(stream: Stream, http: Http, width: Width) -> Result<Upstream, Failure> {
     Ok(match http {
         Http::One => Upstream::One(Box::new(h1::Client::new(stream))),
-        Http::Two => Upstream::Two(h2::Client::start(stream).await?),
+        Http::Two => Upstream::Two(h2::Client::start(stream, width).await?),
     })
 }
 

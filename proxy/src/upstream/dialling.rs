@@ -6,7 +6,7 @@
 //! When the last one has gone, so has the task.
 
 use super::pool::{Key, Lease};
-use crate::{http::Failure, limits};
+use crate::http::{Failure, h2::Width};
 use identity::SpiffeId;
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -23,6 +23,18 @@ pub(crate) struct Wanted {
     /// The credentials, and the generation of the rules: who may answer follows from both.
     pub(super) stamp: u64,
     pub(super) generation: u64,
+    pub(super) width: Width,
+}
+
+impl Room for Wanted {
+    fn room(&self) -> usize {
+        self.width.streams()
+    }
+}
+
+/// What is wanted says how many may share it.
+pub(crate) trait Room: PartialEq + 'static {
+    fn room(&self) -> usize;
 }
 
 /// What can be made for several at once.
@@ -67,7 +79,7 @@ impl<W, M> Default for Diallings<W, M> {
     }
 }
 
-impl<W: PartialEq + 'static, M: Shared> Diallings<W, M> {
+impl<W: Room, M: Shared> Diallings<W, M> {
     /// What comes of the one that is being made; of `make`, when there is none with room for one more.
     pub(super) async fn join<F>(&self, wanted: W, make: impl FnOnce() -> F) -> Result<M, Failure>
     where
@@ -78,10 +90,15 @@ impl<W: PartialEq + 'static, M: Shared> Diallings<W, M> {
         Waiter { dialling, all: self }.wait().await
     }
 
+    /// Whether such a one is being made already, and has no room.
+    pub(super) fn is_full(&self, wanted: &W) -> bool {
+        self.0.borrow().iter().any(|dialling| dialling.wanted == *wanted && !dialling.has_room())
+    }
+
     fn find(&self, wanted: &W) -> Option<Rc<Dialling<W, M>>> {
         let all = self.0.borrow();
         let mut fitting = all.iter().filter(|dialling| dialling.wanted == *wanted);
-        fitting.find(|dialling| dialling.waiting.get() < limits::H2_STREAMS_PER_UPSTREAM).cloned()
+        fitting.find(|dialling| dialling.has_room()).cloned()
     }
 
     fn begin(&self, wanted: W, making: impl Future<Output = Result<M, Failure>> + 'static) -> Rc<Dialling<W, M>> {
@@ -110,7 +127,11 @@ impl<W, M> Diallings<W, M> {
     }
 }
 
-impl<W, M: Shared> Dialling<W, M> {
+impl<W: Room, M: Shared> Dialling<W, M> {
+    fn has_room(&self) -> bool {
+        self.waiting.get() < self.wanted.room()
+    }
+
     fn end(&self, made: Result<M, Failure>) {
         let outcome = made.map(|made| match self.waiting.get() {
             1 => vec![made],
@@ -167,6 +188,14 @@ mod tests {
         }
     }
 
+    const ROOM: usize = 5;
+
+    impl Room for &'static str {
+        fn room(&self) -> usize {
+            ROOM
+        }
+    }
+
     type Things = Diallings<&'static str, Thing>;
 
     fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
@@ -191,10 +220,11 @@ mod tests {
                 });
                 let none = || -> std::future::Pending<Result<Thing, Failure>> { panic!("it waits for the first") };
                 let mut all = vec![Box::pin(first) as Pin<Box<dyn Future<Output = _>>>];
-                for _ in 1..limits::H2_STREAMS_PER_UPSTREAM {
+                for _ in 1..ROOM {
                     all.push(Box::pin(things.join("a", none)));
                 }
                 assert!(all.iter_mut().all(|one| poll(one.as_mut()).is_pending()));
+                assert!(things.is_full(&"a") && !things.is_full(&"b"));
                 // Full, or something else: another one is made.
                 for wanted in ["a", "b"] {
                     let other = things.join(wanted, || {
@@ -209,7 +239,7 @@ mod tests {
                 for one in all {
                     shares.push(one.await.unwrap());
                 }
-                assert_eq!(Rc::strong_count(&shares.first().unwrap().0), limits::H2_STREAMS_PER_UPSTREAM);
+                assert_eq!(Rc::strong_count(&shares.first().unwrap().0), ROOM);
                 assert!(things.0.borrow().is_empty());
             })
             .await;
