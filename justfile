@@ -34,7 +34,7 @@ blackbox: release
     SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test '*' --locked -E 'not binary(architecture) & not test(of_a_request) & not {{ root_tests }}'
 
 # the black-box tests that need root
-blackbox-root: release
+blackbox-root: release static-test
     SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --test '*' --locked -E '{{ root_tests }}'
 
 # what a request costs: instructions, system calls and allocations, beside their limits
@@ -87,6 +87,11 @@ stops count="50": release
 # the release binary
 release:
     cargo build --release --locked --quiet
+
+# a static binary as the images have it, without optimisation: what the test of the image locks into an empty root
+static-test:
+    RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_DEV_DEBUG=0 cargo build --locked --quiet --bin sekisho --target x86_64-unknown-linux-gnu --target-dir target/static
+    ln -sf x86_64-unknown-linux-gnu/debug/sekisho target/static/sekisho
 
 # the static binary of the images
 static:

@@ -20,6 +20,8 @@ pub(crate) struct Memory {
     by_serial: HashMap<Box<str>, Held>,
     /// By lineage: when its newest certificate was issued, and when that ends.
     newest: HashMap<u64, (SystemTime, SystemTime)>,
+    /// By holder: its newest lineage. A pod that is attested anew has lost its key with its memory.
+    lineages: HashMap<Box<str>, u64>,
     /// By lineage: open watches, of which a holder that reconnects has two for a moment.
     watches: HashMap<u64, u32>,
     ends: BTreeSet<(SystemTime, Box<str>)>,
@@ -53,6 +55,7 @@ impl Memory {
             roster: Roster::new(MOST_HOLDERS),
             by_serial: HashMap::new(),
             newest: HashMap::new(),
+            lineages: HashMap::new(),
             watches: HashMap::new(),
             ends: BTreeSet::new(),
         }
@@ -105,6 +108,7 @@ impl Memory {
             not_after: leaf.not_after,
             sequence: leaf.sequence,
         });
+        self.supersede(&leaf.held.lineage);
         if self.by_serial.len() >= MOST_SERIALS {
             // The one that ends first could only have been renewed for that much longer.
             if let Some((_, serial)) = self.ends.pop_first() {
@@ -115,6 +119,18 @@ impl Memory {
         *newest = (newest.0.max(leaf.held.issued), newest.1.max(leaf.not_after));
         self.ends.insert((leaf.not_after, leaf.serial.into()));
         self.by_serial.insert(leaf.serial.into(), leaf.held);
+    }
+
+    /// Nobody waits for the lineage before, whose key is gone. It may only be an older one: records are read back newest
+    /// segment first.
+    fn supersede(&mut self, lineage: &Lineage) {
+        let holder = lineage.holder.to_string();
+        let newest = self.lineages.entry(holder.into()).or_insert(lineage.record);
+        let older = (*newest).min(lineage.record);
+        *newest = (*newest).max(lineage.record);
+        if older != *newest {
+            self.roster.goodbye(older);
+        }
     }
 
     /// What is known of a certificate.
@@ -161,6 +177,8 @@ impl Memory {
             self.by_serial.remove(&serial);
         }
         self.newest.retain(|_, (_, end)| *end >= now);
+        let newest = &self.newest;
+        self.lineages.retain(|_, lineage| newest.contains_key(lineage));
         self.roster.expire(now);
     }
 }

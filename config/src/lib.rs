@@ -14,7 +14,7 @@
 //! | `schema`, `reference` | every key with type, default and meaning; the page made from it |
 //! | `reader`, `values` | typed access to tables that notes each problem and goes on |
 //! | `root` | the top of the file, and the order of everything |
-//! | `identity_source`, `agent`, `proxy`, `names`, `services`, `rules`, `taps` | one section of the file each |
+//! | `identity_source`, `agent`, `proxy`, `paths`, `names`, `services`, `rules`, `taps` | one section of the file each |
 //! | `authority` | the same for the file of the CA |
 //! | `cross` | what only the whole file shows |
 //! | `problem`, `codes`, `source`, `suggest`, `render` | what is wrong, where, what was meant, and how it looks |
@@ -26,6 +26,7 @@ mod cross;
 mod identity_source;
 mod load;
 mod names;
+mod paths;
 mod problem;
 mod proxy;
 mod reader;

@@ -5,6 +5,7 @@ use crate::codes;
 use crate::cross;
 use crate::identity_source;
 use crate::names::Names;
+use crate::paths;
 use crate::problem::{Notebook, Report};
 use crate::proxy;
 use crate::reader::Table;
@@ -77,7 +78,8 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<Snapshot
     let log = proxy::read_log(root.table("log", notes), base, notes);
     let names = Names::read(root.table("identities", notes), trust_domain.clone(), notes);
     let services = services::read(root.tables("service", notes), proxy.settings.capture, &names, notes);
-    let mut rules = Rules::default();
+    let paths = paths::read(root.table("path", notes), notes);
+    let mut rules = Rules::of(paths.unwrap_or_default());
     rules::read(root.tables("inbound", notes), Direction::Inbound, &names, &mut rules, notes);
     rules::read(root.tables("outbound", notes), Direction::Outbound, &names, &mut rules, notes);
     let taps = taps::read(root.tables("tap", notes), notes);
@@ -93,7 +95,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<Snapshot
         log,
         services: services.list.into_iter().map(|(service, _)| service).collect(),
         identities: names.into_entries(),
-        rules: RuleSet::new(rules.inbound, rules.outbound),
+        rules: RuleSet::reading(paths?, rules.inbound, rules.outbound),
         taps,
         digest: String::new(),
         warnings: Vec::new(),

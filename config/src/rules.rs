@@ -8,8 +8,8 @@ use crate::schema::{INBOUND, OUTBOUND, Section};
 use crate::services::{check_name, unique};
 use identity::SpiffeId;
 use policy::{
-    Action, Cidr, Direction, GrpcPattern, HostPattern, IdPattern, Methods, PatternError, RequestPattern, Rule,
-    RuleProtocol, UpgradePattern, Who,
+    Action, Cidr, Direction, GrpcPattern, HostPattern, IdPattern, Methods, PathOptions, PatternError, RequestPattern,
+    Rule, RuleProtocol, UpgradePattern, Who,
 };
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -20,6 +20,8 @@ use toml::de::DeTable;
 /// The rules of both directions, and what the checks of the whole file need of them.
 #[derive(Default)]
 pub(crate) struct Rules {
+    /// How the paths of both directions are compared.
+    pub(crate) paths: PathOptions,
     pub(crate) inbound: Vec<Rule>,
     pub(crate) outbound: Vec<Rule>,
     /// Each word in `to` of an allow rule.
@@ -28,6 +30,13 @@ pub(crate) struct Rules {
     pub(crate) first_inbound: Option<Range<usize>>,
     /// The first allow rule whose ranges hold a metadata address, and where they stand.
     reaches_metadata: Option<(Arc<str>, Range<usize>)>,
+}
+
+impl Rules {
+    /// None yet, of a file that compares paths in this way.
+    pub(crate) fn of(paths: PathOptions) -> Self {
+        Self { paths, ..Self::default() }
+    }
 }
 
 /// One word in `to`.
@@ -116,7 +125,7 @@ fn read_rule(
         hosts: patterns(table, "hosts", HostPattern::parse, notes),
         ports: read_ports(table, notes),
         protocol: read_protocol(table, notes),
-        requests: patterns(table, "requests", RequestPattern::parse, notes),
+        requests: patterns(table, "requests", |text| RequestPattern::parse_for(text, &rules.paths), notes),
         grpc: patterns(table, "grpc", GrpcPattern::parse, notes),
         upgrade: read_upgrade(table, notes),
         plaintext: direction == Direction::Inbound && table.flag("plaintext", notes),
@@ -249,7 +258,7 @@ fn read_protocol(table: &Table<'_>, notes: &mut Notebook) -> Option<RuleProtocol
 fn patterns<T>(
     table: &Table<'_>,
     key: &str,
-    parse: fn(&str) -> Result<T, PatternError>,
+    parse: impl Fn(&str) -> Result<T, PatternError>,
     notes: &mut Notebook,
 ) -> Vec<T> {
     let mut parsed = Vec::new();

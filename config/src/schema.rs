@@ -47,7 +47,7 @@ impl Section {
 
 /// Every section, in the order of the reference page.
 pub(crate) const SECTIONS: &[&Section] =
-    &[&ROOT, &IDENTITY, &AGENT, &PROXY, &APP, &LOG, &IDENTITIES, &SERVICE, &INBOUND, &OUTBOUND, &TAP];
+    &[&ROOT, &IDENTITY, &AGENT, &PROXY, &APP, &LOG, &PATH, &IDENTITIES, &SERVICE, &INBOUND, &OUTBOUND, &TAP];
 
 const fn key(name: &'static str, kind: &'static str, default: Default, doc: &'static str) -> Key {
     Key { name, kind, default, doc }
@@ -93,6 +93,7 @@ pub(crate) const ROOT: Section = Section {
         key("proxy", "table", Absent("as if empty"), "Listeners, limits and timeouts."),
         key("app", "table", Absent("no application without capture"), "The own application."),
         key("log", "table", Absent("as if empty"), "The access log."),
+        key("path", "table", Absent("as if empty"), "How paths are read and compared."),
         key("identities", "table", Absent("no names"), "Names for identities."),
         key("service", "tables", Absent("none"), "Known destinations, `[[service]]`."),
         key("inbound", "tables", Absent("nobody may call in"), "Rules for callers, `[[inbound]]`."),
@@ -103,7 +104,6 @@ pub(crate) const ROOT: Section = Section {
         "include",
         "vars",
         "defaults",
-        "path",
         "jwt",
         "groups",
         "claims",
@@ -274,6 +274,28 @@ pub(crate) const LOG: Section = Section {
         key("format", "\"envoy\" | \"json\"", Text("envoy"), "What a line looks like."),
     ],
     later: &[],
+};
+
+pub(crate) const PATH: Section = Section {
+    title: "[path]",
+    doc: "How the paths of requests are read and compared with those of rules, in both directions.",
+    keys: &[key(
+        "case",
+        "\"sensitive\" | \"insensitive\"",
+        Text("sensitive"),
+        "Whether `/admin` in a rule is `/ADMIN` too. `insensitive` is for applications that serve both as one: letters of ASCII are compared without regard to case, also in gRPC names. What is sent keeps the case it came in.",
+    )],
+    later: &[
+        "dot_segments",
+        "empty_segments",
+        "encoded_slash",
+        "backslash",
+        "parameters",
+        "double_encoding",
+        "trailing_slash",
+        "non_utf8",
+        "exception",
+    ],
 };
 
 pub(crate) const IDENTITIES: Section = Section {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use config::{AccessSink, Capture, Endpoint, IdentitySource, Listen, LogFormat, Protocol, Snapshot};
-use policy::{Direction, Mode, RuleProtocol, Who};
+use policy::{Direction, Mode, PathCase, RuleProtocol, Who};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,6 +59,21 @@ fn the_client_of_the_contract_loads_as_written() {
     assert_eq!(service.bind, ["127.0.0.1:9001".parse().unwrap()]);
     assert_eq!(s.rules.rules(Direction::Outbound).len(), 1);
     assert!(s.warnings.is_empty());
+}
+
+#[test]
+fn paths_are_compared_as_the_file_says_and_letter_by_letter_where_it_says_nothing() {
+    let of = |text: &str| load(&format!("{HEAD}{text}")).rules.path_options().case;
+    assert_eq!(of(""), PathCase::Sensitive);
+    assert_eq!(of("[path]\n"), PathCase::Sensitive);
+    assert_eq!(of("[path]\ncase = \"sensitive\"\n"), PathCase::Sensitive);
+    assert_eq!(of("[path]\ncase = \"insensitive\"\n"), PathCase::Insensitive);
+    // It stands for both directions, whether it is written before the rules or after them.
+    let rules = load(&format!(
+        "{HEAD}[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\nrequests = \"GET /A\"\n[path]\ncase = \"insensitive\"\n"
+    ))
+    .rules;
+    assert!(rules.rules(Direction::Inbound)[0].requests[0].matches("GET", "/a"));
 }
 
 #[test]

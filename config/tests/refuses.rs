@@ -203,7 +203,7 @@ fn the_workload_is_one_identity_of_the_own_trust_domain() {
 fn what_comes_later_is_refused_by_name() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
     for (name, expected) in [
-        ("later-path", &["path"][..]),
+        ("later-path", &["dot_segments", "trailing_slash", "exception"][..]),
         ("later-users", &["jwt", "groups", "user", "bind", "group", "device", "step_up", "claims"]),
         ("later-addresses", &["from_cidr", "expires", "client_ip"]),
         ("later-limits", &["limit"]),
@@ -292,6 +292,13 @@ fn each_slip_has_its_code() {
         (rule("from = []"), &["E0109"]),
         (rule("from = 1"), &["E0106"]),
         (rule("from = [\"anyone\", \"shop/web\"]"), &["E0111"]),
+        // how paths are compared
+        ("[path]\ncase = \"lower\"\n".into(), &["E0108"]),
+        ("[path]\ncase = true\n".into(), &["E0106"]),
+        ("[path]\ncases = \"insensitive\"\n".into(), &["E0104"]),
+        ("path = \"insensitive\"\n".into(), &["E0106"]),
+        (rule("from = \"shop/web\"\nrequests = \"GET /stra\u{df}e\"\n[path]\ncase = \"insensitive\""), &["E0201"]),
+        // who
         (rule("from = \"shop/we*b\""), &["E0202"]),
         (rule("from = \"spiffe://x\""), &["E0202"]),
         (rule("from = \"anyone\"\nnot_from = \"anyone\""), &["E0111"]),

@@ -4,6 +4,7 @@
 //! what was judged is what is sent (CWE-551, CWE-647). A clean request costs one scan and no allocation.
 
 use crate::authority;
+use crate::case::PathCase;
 use crate::malformed::Malformed;
 use crate::path;
 use std::borrow::Cow;
@@ -42,10 +43,13 @@ impl Scheme {
     }
 }
 
-/// How strict the reading is. There is one setting so far, the strictest.
-#[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct PathOptions;
+/// How paths are read and compared. The default is the strictest reading there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathOptions {
+    /// Whether rules tell letters of different case apart. Where they do not, what another reader could fold into an ASCII
+    /// letter is refused as well ([`Malformed::Lookalike`]). The reading itself keeps the case as written.
+    pub case: PathCase,
+}
 
 /// The canonical reading of a request. Only [`canonicalise`] makes one, so holding it proves that the
 /// method is a token, the path is absolute and has one reading, and the host is in canonical form.
@@ -70,14 +74,14 @@ pub struct Target<'a> {
 ///
 /// # Errors
 /// The first reason, in reading order method, path, query, authority.
-pub fn canonicalise<'a>(_options: &PathOptions, raw: &RawTarget<'a>) -> Result<Target<'a>, Malformed> {
+pub fn canonicalise<'a>(options: &PathOptions, raw: &RawTarget<'a>) -> Result<Target<'a>, Malformed> {
     if !is_token(raw.method) {
         return Err(Malformed::BadMethod);
     }
     if raw.method == CONNECT {
         return connect(raw);
     }
-    let path = path::canonical(raw.path_and_query)?;
+    let path = path::canonical(raw.path_and_query, options.case)?;
     let authority = authority::canonical(raw.authority, raw.scheme.default_port())?;
     Ok(Target {
         method: Cow::Borrowed(raw.method),
@@ -212,7 +216,7 @@ mod tests {
 
     fn read<'a>(method: &'a str, path: &'a str, authority: &'a str) -> Result<Target<'a>, Malformed> {
         let raw = RawTarget { method, path_and_query: path, authority, scheme: Scheme::Http };
-        canonicalise(&PathOptions, &raw)
+        canonicalise(&PathOptions::default(), &raw)
     }
 
     fn path(path: &str) -> Result<Target<'_>, Malformed> {
@@ -531,7 +535,7 @@ mod tests {
             assert_eq!((target.host(), target.port()), (host, port), "{raw}");
         }
         let raw = RawTarget { method: "GET", path_and_query: "/", authority: "a:443", scheme: Scheme::Https };
-        assert_eq!(canonicalise(&PathOptions, &raw).unwrap().authority(), "a");
+        assert_eq!(canonicalise(&PathOptions::default(), &raw).unwrap().authority(), "a");
     }
 
     #[test]

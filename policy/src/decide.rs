@@ -8,7 +8,8 @@
 //! into requests cannot be evaluated on opaque bytes, so there it refuses, unless an allow rule that matches
 //! declares `protocol = "tcp"`: otherwise a caller could dodge it by not looking like HTTP.
 
-use crate::canonical::Target;
+use crate::canonical::{PathOptions, Target};
+use crate::case::{self, PathCase};
 use crate::compiled::{Compiled, Known};
 use crate::linear::{self, Outcome, Seen};
 use crate::party::Party;
@@ -49,6 +50,8 @@ pub struct RequestView<'a> {
 /// The rules of one workload, both directions, with the tables by which they are judged.
 #[derive(Clone)]
 pub struct RuleSet {
+    paths: PathOptions,
+    /// Invariant: these and the outbound ones compare paths as `paths` says.
     inbound: Vec<Rule>,
     outbound: Vec<Rule>,
     /// Invariant: made from these rules, in this order.
@@ -113,8 +116,22 @@ impl RuleSet {
     /// Takes the rules of each direction and makes their tables; a rule's own `direction` is not looked at again.
     #[must_use]
     pub fn new(inbound: Vec<Rule>, outbound: Vec<Rule>) -> Self {
+        Self::reading(PathOptions::default(), inbound, outbound)
+    }
+
+    /// The same for requests whose paths are read and compared in this way.
+    #[must_use]
+    pub fn reading(paths: PathOptions, inbound: Vec<Rule>, outbound: Vec<Rule>) -> Self {
+        let comparing = |rules: Vec<Rule>| rules.into_iter().map(|rule| rule.comparing(paths.case)).collect();
+        let (inbound, outbound): (Vec<Rule>, Vec<Rule>) = (comparing(inbound), comparing(outbound));
         let compiled = Arc::new(Compiled::new(&inbound, &outbound));
-        Self { inbound, outbound, compiled }
+        Self { paths, inbound, outbound, compiled }
+    }
+
+    /// How requests that are judged by these rules are read: what [`crate::canonicalise`] takes.
+    #[must_use]
+    pub const fn path_options(&self) -> &PathOptions {
+        &self.paths
     }
 
     /// No rules: nothing passes.
@@ -123,7 +140,7 @@ impl RuleSet {
         Self::default()
     }
 
-    /// The rules of a direction, in the order given.
+    /// The rules of a direction, in the order given and as they are compared: their texts are those that were written.
     #[must_use]
     pub fn rules(&self, direction: Direction) -> &[Rule] {
         match direction {
@@ -133,7 +150,7 @@ impl RuleSet {
     }
 
     /// Judges one request or one opaque connection. What it costs hardly depends on the number of rules, and it
-    /// allocates nothing, except for a path with escapes that is longer than a kilobyte.
+    /// allocates nothing, except for a path longer than a kilobyte that has escapes or is compared without regard to case.
     pub fn decide(&self, direction: Direction, attributes: &Attributes<'_>) -> Decision<'_> {
         self.decide_knowing(direction, attributes, None)
     }
@@ -159,7 +176,20 @@ impl RuleSet {
 
     fn decide_knowing(&self, direction: Direction, a: &Attributes<'_>, known: Option<&Known>) -> Decision<'_> {
         let (rules, index) = (self.rules(direction), self.compiled.index(direction));
-        linear::with_hint(direction, a, |a, seen| index.judge(rules, direction, a, known, seen))
+        if self.paths.case == PathCase::Insensitive {
+            return self.decide_folding(direction, a, known);
+        }
+        let seen = a.request.map(|r| Seen::of(&r));
+        linear::with_hint(direction, a, seen, |a, seen| index.judge(rules, direction, a, known, seen))
+    }
+
+    /// Apart, so that who compares letter by letter pays one comparison for it.
+    #[inline(never)]
+    fn decide_folding(&self, direction: Direction, a: &Attributes<'_>, known: Option<&Known>) -> Decision<'_> {
+        let (rules, index) = (self.rules(direction), self.compiled.index(direction));
+        self.with_seen(a, |seen| {
+            linear::with_hint(direction, a, seen, |a, seen| index.judge(rules, direction, a, known, seen))
+        })
     }
 
     /// Looks up which rules may be about somebody: the verified caller of an inbound connection, or the identity that the
@@ -173,15 +203,29 @@ impl RuleSet {
     /// agrees with it.
     pub fn decide_linear(&self, direction: Direction, attributes: &Attributes<'_>) -> Decision<'_> {
         let rules = self.rules(direction);
-        linear::with_hint(direction, attributes, |a, seen| linear::judge(rules, direction, a, seen))
+        self.with_seen(attributes, |seen| {
+            linear::with_hint(direction, attributes, seen, |a, seen| linear::judge(rules, direction, a, seen))
+        })
     }
 
     /// Every rule that matches, for explanations. Includes deny rules that could not be evaluated.
     pub fn matching<'s>(&'s self, direction: Direction, attributes: &Attributes<'_>) -> Vec<RuleRef<'s>> {
-        let seen = attributes.request.map(|r| Seen::of(&r));
-        let matches = |rule| !matches!(linear::apply(rule, direction, attributes, seen), Outcome::No);
-        let rules = self.rules(direction).iter().enumerate();
-        rules.filter(|(_, rule)| matches(*rule)).map(|(index, rule)| RuleRef { index, rule }).collect()
+        self.with_seen(attributes, |seen| {
+            let matches = |rule| !matches!(linear::apply(rule, direction, attributes, seen), Outcome::No);
+            let rules = self.rules(direction).iter().enumerate();
+            rules.filter(|(_, rule)| matches(*rule)).map(|(index, rule)| RuleRef { index, rule }).collect()
+        })
+    }
+
+    /// Gives `judge` what conditions read of a request, its path as these rules compare it.
+    fn with_seen<T>(&self, a: &Attributes<'_>, judge: impl FnOnce(Option<Seen<'_>>) -> T) -> T {
+        let seen = a.request.map(|r| Seen::of(&r));
+        match (self.paths.case, seen) {
+            (PathCase::Insensitive, Some(seen)) => {
+                case::with_folded(seen.path, |path| judge(Some(Seen { path, ..seen })))
+            }
+            (_, seen) => judge(seen),
+        }
     }
 
     /// Whether an allow rule that lists this port says `protocol = "tcp"`: its bytes are not looked at, so
@@ -222,10 +266,10 @@ impl Default for RuleSet {
     }
 }
 
-/// Equal rules in equal order; the tables follow from them.
+/// Equal rules in equal order, comparing paths alike; the tables follow from them.
 impl PartialEq for RuleSet {
     fn eq(&self, other: &Self) -> bool {
-        self.inbound == other.inbound && self.outbound == other.outbound
+        self.paths == other.paths && self.inbound == other.inbound && self.outbound == other.outbound
     }
 }
 
@@ -233,8 +277,9 @@ impl Eq for RuleSet {}
 
 impl fmt::Debug for RuleSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { inbound, outbound, compiled: _ } = self;
-        f.debug_struct("RuleSet").field("inbound", inbound).field("outbound", outbound).finish_non_exhaustive()
+        let Self { paths, inbound, outbound, compiled: _ } = self;
+        let mut debug = f.debug_struct("RuleSet");
+        debug.field("paths", paths).field("inbound", inbound).field("outbound", outbound).finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
 //! gRPC operations: `shop.orders.v1.Orders/Watch`, or every method of a service, `shop.orders.v1.Orders/*`.
 //!
-//! Matched case-sensitively against the path `/Service/Method` of a request that is gRPC (POST with a gRPC
-//! content type); a plain request to the same path does not match.
+//! Matched against the path `/Service/Method` of a request that is gRPC (POST with a gRPC
+//! content type); a plain request to the same path does not match. Case counts as it does in every path.
 
 use crate::pattern_error::PatternError;
 use crate::template::{RANK_ANY, RANK_LITERAL};
@@ -10,6 +10,8 @@ use std::fmt;
 /// One gRPC method, or all of one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrpcPattern {
+    /// As written.
+    text: Box<str>,
     service: Box<str>,
     /// `None` is `*`.
     method: Option<Box<str>>,
@@ -44,7 +46,16 @@ impl GrpcPattern {
                 return Err(PatternError::new(service.len() + 1, other.len(), "this is not a protobuf method name"));
             }
         };
-        Ok(Self { service: service.into(), method })
+        Ok(Self { text: text.into(), service: service.into(), method })
+    }
+
+    /// The same for paths in lower case; its text stays as it was written.
+    pub(crate) fn folded(mut self) -> Self {
+        self.service.make_ascii_lowercase();
+        if let Some(method) = &mut self.method {
+            method.make_ascii_lowercase();
+        }
+        self
     }
 
     /// Whether a canonical path names this method.
@@ -80,7 +91,7 @@ impl GrpcPattern {
 
 impl fmt::Display for GrpcPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.service, self.method.as_deref().unwrap_or("*"))
+        f.write_str(&self.text)
     }
 }
 

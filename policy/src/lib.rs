@@ -12,6 +12,7 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `canonical` | the one reading of a request, or why there is none (`path`, `authority`, `malformed`) |
+//! | `case` | whether `/admin` is `/ADMIN` |
 //! | `template` | path templates, `/orders/{id:uint}` |
 //! | `request`, `grpc` | operations: methods with a template, gRPC methods |
 //! | `upgrade` | protocols a request may ask to switch to, CONNECT among them |
@@ -29,6 +30,7 @@ extern crate self as policy;
 
 mod authority;
 mod canonical;
+mod case;
 mod cidr;
 mod compiled;
 mod decide;
@@ -49,6 +51,7 @@ mod template;
 mod upgrade;
 
 pub use canonical::{PathOptions, RawTarget, Scheme, Target, canonicalise};
+pub use case::PathCase;
 pub use cidr::Cidr;
 pub use decide::{Attributes, Decision, Hint, RequestView, RuleRef, RuleSet, Verdict, Why};
 pub use grpc::GrpcPattern;

@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 #[derive(Clone, Copy)]
 pub(crate) struct Seen<'a> {
     pub(crate) method: &'a str,
+    /// As rules compare it: in lower case where case does not count.
     pub(crate) path: &'a str,
     /// Whether the path has escapes, which are compared by what they stand for.
     pub(crate) escapes: bool,
@@ -132,12 +133,13 @@ fn operation<'r>(rule: &'r Rule, seen: Seen<'_>) -> Option<&'r [u8]> {
 }
 
 /// The verdict of one way to judge, with what is one small step from being allowed where nothing is.
+#[inline(always)] // there is one caller for each way to judge, and what is seen of a request is some eighty bytes
 pub(crate) fn with_hint<'s>(
     direction: Direction,
     a: &Attributes<'_>,
+    seen: Option<Seen<'_>>,
     judge: impl Fn(&Attributes<'_>, Option<Seen<'_>>) -> Decision<'s>,
 ) -> Decision<'s> {
-    let seen = a.request.map(|r| Seen::of(&r));
     let decision = judge(a, seen);
     if decision.why != Why::NoRule(None) {
         return decision;

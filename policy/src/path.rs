@@ -5,6 +5,7 @@
 //! merge, cut or fold is refused. The result is stable: its own canonical form is itself, and one more
 //! decoding by an origin reveals no slash, dot segment, parameter, delimiter or control character.
 
+use crate::case::{self, PathCase};
 use crate::escape::hex_value;
 use crate::malformed::Malformed;
 use std::borrow::Cow;
@@ -19,15 +20,15 @@ pub(crate) struct Canonical<'a> {
     pub(crate) escapes: bool,
 }
 
-/// Reads an origin-form target.
-pub(crate) fn canonical(raw: &str) -> Result<Canonical<'_>, Malformed> {
+/// Reads an origin-form target, for rules that compare paths in this way.
+pub(crate) fn canonical(raw: &str, case: PathCase) -> Result<Canonical<'_>, Malformed> {
     let (path_len, escapes) = scan_path(raw.as_bytes())?;
     let (path, rest) = raw.split_at_checked(path_len).ok_or(Malformed::NonAscii)?;
     scan_query(rest.as_bytes())?;
     if !escapes {
         return Ok(Canonical { text: Cow::Borrowed(raw), path_len, escapes });
     }
-    let decoded = decode(path)?;
+    let decoded = decode(path, case)?;
     let escapes = decoded.contains('%');
     if decoded == path {
         return Ok(Canonical { text: Cow::Borrowed(raw), path_len, escapes });
@@ -94,7 +95,7 @@ fn scan_query(rest: &[u8]) -> Result<(), Malformed> {
 }
 
 /// Decodes what may be decoded, refuses what may not be there, keeps the rest as upper-case escapes.
-fn decode(path: &str) -> Result<String, Malformed> {
+fn decode(path: &str, case: PathCase) -> Result<String, Malformed> {
     let mut out = String::with_capacity(path.len());
     let mut rest = path.as_bytes();
     let mut run = Vec::new();
@@ -131,6 +132,9 @@ fn decode(path: &str) -> Result<String, Malformed> {
                 let text = std::str::from_utf8(&run).map_err(|_| Malformed::NonUtf8)?;
                 if let Some(refused) = text.chars().find_map(folds) {
                     return Err(refused);
+                }
+                if case == PathCase::Insensitive && text.chars().any(case::meets_ascii) {
+                    return Err(Malformed::Lookalike);
                 }
                 run.iter().for_each(|b| push_escape(&mut out, *b));
                 rest = next;

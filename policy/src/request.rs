@@ -2,7 +2,7 @@
 //!
 //! Methods are tokens and case-sensitive (RFC 9110 §9.1): `GET` does not include `HEAD`.
 
-use crate::canonical::is_token;
+use crate::canonical::{PathOptions, is_token};
 use crate::pattern_error::PatternError;
 use crate::template::PathTemplate;
 use std::fmt;
@@ -31,6 +31,14 @@ impl RequestPattern {
     /// # Errors
     /// With the place in `text`.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
+        Self::parse_for(text, &PathOptions::default())
+    }
+
+    /// The same for requests that are read with these options.
+    ///
+    /// # Errors
+    /// With the place in `text`.
+    pub fn parse_for(text: &str, options: &PathOptions) -> Result<Self, PatternError> {
         if text.starts_with('/') {
             return Err(PatternError::new(0, text.len(), "the method is missing")
                 .help(format!("write `GET {text}`, or `* {text}` for every method")));
@@ -44,12 +52,17 @@ impl RequestPattern {
         if path.starts_with(' ') || path.starts_with('\t') {
             return Err(PatternError::new(at, 1, "exactly one blank stands between methods and path"));
         }
-        let template = PathTemplate::parse(path).map_err(|e| e.shifted(at))?;
+        let template = PathTemplate::parse_for(path, options.case).map_err(|e| e.shifted(at))?;
         if matches!(methods, Methods::Only(_)) && methods.contains("CONNECT") && !template.matches("/") {
             return Err(PatternError::new(at, path.len(), "CONNECT has no path")
                 .help("write `CONNECT /`; where a tunnel may go is said by `hosts`"));
         }
         Ok(Self { methods, template })
+    }
+
+    /// The same for paths in lower case.
+    pub(crate) fn folded(self) -> Self {
+        Self { methods: self.methods, template: self.template.folded() }
     }
 
     /// Whether this operation covers a method and a canonical path.

@@ -1,6 +1,7 @@
 //! One rule as data. A rule is the AND of its keys; a list inside a key is OR; `not_who` subtracts.
 //! An empty list is a key that was not written, except in [`Who::Ids`], where it matches nobody.
 
+use crate::case::PathCase;
 use crate::cidr::Cidr;
 use crate::grpc::GrpcPattern;
 use crate::host::HostPattern;
@@ -116,6 +117,18 @@ impl Rule {
             owner: None,
             ticket: None,
             reason: None,
+        }
+    }
+
+    /// The rule as it is compared with paths of this case.
+    pub(crate) fn comparing(self, case: PathCase) -> Self {
+        match case {
+            PathCase::Sensitive => self,
+            PathCase::Insensitive => Self {
+                requests: self.requests.into_iter().map(RequestPattern::folded).collect(),
+                grpc: self.grpc.into_iter().map(GrpcPattern::folded).collect(),
+                ..self
+            },
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Values arrive decoded. Every type is a regular set over one segment, decided in one pass.
 
+use crate::case::folded;
+
 /// What a parameter accepts. `any` is every non-empty segment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
@@ -22,6 +24,14 @@ pub(crate) enum Kind {
 pub(crate) const KINDS: [&str; 9] = ["uint", "int", "uuid", "ulid", "hex", "slug", "date", "email", "any"];
 
 impl Kind {
+    /// The same for values in lower case. Of all types only `slug` and the words of a choice tell case apart.
+    pub(crate) fn folded(&self) -> Self {
+        match self {
+            Self::Choice(words) => Self::Choice(words.iter().map(|word| folded(word)).collect()),
+            other => other.clone(),
+        }
+    }
+
     /// The type of that name; `None` for an unknown one.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {

@@ -8,6 +8,7 @@
 //! `{rest...}` stands for zero or more segments, so `/files/{rest...}` matches `/files`, `/files/` and
 //! `/files/a/b`. Elsewhere a trailing slash is part of the path: `/a` is not `/a/`.
 
+use crate::case::{PathCase, folded};
 use crate::escape::{Decoded, decoded, decoded_eq};
 use crate::malformed::Malformed;
 use crate::path;
@@ -59,6 +60,11 @@ impl PathTemplate {
     /// # Errors
     /// With the place in `text` and, where known, what to write instead.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
+        Self::parse_for(text, PathCase::Sensitive)
+    }
+
+    /// The same for rules that compare paths in this way: what can stand in a path depends on it.
+    pub(crate) fn parse_for(text: &str, case: PathCase) -> Result<Self, PatternError> {
         if let Some(at) = text.find("${") {
             return Err(PatternError::new(at, 2, "variables (`${…}`) are not yet supported"));
         }
@@ -76,15 +82,25 @@ impl PathTemplate {
         let count = rest.split('/').count();
         for (i, part) in rest.split('/').enumerate() {
             let last = i + 1 == count;
-            match parse_segment(part, last, &mut names).map_err(|e| e.shifted(offset))? {
+            match parse_segment(part, last, case, &mut names).map_err(|e| e.shifted(offset))? {
                 Some(segment) => segments.push(segment),
                 None => tail = true,
             }
             offset += part.len() + 1;
         }
+        Ok(Self::of(text.into(), segments.into(), tail))
+    }
+
+    fn of(text: Box<str>, segments: Box<[Segment]>, tail: bool) -> Self {
         let specificity = Specificity(segments.iter().map(Segment::rank).chain(tail.then_some(RANK_TAIL)).collect());
         let (stem, literals) = stem(&segments);
-        Ok(Self { text: text.into(), stem, literals, segments: segments.into(), tail, specificity })
+        Self { text, stem, literals, segments, tail, specificity }
+    }
+
+    /// The same for paths in lower case; its text stays as it was written.
+    pub(crate) fn folded(self) -> Self {
+        let segments = self.segments.iter().map(Segment::folded).collect();
+        Self::of(self.text, segments, self.tail)
     }
 
     /// Whether a canonical path, as [`crate::Target::path`] gives it, is one of this template's.
@@ -161,6 +177,15 @@ pub(crate) const RANK_ANY: u8 = 2;
 const RANK_TAIL: u8 = 1;
 
 impl Segment {
+    fn folded(&self) -> Self {
+        match self {
+            Self::Literal(literal) => Self::Literal(folded(literal)),
+            Self::Parameter { prefix, kind, suffix } => {
+                Self::Parameter { prefix: folded(prefix), kind: kind.folded(), suffix: folded(suffix) }
+            }
+        }
+    }
+
     fn matches(&self, part: &[u8]) -> bool {
         match self {
             Self::Literal(literal) => decoded_eq(part, literal),
@@ -220,9 +245,14 @@ fn stem(segments: &[Segment]) -> (Box<[u8]>, (usize, usize)) {
 }
 
 /// One segment; `None` for `{rest...}`. Offsets of errors count from the start of the segment.
-fn parse_segment<'t>(part: &'t str, last: bool, names: &mut Vec<&'t str>) -> Result<Option<Segment>, PatternError> {
+fn parse_segment<'t>(
+    part: &'t str,
+    last: bool,
+    case: PathCase,
+    names: &mut Vec<&'t str>,
+) -> Result<Option<Segment>, PatternError> {
     let Some(open) = part.find('{') else {
-        return literal_segment(part, last).map(Some);
+        return literal_segment(part, last, case).map(Some);
     };
     let (prefix, rest) = part.split_at(open);
     let Some(close) = rest.find('}') else {
@@ -247,15 +277,15 @@ fn parse_segment<'t>(part: &'t str, last: bool, names: &mut Vec<&'t str>) -> Res
     }
     let kind = match kind {
         None => Kind::Any,
-        Some(kind) => parse_kind(kind).map_err(|e| e.shifted(open + 1 + name.len() + 1))?,
+        Some(kind) => parse_kind(kind, case).map_err(|e| e.shifted(open + 1 + name.len() + 1))?,
     };
     // The text around the parameter must be able to stand in a canonical path.
-    check_literal(prefix, 0)?;
-    check_literal(suffix, open + close + 1)?;
+    check_literal(prefix, 0, case)?;
+    check_literal(suffix, open + close + 1, case)?;
     Ok(Some(Segment::Parameter { prefix: unescape(prefix), kind, suffix: unescape(suffix) }))
 }
 
-fn literal_segment(part: &str, last: bool) -> Result<Segment, PatternError> {
+fn literal_segment(part: &str, last: bool, case: PathCase) -> Result<Segment, PatternError> {
     if part.is_empty() && !last {
         return Err(never(Malformed::EmptySegment, 0, 1));
     }
@@ -269,7 +299,7 @@ fn literal_segment(part: &str, last: bool) -> Result<Segment, PatternError> {
     if part == "." || part == ".." {
         return Err(never(Malformed::DotSegment, 0, part.len()));
     }
-    check_literal(part, 0)?;
+    check_literal(part, 0, case)?;
     Ok(Segment::Literal(unescape(part)))
 }
 
@@ -303,7 +333,7 @@ fn check_name<'t>(name: &'t str, offset: usize, names: &mut Vec<&'t str>) -> Res
     Ok(())
 }
 
-fn parse_kind(text: &str) -> Result<Kind, PatternError> {
+fn parse_kind(text: &str, case: PathCase) -> Result<Kind, PatternError> {
     if let Some(kind) = Kind::named(text) {
         return Ok(kind);
     }
@@ -317,7 +347,7 @@ fn parse_kind(text: &str) -> Result<Kind, PatternError> {
         if word.is_empty() {
             return Err(PatternError::new(offset, 0, "a choice has an empty word"));
         }
-        check_literal(word, offset)?;
+        check_literal(word, offset, case)?;
         words.push(unescape(word));
         offset += word.len() + 1;
     }
@@ -326,14 +356,14 @@ fn parse_kind(text: &str) -> Result<Kind, PatternError> {
 
 /// Whether a literal part can stand in a canonical path. Raw UTF-8 is welcome in a template: it is what the
 /// escapes of a path stand for.
-fn check_literal(part: &str, offset: usize) -> Result<(), PatternError> {
+fn check_literal(part: &str, offset: usize, case: PathCase) -> Result<(), PatternError> {
     if let Some(at) = part.find('*') {
         return Err(PatternError::new(offset + at, 1, "`*` is not a wildcard in a path")
             .help("write `{name}` for one segment, `{rest...}` for all that follow, `%2A` for the character"));
     }
     // Judge it as a request's path would be judged: beside a letter, so that dots alone are not a segment.
     let escaped: String = part.chars().map(|c| if c.is_ascii() { c.to_string() } else { escape_char(c) }).collect();
-    match path::canonical(&format!("/x{escaped}")) {
+    match path::canonical(&format!("/x{escaped}"), case) {
         Ok(_) => Ok(()),
         Err(why) => Err(never(why, offset, part.len())),
     }

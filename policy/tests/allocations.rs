@@ -8,7 +8,7 @@ mod random;
 #[path = "common/workload.rs"]
 mod workload;
 
-use policy::{Direction, PathOptions, RawTarget, RuleSet, Scheme, Why, canonicalise};
+use policy::{Direction, PathCase, PathOptions, RawTarget, RuleSet, Scheme, Why, canonicalise};
 use random::Random;
 use workload::{Asked, peers, requests, rules};
 
@@ -16,13 +16,15 @@ use workload::{Asked, peers, requests, rules};
 fn a_decision_among_ten_thousand_rules_allocates_nothing() {
     let mut random = Random(1);
     for count in [10, 10_000] {
-        let set = RuleSet::new(rules(count, &mut random), vec![]);
+        let all = rules(count, &mut random);
+        let folding = RuleSet::reading(PathOptions { case: PathCase::Insensitive }, all.clone(), vec![]);
+        let set = RuleSet::new(all, vec![]);
         let mut asked = Vec::new();
         for why in [Why::MatchedAllow, Why::MatchedDeny, Why::NoRule(None)] {
             asked.extend(requests(&set, why, 20, &mut random));
         }
         // Escapes are compared by what they stand for.
-        for path in ["/v1/resource-1/a%40b", "/v1/caf%C3%A9/7/items/%2B"] {
+        for path in ["/v1/resource-1/a%40b", "/v1/caf%C3%A9/7/items/%2B", "/V1/Resource-1/A"] {
             let raw = RawTarget { method: "GET", path_and_query: path, authority: "a", scheme: Scheme::Http };
             let target = canonicalise(&PathOptions::default(), &raw).unwrap().into_owned();
             asked.push(Asked { peer: peers()[0].clone(), target });
@@ -33,6 +35,7 @@ fn a_decision_among_ten_thousand_rules_allocates_nothing() {
             let opaque = policy::Attributes { request: None, ..one.attributes() };
             for attributes in [one.attributes(), opaque] {
                 std::hint::black_box(set.decide(Direction::Inbound, &attributes).verdict);
+                std::hint::black_box(folding.decide(Direction::Inbound, &attributes).verdict);
             }
             std::hint::black_box(set.accepts_peer(8080, &one.peer));
             std::hint::black_box(set.names_cidr([10, 0, 0, 1].into(), 8080));

@@ -4,6 +4,7 @@
 
 use crate::{
     detect::Detected,
+    http::Total,
     live::Live,
     observe::{access_log::Ending, metrics::DirectionCells},
     parties::{Name, Remembered},
@@ -18,7 +19,7 @@ use http::HeaderValue;
 use identity::SpiffeId;
 use policy::{Direction, Party};
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -87,6 +88,8 @@ pub(crate) struct Connection {
     /// The route to where this connection wants to go, and for which generation of the rules and which name it was made.
     route: RefCell<Option<(u64, u32, Arc<Route>)>>,
     party: Remembered,
+    /// What waits of its responses, when it is HTTP/2.
+    pub(crate) waiting: OnceCell<Total>,
     /// Under which credentials the peer was last checked, and with what result.
     trusted: Cell<(u64, bool)>,
     /// Held for the connection's life.
@@ -128,6 +131,7 @@ impl Connection {
             log_prefix: RefCell::default(),
             log_ending: RefCell::default(),
             party: Remembered::default(),
+            waiting: OnceCell::new(),
             trusted: Cell::new((version, true)),
             _share: share,
         });

@@ -5,7 +5,7 @@
 //! judgement does not compile. This room keeps what is needed to ask again when the rules change.
 
 use crate::{http::Asked, live::Live, observe::metrics::Verdict};
-use policy::{Mode, Party, PathOptions, Permit, RequestView, Why, canonicalise};
+use policy::{Mode, Party, Permit, RequestView, Why, canonicalise};
 use std::{rc::Rc, sync::Arc};
 
 /// Who wants what, without the request itself.
@@ -69,7 +69,10 @@ impl Judged {
             return Some(decide(live, &self.question, None).verdict == policy::Verdict::Allow);
         }
         let asked = asked?;
-        let target = canonicalise(&PathOptions::default(), &asked.raw().ok()?).ok()?;
+        let Ok(target) = canonicalise(live.snapshot.rules.path_options(), &asked.raw().ok()?) else {
+            // The newer file reads paths more strictly, and this one has no reading any more.
+            return Some(false);
+        };
         Some(decide(live, &self.question, Some(asked.view(&target))).verdict == policy::Verdict::Allow)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     worker::Worker,
 };
 use config::{Capture, Protocol};
-use policy::{Direction, PathOptions, canonicalise};
+use policy::{Direction, canonicalise};
 use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -134,7 +134,8 @@ pub(crate) fn decide(exchange: &Exchange) -> Result<Passage, Failure> {
         return Err(Failure::Overloaded);
     }
     asked.refuse_unclear()?;
-    let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;
+    let target =
+        canonicalise(exchange.live.snapshot.rules.path_options(), &asked.raw()?).map_err(Failure::Malformed)?;
     let (judged, permit) =
         guard::judge(&exchange.live, question(connection, &exchange.live), Some(asked.view(&target)));
     let denied = if permit.is_none() { judged.rule.as_deref().map(str::to_owned) } else { None };

@@ -31,6 +31,21 @@ pub(crate) const H2_STREAM_WINDOW: u32 = 256 * 1024;
 /// (half the window in frames under 256 bytes), so it must not be small: 4 MiB lets gRPC streams of tiny messages live.
 pub(crate) const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// The same on an upstream connection that is shared by many: all of them do not use up the connection's own window, so that
+/// responses which nobody reads hold up no other, and a hundred of them pin less than 8 MiB.
+pub(crate) const H2_NARROW_WINDOW: u32 = H2_CONNECTION_WINDOW / 64;
+const _: () = assert!(H2_STREAMS_PER_UPSTREAM == 64);
+
+/// Bytes of responses that wait to be written on one downstream HTTP/2 connection before a stream that has some of its own among
+/// them is read no further. Ten streams that are read as fast as they can be written do not reach it.
+pub(crate) const H2_WAITING: usize = 1024 * 1024;
+
+/// Bytes of the last piece of a response from which it is counted among them.
+pub(crate) const H2_UNCOUNTED: usize = 4 * 1024;
+
+/// What a piece of a response counts for besides its bytes while it waits: its frame's place in the library's queue.
+pub(crate) const H2_FRAME_WEIGHT: usize = 512;
+
 /// Bytes queued for writing on one HTTP/2 stream before it is given no more; the piece that passes the mark is queued whole. Less
 /// than a piece, so that a stream which nobody reads has about one in its queue and one waiting.
 pub(crate) const H2_SEND_BUFFER: usize = 24 * 1024;
@@ -77,7 +92,11 @@ pub(crate) const POOL_IDLE_PER_KEY: usize = 128;
 /// Upstream connections of one worker to one endpoint. Envoy's `max_connections` default.
 pub(crate) const UPSTREAM_CONNECTIONS: usize = 1024;
 
-/// Requests in flight on one upstream HTTP/2 connection before another connection is opened.
+/// Requests in flight on the first upstream HTTP/2 connection of a worker to an endpoint before another is opened. They have the
+/// windows of [`H2_STREAM_WINDOW`], which cost less per byte: a hundred streams could pin too much with them.
+pub(crate) const H2_STREAMS_PER_WIDE_UPSTREAM: usize = 8;
+
+/// Requests in flight on any other upstream HTTP/2 connection before the next is opened.
 pub(crate) const H2_STREAMS_PER_UPSTREAM: usize = 64;
 
 /// Endpoints tried for one request when connecting fails: nothing was sent yet, so trying another is always safe.

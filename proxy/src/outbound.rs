@@ -21,7 +21,7 @@ use crate::{
 };
 use config::{Capture, Protocol};
 use identity::SpiffeId;
-use policy::{Direction, Mode, PathOptions, canonicalise};
+use policy::{Direction, Mode, canonicalise};
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use tokio::net::TcpStream;
 
@@ -93,7 +93,7 @@ pub(crate) async fn decide(exchange: &Rc<Exchange>) -> Result<Passage, Failure> 
         return Err(Failure::Overloaded);
     }
     asked.refuse_unclear()?;
-    let target = canonicalise(&PathOptions::default(), &asked.raw()?).map_err(Failure::Malformed)?;
+    let target = canonicalise(live.snapshot.rules.path_options(), &asked.raw()?).map_err(Failure::Malformed)?;
     let ask = |expected: Option<&SpiffeId>| question(connection, live, expected);
     let (route, question, lease) = match destination(connection, live, Some(target.host())) {
         Destination::Service(index) => (service(connection, live, index), ask(expected(live, index)), None),

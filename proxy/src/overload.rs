@@ -43,6 +43,10 @@ pub(crate) enum Level {
     Cut,
 }
 
+/// What is said of a limit that cannot be kept. One that is the cgroup's is the kernel's to keep.
+pub(crate) const BLIND: &str =
+    "memory_limit: /proc/self/statm cannot be read, so load could not be shed: mount /proc, or remove the key";
+
 /// The level in force, and what it has done.
 pub(crate) struct Overload {
     /// The limit where the file names none.
@@ -118,6 +122,11 @@ impl Overload {
         (self.resident)()
     }
 
+    /// Whether a limit that the file names, if it names one, can be kept: not where the system hides what is used.
+    pub(crate) fn can_keep(&self, from_file: Option<u64>) -> bool {
+        from_file.is_none() || self.resident().is_some()
+    }
+
     /// Takes a look, and says when the next one is due. `from_file` is the limit that the file names.
     pub(crate) fn look(&self, from_file: Option<u64>) -> Duration {
         let limit = from_file.or(self.host_limit);
@@ -190,6 +199,13 @@ mod tests {
         assert_eq!(after(Level::Refuse, 849), Level::Shrink);
         assert_eq!(after(Level::Calm, 2000), Level::Cut);
         assert_eq!(after(Level::Cut, 100), Level::Calm);
+    }
+
+    #[test]
+    fn a_limit_of_the_file_needs_to_be_seen() {
+        let (sees, blind) = (Overload::new(None, || Some(1)), Overload::new(Some(1), || None));
+        assert!(sees.can_keep(Some(1)) && sees.can_keep(None) && blind.can_keep(None));
+        assert!(!blind.can_keep(Some(1)));
     }
 
     #[test]

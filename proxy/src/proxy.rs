@@ -67,6 +67,8 @@ pub enum StartError {
     NoFamily(&'static str),
     /// A tap could not be started.
     Tap(io::Error),
+    /// A limit of memory is written, and the system does not say how much is used.
+    Memory,
     /// The access log could not be opened.
     Log(io::Error),
     /// The credentials do not make a TLS configuration.
@@ -84,6 +86,7 @@ impl fmt::Display for StartError {
             Self::Listen(what, address, error) => write!(f, "{what}: {address}: {error}"),
             Self::NoFamily(what) => write!(f, "{what}: the host has no address of any family of its defaults"),
             Self::Tap(error) => write!(f, "{error}"),
+            Self::Memory => f.write_str(overload::BLIND),
             Self::Log(error) => write!(f, "access log: {error}"),
             Self::Tls(error) => write!(f, "credentials: {error}"),
             Self::Thread(error) => write!(f, "thread: {error}"),
@@ -100,6 +103,10 @@ impl Proxy {
     /// [`StartError`]; nothing is served then.
     pub fn start(snapshot: Snapshot, credentials: Arc<Credentials>, host: Host) -> Result<Self, StartError> {
         let settings = snapshot.proxy.clone();
+        let overload = Overload::new(host.memory_limit, host.resident);
+        if !overload.can_keep(settings.memory_limit) {
+            return Err(StartError::Memory);
+        }
         let mut data = Vec::new();
         for (what, entry, addresses) in
             [("inbound", Entry::Inbound, &settings.inbound), ("outbound", Entry::Outbound, &settings.outbound)]
@@ -141,7 +148,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             release_memory: host.release_memory,
             descriptors: Descriptors::new(host.descriptors),
-            overload: Overload::new(host.memory_limit, host.resident),
+            overload,
             shares: Shares::default(),
             live: Current::new(Arc::new(published)),
             identity: Current::new(Arc::new(identity)),
@@ -173,6 +180,9 @@ impl Proxy {
         let old = self.shared.live.load();
         if let Some(what) = needs_restart(&old.snapshot, &snapshot) {
             return Err(format!("{what} changed: this needs a restart; the rules in force stay as they were"));
+        }
+        if !self.shared.overload.can_keep(snapshot.proxy.memory_limit) {
+            return Err(overload::BLIND.to_owned());
         }
         self.shared.sink.redirect(destination(&snapshot)).map_err(|error| format!("access log: {error}"))?;
         let taps = self.taps.lock().unwrap_or_else(PoisonError::into_inner).set(&snapshot.taps);

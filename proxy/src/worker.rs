@@ -19,7 +19,7 @@ use crate::{
     parties::Parties,
     shares::{Places, Shares},
     tls::{Crowd, Identity, IdentityCache, Peers},
-    upstream::Pool,
+    upstream::{Diallings, Pool},
     watch::Watches,
 };
 use http::HeaderValue;
@@ -81,6 +81,7 @@ pub(crate) struct Worker {
     pub(crate) refusals: Lines,
     pub(crate) clock: Clock,
     pub(crate) pool: Pool,
+    pub(crate) diallings: Diallings,
     pub(crate) peers: Peers,
     pub(crate) parties: Parties,
     /// Inbound handshakes under way.
@@ -122,6 +123,7 @@ impl Worker {
             index,
             metrics,
             pool: Pool::default(),
+            diallings: Diallings::default(),
             peers: Peers::default(),
             parties: Parties::default(),
             handshakes: Crowd::new(limits::HANDSHAKES),

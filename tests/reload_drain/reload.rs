@@ -240,6 +240,38 @@ fn a_stream_that_a_new_rule_forbids_ends_within_its_time() {
     assert_eq!(get(&pair, "/api/orders/42"), 200);
 }
 
+/// A file that compares paths without regard to case takes away what a deny rule did not cover before, and what has no
+/// reading any more, while the rest goes on.
+#[test]
+fn streams_whose_path_is_denied_or_unreadable_once_case_does_not_count_end() {
+    let slow = |request: &support::message::Message| {
+        let waits = !request.target().contains("/orders/");
+        Reply::text("late").after(if waits { Duration::from_secs(40) } else { Duration::ZERO })
+    };
+    let rules = "[[inbound]]\nname = \"all\"\nfrom = \"shop/web\"\n\n[[inbound]]\nname = \"no-admin\"\naction = \"deny\"\nfrom = \"anyone\"\nrequests = [\"* /admin/{rest...}\"]\n\n[[tap]]";
+    let setting = Setting::new().server(|text| text.replace("[[tap]]", rules));
+    let file = setting.dir.read("server.toml");
+    let origin = Origin::with(setting.at.app, slow);
+    let pair = setting.start_with(origin);
+    let entry = pair.entry();
+    let ask = |path: &'static str| {
+        let asking = std::thread::spawn(move || wire::get(entry, HOST, path));
+        pair.origin.last(path);
+        asking
+    };
+    let ended = [ask("/ADMIN/x"), ask("/adm%C4%B1n/x")];
+    let kept = ask("/OTHER/x");
+    pair.setting.dir.write("server.toml", file + "\n[path]\ncase = \"insensitive\"\n");
+    pair.server.reload();
+    let begin = Instant::now();
+    wait::until("the streams to end", Duration::from_secs(30), || ended.iter().all(|s| s.is_finished()).then_some(()));
+    // `revoke_within` is 5 s by default.
+    assert!(begin.elapsed() < Duration::from_secs(8), "ended {:?} after the newer file", begin.elapsed());
+    assert!(!kept.is_finished(), "another stream ended too");
+    assert_eq!((get(&pair, "/Admin/x"), get(&pair, "/adm%C4%B1n/x")), (403, 400));
+    assert_eq!(get(&pair, "/api/orders/42"), 200);
+}
+
 /// The file with one more rule, which lets the probe through.
 fn with_probe(text: &str) -> String {
     let rule = "[[inbound]]\nname = \"probe\"\nfrom = \"shop/web\"\nrequests = [\"GET /probe/now\"]\n\n[[tap]]";

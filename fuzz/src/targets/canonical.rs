@@ -1,7 +1,7 @@
 //! The canonical reading: twice is once, and nothing is left in it that one more reader could take otherwise.
 
 use crate::given::text;
-use policy::{PathOptions, RawTarget, Scheme, Target, canonicalise};
+use policy::{PathCase, PathOptions, RawTarget, Scheme, Target, canonicalise};
 
 pub(super) const WORDS: &[&[u8]] = &[
     b"GET\n",
@@ -23,6 +23,9 @@ pub(super) const WORDS: &[&[u8]] = &[
     b"%3f",
     b"%23",
     b"%c3%a9",
+    b"%c4%b1",
+    b"%c5%bf",
+    b"A",
     b"%c0%ae",
     b"%ef%bc%8f",
     b"%ed%a0%80",
@@ -66,6 +69,12 @@ pub(super) fn run(input: &[u8]) {
         let again = RawTarget { method: target.method(), path_and_query: &path, authority: &host, scheme };
         let twice = canonicalise(&PathOptions::default(), &again).expect("a canonical request is canonical");
         assert!(twice.is_verbatim());
+        // Where case does not count, more is refused and nothing is read otherwise.
+        let either = PathOptions { case: PathCase::Insensitive };
+        if let Ok(read) = canonicalise(&either, &raw) {
+            assert_eq!(read, target);
+            assert_eq!(canonicalise(&either, &again).as_ref(), Ok(&twice));
+        }
         assert_eq!(seen(&twice), seen(&target));
         assert_eq!(target.clone().into_owned(), target);
         assert_eq!(

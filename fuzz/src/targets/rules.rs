@@ -1,17 +1,21 @@
 //! Rules: what the tables say is what the rules say one by one, in any order; and patterns are written as they are read.
 //!
 //! A text of lines. `allow in who=shop/web req=GET_/a` is a rule, `? in peer=spiffe://… path=/a` a question; `_` stands for
-//! the blank inside an operation.
+//! the blank inside an operation. The line `any case` makes the rules compare paths without regard to case.
 
 use crate::given::text;
 use identity::{SpiffeId, TrustDomain};
 use policy::{
-    Action, Attributes, Cidr, Direction, GrpcPattern, HostPattern, IdPattern, PathOptions, PathTemplate, RawTarget,
-    RequestPattern, RequestView, Rule, RuleProtocol, RuleSet, Scheme, Target, UpgradePattern, Who, canonicalise,
+    Action, Attributes, Cidr, Decision, Direction, GrpcPattern, HostPattern, IdPattern, PathCase, PathOptions,
+    PathTemplate, RawTarget, RequestPattern, RequestView, Rule, RuleProtocol, RuleSet, Scheme, Target, UpgradePattern,
+    Who, canonicalise,
 };
 
 pub(super) const WORDS: &[&[u8]] = &[
     b"\n",
+    b"any case\n",
+    b" req=*_/Admin/{rest...}",
+    b" path=/ADMIN/x",
     b"allow in",
     b"allow out",
     b"deny in",
@@ -80,11 +84,12 @@ pub(super) fn run(input: &[u8]) {
         }
     }
     let backwards = |rules: &[Rule]| rules.iter().rev().cloned().collect::<Vec<_>>();
-    let reversed = RuleSet::new(backwards(&inbound), backwards(&outbound));
-    let rules = RuleSet::new(inbound, outbound);
+    let case = if lines.contains(&"any case") { PathCase::Insensitive } else { PathCase::Sensitive };
+    let reversed = RuleSet::reading(PathOptions { case }, backwards(&inbound), backwards(&outbound));
+    let rules = RuleSet::reading(PathOptions { case }, inbound, outbound);
     for line in lines {
         let Some(question) = Question::read(line) else { continue };
-        let target = question.target();
+        let target = question.target(rules.path_options());
         let attributes = question.attributes(target.as_ref());
         let (fast, slow) =
             (rules.decide(question.direction, &attributes), rules.decide_linear(question.direction, &attributes));
@@ -94,6 +99,9 @@ pub(super) fn run(input: &[u8]) {
         assert_eq!((other.verdict, other.why, name(other.rule)), (fast.verdict, fast.why, name(fast.rule)), "{line}");
         let party = rules.introduce(question.direction, attributes.peer.cloned(), attributes.ip);
         assert_eq!(rules.decide_for(&party, attributes.plaintext, attributes.port, attributes.request), fast, "{line}");
+        if case == PathCase::Insensitive {
+            every_spelling(&rules, &question, fast);
+        }
         // Whoever was introduced to other rules is looked up again.
         let stranger = reversed.introduce(question.direction, attributes.peer.cloned(), attributes.ip);
         assert_eq!(
@@ -101,6 +109,26 @@ pub(super) fn run(input: &[u8]) {
             fast,
             "{line}"
         );
+    }
+}
+
+/// The same decision whatever the case of the letters of the path.
+fn every_spelling(rules: &RuleSet, question: &Question<'_>, decision: Decision<'_>) {
+    let Some(path) = question.path else { return };
+    let swapped = |c: char| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+    let one = |(place, c): (usize, char)| if place % 2 == 0 { swapped(c) } else { c };
+    let spellings = [
+        path.to_ascii_lowercase(),
+        path.to_ascii_uppercase(),
+        path.chars().map(swapped).collect(),
+        path.chars().enumerate().map(one).collect(),
+    ];
+    for spelling in &spellings {
+        let other = Question { path: Some(spelling), ..question.clone() };
+        let target = other.target(rules.path_options());
+        assert_eq!(target.is_some(), question.target(rules.path_options()).is_some(), "{path} {spelling}");
+        let judged = rules.decide(other.direction, &other.attributes(target.as_ref()));
+        assert_eq!(judged, decision, "{path} {spelling}\n{rules:#?}");
     }
 }
 
@@ -149,6 +177,7 @@ fn direction(word: &str) -> Option<Direction> {
     }
 }
 
+#[derive(Clone)]
 struct Question<'a> {
     direction: Direction,
     peer: Option<SpiffeId>,
@@ -197,11 +226,11 @@ impl<'a> Question<'a> {
     }
 
     /// `None` for opaque bytes, and for a request that has no canonical reading and so is never judged.
-    fn target(&self) -> Option<Target<'_>> {
+    fn target(&self, options: &PathOptions) -> Option<Target<'_>> {
         let connect = self.method == "CONNECT";
         let path_and_query = if connect { "" } else { self.path? };
         let raw = RawTarget { method: self.method, path_and_query, authority: self.host, scheme: Scheme::Http };
-        canonicalise(&PathOptions::default(), &raw).ok()
+        canonicalise(options, &raw).ok()
     }
 
     fn attributes<'t>(&'t self, target: Option<&'t Target<'t>>) -> Attributes<'t> {

@@ -4,8 +4,8 @@
 use super::random::Random;
 use identity::{SpiffeId, TrustDomain};
 use policy::{
-    Action, Attributes, Cidr, Direction, GrpcPattern, HostPattern, IdPattern, PathOptions, RawTarget, RequestPattern,
-    RequestView, Rule, RuleProtocol, RuleSet, Scheme, Target, UpgradePattern, Who, canonicalise,
+    Action, Attributes, Cidr, Direction, GrpcPattern, HostPattern, IdPattern, PathCase, PathOptions, RawTarget,
+    RequestPattern, RequestView, Rule, RuleProtocol, RuleSet, Scheme, Target, UpgradePattern, Who, canonicalise,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,7 +28,9 @@ pub(crate) struct World {
 
 pub(crate) const PORTS: [u16; 6] = [80, 81, 443, 8080, 9090, 65535];
 const METHODS: [&str; 9] = ["*", "GET", "GET,HEAD", "HEAD", "POST", "PUT,PATCH", "BREW", "GET,CONNECT", "TRACE,M1,M2"];
-const SEGMENTS: [&str; 20] = [
+const SEGMENTS: [&str; 22] = [
+    "A",
+    "{x:A|b}",
     "a",
     "a",
     "a",
@@ -279,8 +281,9 @@ impl World {
     fn rules(&self, random: &mut Random) -> RuleSet {
         let count = *random.of(&[0, 1, 2, 3, 5, 8, 8, 12, 12, 16, 24]);
         let mut side = |direction| (0..count).map(|i| self.rule(random, direction, i)).collect();
-        let inbound = side(Direction::Inbound);
-        RuleSet::new(inbound, side(Direction::Outbound))
+        let (inbound, outbound) = (side(Direction::Inbound), side(Direction::Outbound));
+        let case = if percent(random, 25) { PathCase::Insensitive } else { PathCase::Sensitive };
+        RuleSet::reading(PathOptions { case }, inbound, outbound)
     }
 
     pub(crate) fn attributes<'w>(&'w self, random: &mut Random) -> Attributes<'w> {

@@ -7,9 +7,11 @@ use super::{
     feed::Fed,
     h1::Carried,
     headers,
+    waiting::Waiting,
 };
 use crate::upstream::Lease;
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
@@ -46,6 +48,7 @@ pub(crate) struct Passing {
     lease: Option<Lease>,
     /// When the time for the whole request is over; few routes have one.
     deadline: Option<Pin<Box<Sleep>>>,
+    waiting: Waiting,
     ended: bool,
 }
 
@@ -66,6 +69,7 @@ impl Body {
             exchange,
             lease: None,
             deadline: None,
+            waiting: Waiting::default(),
             ended: false,
         }))
     }
@@ -74,7 +78,16 @@ impl Body {
     pub(crate) fn response(inner: Incoming, exchange: Rc<Exchange>, lease: Lease, until: Option<Instant>) -> Self {
         let deadline = until.map(|until| Box::pin(tokio::time::sleep_until(until.into())));
         let lease = Some(lease);
-        Self::Passing(Box::new(Passing { inner, side: Side::Response, exchange, lease, deadline, ended: false }))
+        let waiting = Waiting::default();
+        Self::Passing(Box::new(Passing {
+            inner,
+            side: Side::Response,
+            exchange,
+            lease,
+            deadline,
+            waiting,
+            ended: false,
+        }))
     }
 }
 
@@ -126,7 +139,11 @@ impl Passing {
         if self.ended {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        let polled = match self.waiting.poll_ready(cx) {
+            Poll::Ready(()) => Pin::new(&mut self.inner).poll_frame(cx),
+            Poll::Pending => Poll::Pending,
+        };
+        match polled {
             Poll::Pending => {
                 let late = self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
                 let end = if late { Some(End::Deadline) } else { self.exchange.waits(self.side, cx) };
@@ -149,6 +166,10 @@ impl Passing {
                 // Nothing follows trailers, and the engine does not ask whether anything does.
                 if frame.is_trailers() || self.inner.is_end_stream() {
                     self.end();
+                }
+                // On its way down over HTTP/1.1 it is written before the next one is asked for.
+                if self.side == Side::Response && self.exchange.asked.version == Version::HTTP_2 {
+                    frame = frame.map_data(|data| self.waiting.piece(&self.exchange, data));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -492,6 +492,10 @@ impl TapCopy {
         if taken.is_empty() {
             return true;
         }
+        // Not doubled: the budget counts bytes, and there may be many that have to wait half full.
+        if message.body.capacity() - message.body.len() < taken.len() {
+            message.body.reserve_exact(taken.len().max(message.body.capacity() / 4));
+        }
         message.body.extend_from_slice(taken);
         let count = taken.len();
         self.taps.retain_mut(|(_, admission)| admission.reserve(count));

@@ -15,6 +15,7 @@ pub(crate) mod h2;
 mod headers;
 mod respond;
 mod span;
+mod waiting;
 
 pub(crate) use asked::{Asked, Wants};
 pub(crate) use body::Body;
@@ -22,6 +23,7 @@ pub(crate) use exchange::{End, Exchange, Side};
 pub(crate) use h2::PREFACE;
 pub(crate) use headers::xfcc;
 pub(crate) use respond::Failure;
+pub(crate) use waiting::Total;
 
 use crate::{connection::Connection, stream::Stream, upstream::Route};
 use std::rc::Rc;

@@ -3,19 +3,24 @@
 use super::{
     connection::Upstream,
     dial::dial,
+    dialling::Wanted,
     pool::{Key, Lease, Made},
     route::{Route, Security, Target},
 };
 use crate::{
-    http::{Exchange, Failure, Http, h1, h2},
+    http::{
+        Exchange, Failure, Http, h1,
+        h2::{self, Width},
+    },
     limits,
+    live::Live,
     stream::Stream,
     tls::Alpn,
     worker::Worker,
 };
 use config::Protocol;
 use http::Version;
-use std::{future::poll_fn, net::SocketAddr, pin::Pin, task::Poll};
+use std::{future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, task::Poll};
 use tokio::time::Sleep;
 
 /// H1 to H1 and H2 to H2, unless the file says what the other side speaks.
@@ -31,7 +36,7 @@ pub(crate) fn upstream_http(route: &Route, downstream: Version) -> Http {
 /// A connection along `route`: an idle one, or a new one to the next endpoint that answers.
 pub(crate) async fn acquire(
     exchange: &Exchange,
-    route: &Route,
+    route: &Arc<Route>,
     http: Http,
     fresh_only: bool,
 ) -> Result<Lease, Failure> {
@@ -50,7 +55,7 @@ pub(crate) async fn acquire(
 /// The same, but not for longer than the whole request may take.
 pub(crate) async fn acquire_until(
     exchange: &Exchange,
-    route: &Route,
+    route: &Arc<Route>,
     http: Http,
     fresh_only: bool,
     deadline: Option<&mut Pin<Box<Sleep>>>,
@@ -66,7 +71,7 @@ pub(crate) async fn acquire_until(
 }
 
 /// Tries the endpoints in turn.
-async fn find(exchange: &Exchange, route: &Route, http: Http, fresh_only: bool) -> Result<Lease, Failure> {
+async fn find(exchange: &Exchange, route: &Arc<Route>, http: Http, fresh_only: bool) -> Result<Lease, Failure> {
     let worker = &exchange.connection.worker;
     let addresses = addresses(worker, route).await?;
     let first = worker.turn(addresses.len());
@@ -77,7 +82,7 @@ async fn find(exchange: &Exchange, route: &Route, http: Http, fresh_only: bool) 
         if !fresh_only && let Some(lease) = idle(worker, route, &key).await {
             return Ok(lease);
         }
-        match open(exchange, route, key).await {
+        match make(exchange, route, key).await {
             Ok(lease) => return Ok(lease),
             // Not who we expect: asking another endpoint would hide it.
             Err(failure @ (Failure::Tls(_) | Failure::Overflow)) => return Err(failure),
@@ -92,27 +97,45 @@ async fn idle(worker: &Worker, route: &Route, key: &Key) -> Option<Lease> {
     poll_fn(|cx| Poll::Ready(worker.pool.take(key, stamp, route.expected(), cx))).await
 }
 
-async fn open(exchange: &Exchange, route: &Route, key: Key) -> Result<Lease, Failure> {
-    let worker = &exchange.connection.worker;
+/// A new connection: for this request alone, or a share of one that several wait for.
+async fn make(exchange: &Exchange, route: &Arc<Route>, key: Key) -> Result<Lease, Failure> {
+    let (worker, live) = (&exchange.connection.worker, &exchange.live);
+    if key.http == Http::One {
+        return open(worker, live, route, key, Width::Narrow).await;
+    }
+    let (expected, stamp, generation) = (route.expected().cloned(), worker.identity_version(), live.generation);
+    let mut wanted = Wanted { key: key.clone(), expected, stamp, generation, width: Width::Wide };
+    if worker.pool.has_wide(&key, stamp) || worker.diallings.is_full(&wanted) {
+        wanted.width = Width::Narrow;
+    }
+    let width = wanted.width;
+    let making = || {
+        let (worker, live, route) = (Rc::clone(worker), Rc::clone(live), Arc::clone(route));
+        async move { open(&worker, &live, &route, key, width).await }
+    };
+    worker.diallings.join(wanted, making).await
+}
+
+async fn open(worker: &Rc<Worker>, live: &Rc<Live>, route: &Route, key: Key, width: Width) -> Result<Lease, Failure> {
     let alpn = match (&route.security, key.http) {
         (Security::Plain, _) => Alpn::None,
         (Security::Mtls(_), Http::One) => Alpn::Http1,
         (Security::Mtls(_), Http::Two) => Alpn::Http2,
     };
     let stamp = worker.identity().version();
-    let dialled = dial(worker, &exchange.live, route, key.address, alpn).await?;
+    let dialled = dial(worker, live, route, key.address, alpn).await?;
     let http = key.http;
     let made = Made::new(worker, key, (dialled.peer, dialled.opened, dialled.open), stamp, route.expected().cloned());
-    let upstream = start(dialled.stream, http).await?;
+    let upstream = start(dialled.stream, http, width).await?;
     let lease = Lease { upstream, made, reused: false };
     worker.pool.keep_shared(&lease);
     Ok(lease)
 }
 
-async fn start(stream: Stream, http: Http) -> Result<Upstream, Failure> {
+async fn start(stream: Stream, http: Http, width: Width) -> Result<Upstream, Failure> {
     Ok(match http {
         Http::One => Upstream::One(Box::new(h1::Client::new(stream))),
-        Http::Two => Upstream::Two(h2::Client::start(stream).await?),
+        Http::Two => Upstream::Two(h2::Client::start(stream, width).await?),
     })
 }
 

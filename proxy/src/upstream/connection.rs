@@ -26,6 +26,21 @@ impl Upstream {
         }
     }
 
+    /// Whether one more request may share it.
+    pub(super) fn has_room(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Two(client) => client.has_room(),
+        }
+    }
+
+    pub(super) fn is_wide(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Two(client) => client.is_wide(),
+        }
+    }
+
     /// Handles to this connection besides the pool's own: requests in flight.
     pub(super) fn in_flight(&self) -> usize {
         match self {

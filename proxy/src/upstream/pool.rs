@@ -143,8 +143,10 @@ impl Pool {
                 match key.http {
                     Http::One => list.pop()?,
                     Http::Two => {
-                        let at =
-                            list.iter().position(|idle| idle.upstream.in_flight() < limits::H2_STREAMS_PER_UPSTREAM)?;
+                        let mut roomy = list.iter().enumerate().filter(|(_, idle)| idle.upstream.has_room());
+                        // The wide one first, if it is there and has room.
+                        let (at, _) =
+                            roomy.clone().find(|(_, idle)| idle.upstream.is_wide()).or_else(|| roomy.next())?;
                         list.swap_remove(at)
                     }
                 }
@@ -164,6 +166,12 @@ impl Pool {
                 None => Lease { upstream: idle.upstream, made, reused: true },
             });
         }
+    }
+
+    /// Whether there is a wide connection, full or not.
+    pub(super) fn has_wide(&self, key: &Key, stamp: u64) -> bool {
+        let places = self.places.borrow();
+        places.get(key).is_some_and(|list| list.iter().any(|idle| idle.upstream.is_wide() && idle.made.stamp == stamp))
     }
 
     /// Keeps a fresh HTTP/2 connection for others to share.

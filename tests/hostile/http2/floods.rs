@@ -33,17 +33,6 @@ fn duration() -> Duration {
 /// What it may make a sidecar take, in KiB.
 const GROWTH: u64 = 16 * 1024;
 
-/// The same, with the exceptions. A hundred answers that nobody reads: at the caller's they fill the windows of a hundred streams
-/// of the upstream, 256 KiB each. At the callee's, where the client's windows do not hold them back either, each holds what is
-/// queued, what waits to be queued and what was read, up to 32 KiB each and more once some was written, and the tap 4 MiB.
-fn growth(door: Door<'_>, flood: &Flood) -> u64 {
-    match door {
-        Door::Plain(_) if flood.name.contains("100 answers") => GROWTH + 100 * 256,
-        _ if flood.name.contains("100 answers of 1 MiB unread") => GROWTH * 3 / 2,
-        _ => GROWTH,
-    }
-}
-
 /// How long another client may wait. In the debug build, and beside other tests, only that it is kept at all is judged.
 fn patience() -> Duration {
     Duration::from_millis(if std::env::var_os("SEKISHO_BIN").is_some() { 250 } else { 5000 })
@@ -241,11 +230,33 @@ const FLOODS: &[Flood] = &[
             _ => Vec::new(),
         },
     },
+    Flood {
+        class: 67,
+        name: "100 answers of 1 MiB, unread after 160 KiB",
+        settings: &[(4, 160 * 1024)],
+        reads: true,
+        pieces: |round| match round {
+            0 => window(0, 0x7fff_0000 - 65535),
+            1 => streams(0, 100, |id| headers(id, WHOLE, &request("GET", "/open/big"))),
+            _ => Vec::new(),
+        },
+    },
+    Flood {
+        class: 67,
+        name: "100 answers in crumbs, unread",
+        settings: &[(4, 0x7fff_ffff)],
+        reads: false,
+        pieces: |round| match round {
+            0 => window(0, 0x7fff_0000 - 65535),
+            1 => streams(0, 100, |id| headers(id, WHOLE, &request("GET", "/open/crumbs"))),
+            _ => Vec::new(),
+        },
+    },
     flood(68, "unknown frames, empty", |_| frame(0xbe, 0, 0, &[]).repeat(3000)),
     flood(68, "unknown frames of 16 KiB", |_| frame(0xbe, 0, 1, &[0; 16384]).repeat(4)),
 ];
 
-/// Which of them also come from the caller's own application: one of each class.
+/// Which of them also come from the caller's own application: one of each class, and what nobody reads.
 const PLAIN: &[&str] = &[
     "rapid reset",
     "MadeYouReset by windows of 0",
@@ -255,6 +266,9 @@ const PLAIN: &[&str] = &[
     "SETTINGS, answers unread",
     "5,000 half-open streams",
     "no window, 100 answers of 1 MiB",
+    "windows of 2 GiB, 100 answers of 1 MiB unread",
+    "100 answers of 1 MiB, unread after 160 KiB",
+    "100 answers in crumbs, unread",
     "unknown frames, empty",
 ];
 
@@ -373,7 +387,7 @@ fn measure(process: u32, door: Door<'_>, flood: &Flood) -> Outcome {
     };
     let mib = |kib: u64| format!("{}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024);
     let aside = format!("+{}, other {} ms of {count}", mib(grown), slowest.as_millis());
-    let within = grown <= growth(door, flood) && slowest <= patience() && count > 0;
+    let within = grown <= GROWTH && slowest <= patience() && count > 0;
     match went.cut {
         _ if !within => Outcome::Passed(format!("{aside}, {} KiB sent", went.sent / 1024)),
         Some((after, how)) => Outcome::Refused(format!("{how} after {} ms, {aside}", after.as_millis())),
@@ -381,10 +395,12 @@ fn measure(process: u32, door: Door<'_>, flood: &Flood) -> Outcome {
     }
 }
 
-/// An application whose `/open/big` is 1 MiB.
+/// An application whose `/open/big` is 1 MiB, and whose `/open/crumbs` comes a byte at a time.
 fn big(origin: std::net::SocketAddr) -> Origin {
-    Origin::with(origin, |request| {
-        Reply::text(if request.target() == "/open/big" { vec![b'x'; 1 << 20] } else { b"small".to_vec() })
+    Origin::with(origin, |request| match request.target() {
+        "/open/big" => Reply::text(vec![b'x'; 1 << 20]),
+        "/open/crumbs" => Reply::text(vec![b'x'; 1 << 13]).in_chunks(1),
+        _ => Reply::text(b"small".to_vec()),
     })
 }
 

@@ -9,8 +9,8 @@ use support::pair::{HOST, Setting, json_log};
 use support::wait;
 
 use super::frames::{
-    Client, END_HEADERS, Field, GOAWAY, HEADERS, Next, PREFACE, RST_STREAM, WHOLE, data, frame, headers, settings,
-    window,
+    Client, DATA, END_HEADERS, Field, GOAWAY, HEADERS, Next, PREFACE, RST_STREAM, WHOLE, data, frame, headers,
+    settings, window,
 };
 use super::{Door, open};
 
@@ -18,14 +18,21 @@ fn get(path: &str) -> Vec<Field<'_>> {
     vec![(b":method", b"GET"), (b":scheme", b"https"), (b":authority", HOST.as_bytes()), (b":path", path.as_bytes())]
 }
 
-/// A callee's sidecar whose streams may stand still for a second, before an application with big answers.
-fn impatient() -> (Setting, Origin) {
-    let setting = open(Setting::new())
-        .server(json_log)
-        .server(|text| text.replace("[proxy]\n", "[proxy]\nidle_timeout = \"1s\"\ndetect_timeout = \"1s\"\n"));
+/// Before an application with big answers.
+fn big() -> (Setting, Origin) {
+    let setting = open(Setting::new());
     let origin = Origin::with(setting.at.app, |request| {
         Reply::text(if request.target() == "/open/big" { vec![b'x'; 1 << 20] } else { b"small".to_vec() })
     });
+    (setting, origin)
+}
+
+/// The same, with a callee's sidecar whose streams may stand still for a second.
+fn impatient() -> (Setting, Origin) {
+    let (setting, origin) = big();
+    let setting = setting
+        .server(json_log)
+        .server(|text| text.replace("[proxy]\n", "[proxy]\nidle_timeout = \"1s\"\ndetect_timeout = \"1s\"\n"));
     (setting, origin)
 }
 
@@ -83,6 +90,40 @@ fn a_connection_whose_every_window_stays_closed_is_ended() {
     assert!(ended.is_some(), "{resets} streams were ended");
     let active = || server.metrics().sum("envoy_http_downstream_rq_active", &[]);
     wait::until("no request under way", wait::SOON, || (active() == 0.0).then_some(()));
+}
+
+/// The windows of the streams of one upstream connection add up to its own window, so what nobody reads leaves room for who does.
+#[test]
+fn streams_that_nobody_reads_hold_up_no_other_client() {
+    let (setting, _origin) = big();
+    let setting = setting.client(|text| text.replace("[proxy]\n", "[proxy]\nworkers = 1\n"));
+    let (_server, _client) = (setting.start_server(), setting.start_client());
+    let mut idle = Client::with(Door::Plain(setting.at.entry), &[(4, 0)]);
+    let mut answered = 0;
+    // The first makes the upstream connection that the others share, and leaves room there for a few more.
+    for (streams, all) in [(0..1, 1), (1..60, 60)] {
+        let asked: Vec<u8> = streams.flat_map(|one| headers(one * 2 + 1, WHOLE, &get("/open/big"))).collect();
+        idle.send(&asked).unwrap();
+        wait::until("every answer begun", wait::SOON, || {
+            while let Next::Frame(frame) = idle.next(Duration::from_millis(50)) {
+                answered += usize::from(frame.kind == HEADERS);
+            }
+            (answered == all).then_some(())
+        });
+    }
+    for _ in 0..3 {
+        let mut client = Client::with(Door::Plain(setting.at.entry), &[(4, 1 << 24)]);
+        client.send(&[window(0, 1 << 24), headers(1, WHOLE, &get("/open/big"))].concat()).unwrap();
+        let mut got = 0;
+        while got < 1 << 20 {
+            match client.next(wait::SOON) {
+                Next::Frame(frame) if frame.kind == DATA => got += frame.payload.len(),
+                Next::Frame(frame) => assert_ne!(frame.kind, RST_STREAM, "after {got} bytes"),
+                other => panic!("{other:?} after {got} bytes"),
+            }
+        }
+    }
+    assert!(matches!(idle.next(Duration::ZERO), Next::Quiet | Next::Frame(_)), "the streams are still there");
 }
 
 /// An application that takes connections and reads nothing, until the process ends.

@@ -5,6 +5,7 @@
 //! apart, so that cases run side by side. The applications ask for a new connection for each request: whatever follows a
 //! request on its connection was never asked for.
 
+mod case;
 mod framing;
 mod host;
 mod policy;

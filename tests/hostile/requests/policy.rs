@@ -352,7 +352,7 @@ fn both_versions_of_http_get_the_same_verdict() {
 }
 
 /// What became of HTTP/2 requests: a status, `gRPC status`, `reset …`; `nothing: …` when that says nothing.
-fn ask_all(pair: &Pair, asks: &[Value]) -> Vec<String> {
+pub(super) fn ask_all(pair: &Pair, asks: &[Value]) -> Vec<String> {
     let mut answers = Vec::new();
     while answers.len() < asks.len() {
         for answer in peers::h2_requests(pair.entry(), &asks[answers.len()..]) {

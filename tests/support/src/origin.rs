@@ -42,6 +42,8 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// When set, the body goes out chunked and these trailers follow it.
     pub trailers: Option<Vec<(String, String)>>,
+    /// Bytes of a chunk, when it is chunked.
+    pub chunk: usize,
     /// How long to think before the answer.
     pub delay: Duration,
 }
@@ -49,13 +51,21 @@ pub struct Reply {
 impl Reply {
     /// 200 with a text.
     pub fn text(body: impl Into<Vec<u8>>) -> Self {
-        Self { status: 200, headers: Vec::new(), body: body.into(), trailers: None, delay: Duration::ZERO }
+        Self { status: 200, headers: Vec::new(), body: body.into(), trailers: None, chunk: 4096, delay: Duration::ZERO }
     }
 
     /// The same, chunked, with one trailer field.
     #[must_use]
     pub fn with_trailer(mut self, name: &str, value: &str) -> Self {
         self.trailers.get_or_insert_default().push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same, in chunks of so many bytes.
+    #[must_use]
+    pub fn in_chunks(mut self, bytes: usize) -> Self {
+        self.trailers.get_or_insert_default();
+        self.chunk = bytes;
         self
     }
 
@@ -95,7 +105,7 @@ impl Reply {
                 }
                 out.extend_from_slice(b"\r\n");
                 if !head {
-                    for piece in self.body.chunks(4096) {
+                    for piece in self.body.chunks(self.chunk) {
                         out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
                         out.extend_from_slice(piece);
                         out.extend_from_slice(b"\r\n");

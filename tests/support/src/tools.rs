@@ -22,6 +22,15 @@ pub fn sekisho() -> PathBuf {
     path
 }
 
+/// The statically linked binary that `just static-test` builds (`SEKISHO_STATIC_BIN` names another).
+#[must_use]
+pub fn static_sekisho() -> PathBuf {
+    let path = std::env::var_os("SEKISHO_STATIC_BIN")
+        .map_or_else(|| repository().join("target/static/sekisho"), PathBuf::from);
+    assert!(path.exists(), "{} is not built: run just static-test, or scripts/test", path.display());
+    path
+}
+
 /// Python with grpcio and h2, in the environment that `scripts/test` makes (`SEKISHO_VENV` names another).
 #[must_use]
 pub fn python() -> Command {

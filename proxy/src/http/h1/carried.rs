@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     buffer::Buffer,
-    http::{Body, End, Exchange, Failure, Side, body::BodyError, h2::join_cookies, headers},
+    http::{Body, End, Exchange, Failure, Side, body::BodyError, h2::join_cookies, headers, waiting::Waiting},
     limits,
     passage::Passage,
     upstream::{Lease, Made, Upstream},
@@ -64,6 +64,8 @@ pub(crate) async fn carry(
         taken: 0,
         keeps: true,
         deadline: until.map(|until| Box::pin(tokio::time::sleep_until(until.into()))),
+        waiting: Waiting::default(),
+        trailers: None,
         ended: false,
     });
     let sent = Instant::now();
@@ -97,6 +99,9 @@ pub(crate) struct Carried {
     taken: usize,
     keeps: bool,
     deadline: Option<Pin<Box<Sleep>>>,
+    waiting: Waiting,
+    /// Those that follow the last data, which has gone.
+    trailers: Option<HeaderMap>,
     ended: bool,
 }
 
@@ -213,42 +218,57 @@ impl Carried {
         if let Poll::Ready(Err(())) = self.upload.poll(cx, client) {
             return self.broke(None);
         }
+        if let Some(trailers) = self.trailers.take() {
+            self.end();
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        if self.waiting.poll_ready(cx).is_pending() {
+            return self.poll_end(cx);
+        }
+        let mut data = Vec::new();
         loop {
             let bytes = client.input.filled();
             let piece = match self.decoder.next(bytes) {
                 Ok(piece) => piece,
                 Err(_) => return self.broke(None),
             };
-            let data = bytes.get(piece.framing..piece.framing + piece.data).unwrap_or_default();
-            let data = (!data.is_empty()).then(|| Bytes::copy_from_slice(data));
-            client.input.consume(piece.framing + piece.data);
+            let taken = piece.framing + piece.data;
+            data.extend_from_slice(bytes.get(piece.framing..taken).unwrap_or_default());
+            client.input.consume(taken);
             if client.input.is_empty() {
                 // Whoever reads this body may take long to ask for more, and there are many streams on a connection.
                 give_back(&self.exchange, client);
             }
-            if let Some(data) = &data {
-                self.taken = self.taken.saturating_add(data.len());
-                self.exchange.data(Side::Response, data);
-            }
             if piece.end {
                 return Poll::Ready(self.last(data));
             }
-            if let Some(data) = data {
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+            // Chunks that are at hand go down together: each piece has a price of its own, however short it is.
+            if taken > 0 && !client.input.is_empty() {
+                continue;
+            }
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(self.pass(data)))));
             }
             // Little at a time, until the other end has shown that it reads.
             let most = if self.taken < limits::H2_TRIED { limits::H2_PIECE } else { limits::READ };
             match poll_more(&self.exchange, client, most, cx) {
                 Poll::Ready(Ok(count)) if count > 0 => {}
-                Poll::Ready(Ok(_)) if matches!(self.decoder, Decoder::Close) => return Poll::Ready(self.last(None)),
+                Poll::Ready(Ok(_)) if matches!(self.decoder, Decoder::Close) => return Poll::Ready(self.last(data)),
                 Poll::Ready(_) => return self.broke(None),
                 Poll::Pending => return self.poll_end(cx),
             }
         }
     }
 
-    /// The body is whole: its last data, or its trailers.
-    fn last(&mut self, data: Option<Bytes>) -> Option<Result<Frame<Bytes>, BodyError>> {
+    /// A piece of the body, on its way down.
+    fn pass(&mut self, data: Vec<u8>) -> Bytes {
+        self.taken = self.taken.saturating_add(data.len());
+        self.exchange.data(Side::Response, &data);
+        self.waiting.piece(&self.exchange, data)
+    }
+
+    /// The body is whole: its last data, and its trailers with it or after it.
+    fn last(&mut self, data: Vec<u8>) -> Option<Result<Frame<Bytes>, BodyError>> {
         let trailers = self.decoder.finish();
         let mut fields = Vec::new();
         let trailers = match head::trailers(&trailers, &mut fields) {
@@ -268,10 +288,17 @@ impl Carried {
         if let Some(trailers) = &trailers {
             self.exchange.trailers(Side::Response, || trailers.clone());
         }
-        self.end();
-        // A body that has both is rare enough to lose its last data's own frame: trailers come only in chunked bodies, whose
-        // last piece holds no data.
-        data.map(Frame::data).or_else(|| trailers.map(Frame::trailers)).map(Ok)
+        let data = (!data.is_empty()).then(|| self.pass(data));
+        match (data, trailers) {
+            (Some(data), Some(trailers)) => {
+                self.trailers = Some(trailers);
+                Some(Ok(Frame::data(data)))
+            }
+            (data, trailers) => {
+                self.end();
+                data.map(Frame::data).or_else(|| trailers.map(Frame::trailers)).map(Ok)
+            }
+        }
     }
 
     fn end(&mut self) {

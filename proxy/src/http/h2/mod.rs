@@ -11,7 +11,7 @@ mod server;
 mod streams;
 mod walk;
 
-pub(crate) use client::{Client, SendError};
+pub(crate) use client::{Client, SendError, Width};
 pub(crate) use forward::{join_cookies, prepare, received};
 pub(crate) use preface::PREFACE;
 #[cfg(feature = "fuzzing")]
