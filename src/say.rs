@@ -39,8 +39,11 @@ pub(crate) fn event(name: &str, fields: serde_json::Value) {
     err!("{}", line(name, fields));
 }
 
+/// What tells of events: a name and a JSON object.
+pub(crate) type Say = Arc<dyn Fn(&str, serde_json::Value) + Send + Sync>;
+
 /// The same as a value, for rooms that know nothing of stderr.
-pub(crate) fn events() -> Arc<dyn Fn(&str, serde_json::Value) + Send + Sync> {
+pub(crate) fn events() -> Say {
     Arc::new(event)
 }
 

@@ -1,14 +1,12 @@
 //! The identity for others: Workload API and SDS on a unix socket.
 
+use crate::say::Say;
 use agent::{Api, Callers, Material, Observer, Settings, Surroundings};
 use config::AgentSettings;
 use rpc::{Limits, Process, Refused, Watcher};
 use serde_json::json;
 use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
-
-/// What tells of events: a name and a JSON object.
-pub(crate) type Say = Arc<dyn Fn(&str, serde_json::Value) + Send + Sync>;
 
 /// Serves until `stop` becomes true.
 ///

@@ -142,7 +142,7 @@ impl Desk {
         let standing = Arc::clone(&self.standing.borrow());
         let shown = self.evidence(ask, &standing, now)?;
         if let Shown::Token(attested) = &shown {
-            known.attested = Some(attested.clone());
+            known.attested = Some(Attested::clone(attested));
         }
         let spki = parse_csr(ask.csr.as_bytes(), shown.id())?;
         let spki_hash = log::Hash::of(&spki);
@@ -154,7 +154,7 @@ impl Desk {
                 let leaf = chain.first().map_or(&[][..], |leaf| leaf.as_ref());
                 let domain = standing.bundle.trust_domain();
                 let oldest = self.lifetimes.lineage;
-                Admitted::Now(renew(svid, leaf, &spki, lineage.as_ref(), domain, oldest, now)?)
+                Admitted::Now(Box::new(renew(svid, leaf, &spki, lineage.as_ref(), domain, oldest, now)?))
             }
         };
         self.deny_list(admission.id(), ask.caller, &spki_hash, now)?;
@@ -162,7 +162,7 @@ impl Desk {
         let attested = match admission {
             Admitted::Now(attested) => {
                 self.memory().replay.admit(&attested, spki_hash.as_bytes(), now)?;
-                attested
+                *attested
             }
             // The disk decides which of several callers with one token it is.
             Admitted::ByToken(admission) => {
@@ -199,7 +199,7 @@ impl Desk {
             (Some(token), _) if JoinToken::looks_like(token) => Ok(Shown::Join(self.tokens.admit(token, now)?)),
             (Some(token), _) => {
                 let token = self.clusters.load().verify(token, now)?;
-                Ok(Shown::Token(token.attest()?))
+                Ok(Shown::Token(Box::new(token.attest()?)))
             }
             (None, Some(svid)) => {
                 // The handshake may be older than the bundle.
@@ -308,7 +308,7 @@ impl Desk {
 
 /// What was shown, verified.
 enum Shown<'a> {
-    Token(Attested),
+    Token(Box<Attested>),
     Join(Admission),
     Renewal { svid: &'a Svid, chain: &'a [CertificateDer<'static>], lineage: Option<Lineage> },
 }
@@ -325,7 +325,7 @@ impl Shown<'_> {
 
 /// Who may have a certificate, but for using up a join token.
 enum Admitted {
-    Now(Attested),
+    Now(Box<Attested>),
     ByToken(Admission),
 }
 

@@ -66,7 +66,7 @@ fn measure(side: &str, shape: Shape) -> f64 {
 /// What `sekisho proxy` does after its command line.
 fn start(ground: &Ground, side: &str) -> Proxy {
     let snapshot = config::load(&ground.file(side)).unwrap_or_else(|report| panic!("{}", report.render(false)));
-    let IdentitySource::Files { cert, key, bundle } = &snapshot.identity;
+    let IdentitySource::Files { cert, key, bundle } = &snapshot.identity else { panic!("not files") };
     let [cert, key, bundle] = [cert, key, bundle].map(|path| std::fs::read(path).unwrap());
     let credentials = Credentials::from_pem(&cert, &key, &bundle, &snapshot.workload, SystemTime::now()).unwrap();
     let host = Host { workers: 1, memory_limit: None, descriptors: None, resident: || None, release_memory: || {} };

@@ -20,8 +20,8 @@ static CREDENTIALS: LazyLock<[Arc<Credentials>; 2]> = LazyLock::new(|| {
         let (issued, key) = issuer
             .issue_with_new_key(&ca::attest::Attested::by_operator(id.clone()), Duration::from_secs(24 * 3600), now)
             .unwrap();
-        let (chain, root) = (issued.chain_pem().as_bytes(), authority.root_pem());
-        Credentials::from_pem(chain, key.as_bytes(), root.as_bytes(), &id, now).unwrap()
+        let (chain, root) = (issued.chain_pem(), authority.root_pem());
+        Credentials::from_pem(chain.as_bytes(), key.as_bytes(), root.as_bytes(), &id, now).unwrap()
     })
 });
 
