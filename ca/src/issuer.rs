@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn leaf_der(issued: &Issued) -> Vec<u8> {
-        let chain = pem::parse_many(&issued.chain_pem()).unwrap();
+        let chain = pem::parse_many(issued.chain_pem()).unwrap();
         assert_eq!(chain.len(), 2);
         chain[0].contents().to_vec()
     }
@@ -287,7 +287,7 @@ mod tests {
             }
             (own, parent)
         };
-        let chain = pem::parse_many(&issued.chain_pem()).unwrap();
+        let chain = pem::parse_many(issued.chain_pem()).unwrap();
         let root = pem::parse(authority.root_pem()).unwrap();
         let (leaf, middle, root) = (ids(chain[0].contents()), ids(chain[1].contents()), ids(root.contents()));
         assert!(leaf.0.is_some());

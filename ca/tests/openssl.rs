@@ -38,7 +38,7 @@ fn our_chains_pass_its_strict_verifier_in_both_roles() {
     let issuer = authority.intermediate(SystemTime::now()).unwrap();
     let (issued, key) = issuer.issue_with_new_key(&Attested::by_operator(web()), DAY, SystemTime::now()).unwrap();
     fs::write(dir.join("roots.pem"), authority.root_pem()).unwrap();
-    fs::write(dir.join("web.pem"), &issued.chain_pem()).unwrap();
+    fs::write(dir.join("web.pem"), issued.chain_pem()).unwrap();
     fs::write(dir.join("web.key"), &key).unwrap();
     for purpose in ["sslclient", "sslserver"] {
         let args =
@@ -106,7 +106,7 @@ fn its_requests_are_read_whatever_hash_they_use() {
         let csr = fs::read(dir.join(format!("{name}.csr"))).unwrap();
         let spki = parse_csr(&csr, &web()).unwrap();
         let issued = issuer.issue(&Attested::by_operator(web()), &spki, DAY, SystemTime::now()).unwrap();
-        fs::write(dir.join("leaf.pem"), &issued.chain_pem()).unwrap();
+        fs::write(dir.join("leaf.pem"), issued.chain_pem()).unwrap();
         assert_eq!(
             openssl(dir, &["pkey", "-in", &format!("{name}.key"), "-pubout"]),
             openssl(dir, &["x509", "-in", "leaf.pem", "-noout", "-pubkey"]),

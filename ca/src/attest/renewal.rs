@@ -89,7 +89,7 @@ mod tests {
         let issuer = Authority::init(&domain(), now()).unwrap().intermediate(now()).unwrap();
         let id = SpiffeId::parse("spiffe://example.org/ns/shop/sa/web").unwrap();
         let issued = issuer.issue(&Attested::by_operator(id.clone()), spki, DAY, now()).unwrap();
-        let der = pem::parse_many(&issued.chain_pem()).unwrap()[0].contents().to_vec();
+        let der = pem::parse_many(issued.chain_pem()).unwrap()[0].contents().to_vec();
         (Svid::from_leaf(&der).unwrap(), der)
     }
 

@@ -132,7 +132,7 @@ fn the_active_root_signs_and_the_bundle_has_the_states_order() {
         .issue_with_new_key(&crate::attest::Attested::by_operator(id), DAY, now())
         .unwrap();
     let alone = identity::Bundle::from_pem(authority.trust_domain().clone(), authority.root_pem().as_bytes()).unwrap();
-    let chain: Vec<_> = pem::parse_many(&issued.chain_pem()).unwrap();
+    let chain: Vec<_> = pem::parse_many(issued.chain_pem()).unwrap();
     let chain: Vec<_> = chain.into_iter().map(|pem| identity::CertificateDer::from(pem.into_contents())).collect();
     identity::verify(&chain, &alone, identity::Usage::Client, now()).unwrap();
 }
