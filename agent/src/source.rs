@@ -13,7 +13,7 @@ mod status;
 mod workload_api;
 
 pub use backoff::{Patience, pause};
-pub use ca::{FromCa, follow_ca};
+pub use ca::{FromCa, Paper, follow_ca};
 pub use ca_call::Expected;
 pub use endpoint::{Endpoint, EndpointError};
 pub use sds::{SecretNames, follow_sds};
