@@ -8,23 +8,25 @@
 
 use crate::answer::Refused;
 use crate::buckets::Buckets;
+use crate::kubernetes::Api;
 use crate::memory::{self, Held, Leaf, Memory};
 use crate::metrics::Metrics;
 use crate::standing::Standing;
 use crate::turns::Turns;
 use arc_swap::ArcSwap;
-use ca::attest::{Admission, Attested, Clusters, JoinToken, Lineage, renew};
+use ca::attest::{Admission, Attested, Clusters, JoinToken, Lineage, PodToken, Refetch, Refusal, renew};
 use ca::denied::DenyList;
 use ca::log::{self, Event, Log, RefusalBudget, Text};
 use ca::{Issued, Tokens, parse_csr};
 use config::Lifetimes;
 use identity::{CertificateDer, SpiffeId, Svid};
 use rpc::Caller;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, SemaphorePermit, oneshot, watch};
 use tonic::Code;
 
 /// What all requests share.
@@ -39,6 +41,11 @@ pub(crate) struct Desk {
     pub(crate) lifetimes: Lifetimes,
     /// The last record could be written.
     pub(crate) log_works: AtomicBool,
+    /// API servers by the names of their clusters.
+    pub(crate) apis: BTreeMap<String, Api>,
+    /// Somebody shows a key that is not known here.
+    pub(crate) keys_wanted: Notify,
+    refetch: Mutex<Refetch>,
     memory: Mutex<Memory>,
     sources: Mutex<Buckets<IpAddr>>,
     holders: Mutex<Buckets<String>>,
@@ -53,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) tokens: Tokens,
     pub(crate) log: Log,
     pub(crate) memory: Memory,
+    pub(crate) apis: BTreeMap<String, Api>,
     pub(crate) turns: Turns,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) shares: Shares,
@@ -105,6 +113,9 @@ impl Desk {
             turns: parts.turns,
             lifetimes: parts.lifetimes,
             log_works: AtomicBool::new(true),
+            apis: parts.apis,
+            keys_wanted: Notify::new(),
+            refetch: Mutex::new(Refetch::new(Duration::from_secs(10))),
             memory: Mutex::new(parts.memory),
             sources: Mutex::new(Buckets::new(source, Duration::from_secs(1), MOST_CALLERS)),
             holders: Mutex::new(Buckets::new(holder, Duration::from_secs(3600), MOST_CALLERS)),
@@ -135,12 +146,18 @@ impl Desk {
             self.source(address.ip())?;
         }
         let ttl = self.ttl(ask.ttl)?;
-        let Some(_turn) = self.turns.take().await else {
-            return Err(Refused::later("busy", "too many requests wait already", Duration::from_secs(1)));
-        };
-        let now = SystemTime::now();
         let standing = Arc::clone(&self.standing.borrow());
-        let shown = self.evidence(ask, &standing, now)?;
+        let turn = self.turn().await?;
+        let now = SystemTime::now();
+        let (shown, turn) = match self.evidence(ask, &standing, now)? {
+            // Nobody works while the cluster is asked.
+            Shown::Unconfirmed(token) => {
+                drop(turn);
+                let attested = self.confirmed(*token, ask.bearer.unwrap_or_default()).await?;
+                (Shown::Token(Box::new(attested)), self.turn().await?)
+            }
+            shown => (shown, turn),
+        };
         if let Shown::Token(attested) = &shown {
             known.attested = Some(Attested::clone(attested));
         }
@@ -150,6 +167,7 @@ impl Desk {
         let admission = match shown {
             Shown::Token(attested) => Admitted::Now(attested),
             Shown::Join(admission) => Admitted::ByToken(admission),
+            Shown::Unconfirmed(token) => Admitted::Now(Box::new(token.attest()?)),
             Shown::Renewal { svid, chain, lineage } => {
                 let leaf = chain.first().map_or(&[][..], |leaf| leaf.as_ref());
                 let domain = standing.bundle.trust_domain();
@@ -174,8 +192,27 @@ impl Desk {
         };
         known.attested = Some(attested.clone());
         let issued = standing.issuer.issue(&attested, &spki, ttl, now)?;
+        // Others work while the disk does: that is what makes one flush serve many records.
+        drop(turn);
         self.keep(&attested, &issued, &standing, ask.caller.address(), now).await?;
         Ok(Answer { issued, bundle_pem: standing.bundle_pem.clone() })
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Refused> {
+        let turn = self.turns.take().await;
+        turn.ok_or_else(|| Refused::later("busy", "too many requests wait already", Duration::from_secs(1)))
+    }
+
+    /// Asks the token's cluster whether it still holds: the pod may be gone, or the account.
+    async fn confirmed(&self, token: PodToken, compact: &str) -> Result<Attested, Refused> {
+        let unavailable = |why: String| Refused { text: why, ..Refused::later("review", "", Duration::from_secs(5)) };
+        let api =
+            self.apis.get(token.cluster()).ok_or_else(|| unavailable("the cluster has no API server here".into()))?;
+        let answer = api.review(token.review_request(compact)).await;
+        // Details of our own network are for our own log.
+        let answer =
+            answer.map_err(|_why| unavailable("the cluster cannot be asked about the token at the moment".into()))?;
+        Ok(token.reviewed(&answer)?.attest()?)
     }
 
     fn source(&self, ip: IpAddr) -> Result<(), Refused> {
@@ -198,7 +235,15 @@ impl Desk {
         match (ask.bearer, ask.caller.svid()) {
             (Some(token), _) if JoinToken::looks_like(token) => Ok(Shown::Join(self.tokens.admit(token, now)?)),
             (Some(token), _) => {
-                let token = self.clusters.load().verify(token, now)?;
+                let clusters = self.clusters.load();
+                let verified = clusters.verify(token, now);
+                if matches!(verified, Err(Refusal::UnknownKey)) {
+                    clusters.whose_keys(token).for_each(|cluster| self.unknown_key(cluster, now));
+                }
+                let token = verified?;
+                if token.needs_review() {
+                    return Ok(Shown::Unconfirmed(Box::new(token)));
+                }
                 Ok(Shown::Token(Box::new(token.attest()?)))
             }
             (None, Some(svid)) => {
@@ -213,6 +258,13 @@ impl Desk {
                 let text = "neither a token in the metadata `authorization: Bearer …` nor a client certificate";
                 Err(Refused::new("no_evidence", Code::Unauthenticated, text))
             }
+        }
+    }
+
+    /// New keys may be there already; a flood of invented key names must not become a flood of questions.
+    fn unknown_key(&self, cluster: &str, now: SystemTime) {
+        if self.apis.contains_key(cluster) && lock(&self.refetch).due(now) {
+            self.keys_wanted.notify_waiters();
         }
     }
 
@@ -309,14 +361,21 @@ impl Desk {
 /// What was shown, verified.
 enum Shown<'a> {
     Token(Box<Attested>),
+    /// A token that its cluster must confirm first.
+    Unconfirmed(Box<PodToken>),
     Join(Admission),
-    Renewal { svid: &'a Svid, chain: &'a [CertificateDer<'static>], lineage: Option<Lineage> },
+    Renewal {
+        svid: &'a Svid,
+        chain: &'a [CertificateDer<'static>],
+        lineage: Option<Lineage>,
+    },
 }
 
 impl Shown<'_> {
     fn id(&self) -> &SpiffeId {
         match self {
             Self::Token(attested) => attested.id(),
+            Self::Unconfirmed(token) => token.id(),
             Self::Join(admission) => admission.spiffe_id(),
             Self::Renewal { svid, .. } => svid.id(),
         }

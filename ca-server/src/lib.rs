@@ -11,6 +11,7 @@
 //! | `desk` | the story of one request, in the order cheap to dear |
 //! | `memory` | what the log says of certificates that have not ended |
 //! | `istio`, `trust` | the two services |
+//! | `kubernetes` | what is asked of a cluster's API server |
 //! | `turns`, `buckets` | what is done at once, and how much for one caller |
 //! | `answer` | from a refusal to a status, a label and a record |
 //! | `metrics`, `admin` | what an operator sees and may do |
@@ -20,6 +21,7 @@ mod answer;
 mod buckets;
 mod desk;
 mod istio;
+mod kubernetes;
 mod memory;
 mod metrics;
 mod server;

@@ -3,6 +3,7 @@
 use crate::admin::{self, Face};
 use crate::desk::{Desk, Parts, Shares};
 use crate::istio::Istio;
+use crate::kubernetes::Api;
 use crate::memory::Memory;
 use crate::metrics::Now;
 use crate::standing::{Own, Standing};
@@ -13,10 +14,11 @@ use ca::denied::DenyList;
 use ca::log::{self, Act, Event, Log, LogKey, Text, What};
 use ca::rotation::{Advice, Go, LastLeaf, Phase, RootId, Schedule};
 use ca::{Keys, RotatingFolder, Tokens};
-use config::{CaSettings, ClusterSettings, JwksSource, Listen};
+use config::{CaSettings, ClusterSettings, Listen};
 use identity::{SpiffeId, TrustDomain};
 use rpc::{Limits, Refused, Routes, Watcher};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -41,6 +43,7 @@ pub struct Server {
     own: Own,
     schedule: Schedule,
     key_sets: Mutex<Vec<KeySet>>,
+    taking_keys: Mutex<()>,
     /// Of the deny list on the disk.
     denied_version: AtomicU64,
     say: Say,
@@ -165,6 +168,7 @@ impl Server {
             tokens: Tokens::of(&settings.dir, &domain),
             log,
             memory,
+            apis: apis(&settings.clusters),
             turns: Turns::new(signing, settings.waiting),
             lifetimes: settings.lifetimes,
             shares,
@@ -183,6 +187,7 @@ impl Server {
                 ..Schedule::default()
             },
             key_sets: Mutex::new(key_sets),
+            taking_keys: Mutex::new(()),
             denied_version: AtomicU64::new(version),
             say,
         });
@@ -235,6 +240,9 @@ impl Server {
                 serving.push(tokio::spawn(admin::serve(listener, face, Arc::clone(&self), stop.clone())));
             }
         }
+        for cluster in self.settings.clusters.iter().filter(|cluster| cluster.jwks.is_none()) {
+            serving.push(tokio::spawn(Arc::clone(&self).follow_keys(cluster.name.clone(), stop.clone())));
+        }
         (self.say)("serving", json!({ "grpc": bound.iter().map(ToString::to_string).collect::<Vec<_>>() }));
         let mut stopped = stop.clone();
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -263,6 +271,44 @@ impl Server {
         Ok(())
     }
 
+    /// Asks a cluster for its keys: at once, then now and then, and when a token names one that is not known here.
+    async fn follow_keys(self: Arc<Self>, cluster: String, mut stop: watch::Receiver<bool>) {
+        let Some(api) = self.desk.apis.get(&cluster) else { return };
+        let mut before = None;
+        loop {
+            let asked = api.key_set().await;
+            let pause = if asked.is_ok() { KEYS_EVERY } else { KEYS_AGAIN };
+            if before.as_ref() != Some(&asked) {
+                let parsed = asked
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|text| Jwks::parse(text).map_err(|error| error.to_string()));
+                self.take_keys(&cluster, parsed);
+                before = Some(asked);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.desk.keys_wanted.notified() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    fn take_keys(&self, cluster: &str, read: Result<Jwks, String>) {
+        // One after the other: each makes a new set of clusters from the last one.
+        let _one = lock(&self.taking_keys);
+        let clusters =
+            read.and_then(|jwks| self.desk.clusters.load().with_keys(cluster, jwks).map_err(|error| error.to_string()));
+        match clusters {
+            Ok(clusters) => {
+                self.desk.clusters.store(Arc::new(clusters));
+                (self.say)("keys_changed", json!({ "cluster": cluster }));
+            }
+            // The old ones go on.
+            Err(why) => (self.say)("keys_rejected", json!({ "cluster": cluster, "detail": why })),
+        }
+    }
+
     /// What each second brings: new keys of clusters, a changed deny list, a step of the rotation, a new issuer.
     fn look(&self, now: SystemTime) {
         self.desk.memory().expire(now);
@@ -279,17 +325,8 @@ impl Server {
 
     fn look_at_key_sets(&self) {
         for set in lock(&self.key_sets).iter_mut() {
-            let Some(read) = set.changed() else { continue };
-            let clusters = read.and_then(|jwks| {
-                self.desk.clusters.load().with_keys(&set.cluster, jwks).map_err(|error| error.to_string())
-            });
-            match clusters {
-                Ok(clusters) => {
-                    self.desk.clusters.store(Arc::new(clusters));
-                    (self.say)("keys_changed", json!({ "cluster": set.cluster }));
-                }
-                // The old ones go on.
-                Err(why) => (self.say)("keys_rejected", json!({ "cluster": set.cluster, "detail": why })),
+            if let Some(read) = set.changed() {
+                self.take_keys(&set.cluster, read);
             }
         }
     }
@@ -559,6 +596,14 @@ fn recall(settings: &CaSettings, standing: &Standing, now: SystemTime) -> Result
     Ok(memory)
 }
 
+fn apis(clusters: &[ClusterSettings]) -> BTreeMap<String, Api> {
+    let of = |cluster: &ClusterSettings| {
+        let api = cluster.api.clone()?;
+        Some((cluster.name.clone(), Api { address: api.address, roots: api.roots, token: api.token }))
+    };
+    clusters.iter().filter_map(of).collect()
+}
+
 /// Where a cluster's keys are, and what they looked like.
 struct KeySet {
     cluster: String,
@@ -589,19 +634,27 @@ impl KeySet {
 fn clusters(settings: &[ClusterSettings], domain: &TrustDomain) -> Result<(Clusters, Vec<KeySet>), ServerError> {
     let (mut clusters, mut sets) = (Vec::new(), Vec::new());
     for cluster in settings {
-        let JwksSource::File(path) = &cluster.jwks;
-        let in_file = |error: &dyn std::fmt::Display| ServerError(format!("{}: {error}", path.display()));
-        let text = read_keys(path).map_err(|error| in_file(&error))?;
+        let described = |error: &dyn std::fmt::Display| ServerError(format!("cluster `{}`: {error}", cluster.name));
+        let keys = match &cluster.jwks {
+            // A file that is there and wrong should be heard of at the start.
+            Some(path) => {
+                let in_file = |error: &dyn std::fmt::Display| ServerError(format!("{}: {error}", path.display()));
+                let text = read_keys(path).map_err(|error| in_file(&error))?;
+                let keys = Jwks::parse(&text).map_err(|error| in_file(&error))?;
+                sets.push(KeySet { cluster: cluster.name.clone(), path: path.clone(), text });
+                keys
+            }
+            // The cluster is asked once we run.
+            None => Jwks::unknown(),
+        };
         clusters.push(Cluster {
             name: cluster.name.clone(),
             issuer: cluster.issuer.clone(),
             audience: cluster.audience.clone(),
-            keys: Arc::new(Jwks::parse(&text).map_err(|error| in_file(&error))?),
-            template: Template::parse(&cluster.template)
-                .map_err(|error| ServerError(format!("cluster `{}`: {error}", cluster.name)))?,
-            strict: false,
+            keys: Arc::new(keys),
+            template: Template::parse(&cluster.template).map_err(|error| described(&error))?,
+            strict: cluster.strict,
         });
-        sets.push(KeySet { cluster: cluster.name.clone(), path: path.clone(), text });
     }
     let clusters = Clusters::new(domain.clone(), TokenRules::default(), clusters).map_err(error)?;
     Ok((clusters, sets))
@@ -633,6 +686,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A request of 16 KiB, its token not counted, which stands in a header.
 const MOST_MESSAGE: usize = 32 * 1024;
+const KEYS_EVERY: Duration = Duration::from_secs(300);
+const KEYS_AGAIN: Duration = Duration::from_secs(10);
 /// For the log, the folder, admin, and what the runtime needs.
 const KEPT_DESCRIPTORS: usize = 256;
 const MOST_KEYS: u64 = (64 << 10) + 1;

@@ -42,7 +42,7 @@ mod suggest;
 mod taps;
 mod values;
 
-pub use authority::{CaSettings, ClusterSettings, JwksSource, Lifetimes, RotationSettings, load_ca, parse_ca};
+pub use authority::{ApiSettings, CaSettings, ClusterSettings, Lifetimes, RotationSettings, load_ca, parse_ca};
 pub use codes::explain;
 pub use problem::{Problem, Report, Severity};
 pub use reference::{ca_reference, reference};

@@ -42,6 +42,11 @@ impl PodToken {
         self.strict && !self.evidence.reviewed
     }
 
+    /// The name it is good for, once it counts.
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
     /// The name of the cluster, whose API server is to be asked.
     pub fn cluster(&self) -> &str {
         &self.evidence.cluster

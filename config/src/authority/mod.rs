@@ -7,7 +7,7 @@ mod read;
 mod schema;
 mod settings;
 
-pub use settings::{CaSettings, ClusterSettings, JwksSource, Lifetimes, RotationSettings};
+pub use settings::{ApiSettings, CaSettings, ClusterSettings, Lifetimes, RotationSettings};
 
 use crate::problem::Report;
 use std::path::Path;

@@ -1,13 +1,14 @@
 //! Reads every section in turn and puts the settings together.
 
 use super::schema::{CLUSTER, ISSUE, LIMITS, ROOT, ROTATION, SERVER};
-use super::settings::{CaSettings, ClusterSettings, JwksSource, Lifetimes, RotationSettings};
+use super::settings::{ApiSettings, CaSettings, ClusterSettings, Lifetimes, RotationSettings};
 use crate::codes;
 use crate::problem::{Notebook, Report};
 use crate::reader::Table;
 use crate::schema::{Default, Section};
 use crate::services::{check_name, unique};
-use crate::snapshot::Listen;
+use crate::snapshot::{Endpoint, Listen};
+use crate::values;
 use identity::{SpiffeId, TrustDomain};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -179,20 +180,42 @@ fn read_clusters<'a>(
         let issuer = required(&table, "issuer", notes);
         let audience = text_or_default(&table, "audience", notes);
         let template = text_or_default(&table, "id", notes);
-        let jwks = if table.has("jwks") {
-            path(&table, "jwks", base, notes)
-        } else {
-            table.missing("jwks", notes);
-            None
-        };
-        if let (Some(name), Some(issuer), Some(audience), Some(template), Some(jwks)) =
-            (name, issuer, audience, template, jwks)
-        {
+        let jwks = if table.has("jwks") { path(&table, "jwks", base, notes) } else { None };
+        let api = read_api(&table, base, notes);
+        let strict = table.flag("strict", notes);
+        if !table.has("api") {
+            if !table.has("jwks") {
+                table.missing("jwks", notes);
+            }
+            if strict {
+                notes
+                    .error(&codes::MISSING_KEY, table.key_span("strict"), "`strict` needs an `api` to ask")
+                    .help("write `api = \"kubernetes.default.svc:443\"`");
+            }
+        }
+        if let (Some(name), Some(issuer), Some(audience), Some(template)) = (name, issuer, audience, template) {
             let name = name.value.to_owned();
-            clusters.push(ClusterSettings { name, issuer, audience, jwks: JwksSource::File(jwks), template });
+            clusters.push(ClusterSettings { name, issuer, audience, jwks, api, strict, template });
         }
     }
     clusters
+}
+
+fn read_api(table: &Table<'_>, base: &Path, notes: &mut Notebook) -> Option<ApiSettings> {
+    let text = table.text("api", notes)?;
+    let checked = match values::endpoint(text.value) {
+        Ok(Endpoint::Name { .. }) => Ok(()),
+        Ok(Endpoint::Socket(_)) => Err(format!("`{}` is an address; its certificate is known by a name", text.value)),
+        Err(bad) => Err(bad.message),
+    };
+    if let Err(message) = checked {
+        notes
+            .error(&codes::BAD_VALUE, text.span, message)
+            .help("write `host:port`, such as `kubernetes.default.svc:443`");
+        return None;
+    }
+    let (roots, token) = (path(table, "api_roots", base, notes)?, path(table, "api_token", base, notes)?);
+    Some(ApiSettings { address: text.value.to_owned(), roots, token })
 }
 
 fn required(table: &Table<'_>, key: &str, notes: &mut Notebook) -> Option<String> {
@@ -275,7 +298,7 @@ mod tests {
         assert_eq!(settings.signing, 2);
         let [cluster] = settings.clusters.as_slice() else { panic!() };
         assert_eq!(cluster.audience, "sekisho-ca");
-        assert_eq!(cluster.jwks, JwksSource::File("/etc/ca/jwks.json".into()));
+        assert_eq!(cluster.jwks.as_deref(), Some(Path::new("/etc/ca/jwks.json")));
         assert_eq!(cluster.template, "ns/{namespace}/sa/{serviceaccount}");
     }
 
@@ -303,6 +326,26 @@ mod tests {
         }
         for word in ["`jwks` is missing", "the cluster `a` is there twice", "unknown key `token`"] {
             about(word);
+        }
+    }
+
+    #[test]
+    fn keys_come_from_a_file_or_from_the_cluster_and_strictness_needs_the_cluster() {
+        let cluster = |rest: &str| {
+            parsed(&format!("schema = 1\n[[cluster]]\nname = \"a\"\nissuer = \"https://one\"\n{rest}"))
+                .map(|settings| settings.clusters[0].clone())
+        };
+        let api = cluster("api = \"kubernetes.default.svc:443\"\nstrict = true").unwrap();
+        assert!(api.strict && api.jwks.is_none());
+        assert_eq!(api.api.unwrap().address, "kubernetes.default.svc:443");
+        for (rest, message) in [
+            ("", "`jwks` is missing"),
+            ("jwks = \"j\"\nstrict = true", "`strict` needs an `api`"),
+            ("api = \"10.0.0.1:443\"", "is an address"),
+            ("api = \"kubernetes.default.svc\"", "has no port"),
+        ] {
+            let problems = cluster(rest).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.contains(message)), "{rest}: {problems:#?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Every key of the CA's file.
 
-use crate::schema::Default::{Absent, List, Number, Required, Text};
+use crate::schema::Default::{Absent, Flag, List, Number, Required, Text};
 use crate::schema::{Default, Key, Section};
 
 /// Every section, in the order of the reference page.
@@ -93,12 +93,41 @@ pub(crate) const ISSUE: Section = Section {
 
 pub(crate) const CLUSTER: Section = Section {
     title: "[[cluster]]",
-    doc: "A Kubernetes cluster whose projected service-account tokens are accepted. They are verified here, without asking the cluster.",
+    doc: "A Kubernetes cluster whose projected service-account tokens are accepted. They are verified here; the cluster is asked only where `strict` says so.",
     keys: &[
         key("name", "string", Required, "As callers name it, in metadata `clusterid`."),
         key("issuer", "string", Required, "The exact `iss` of its tokens."),
         key("audience", "string", Text("sekisho-ca"), "The exact `aud` of tokens for this CA."),
-        key("jwks", "path", Required, "Its public keys, a JSON Web Key Set; read again when it changes."),
+        key(
+            "jwks",
+            "path",
+            Absent("they are asked of `api`"),
+            "Its public keys, a JSON Web Key Set; read again when it changes.",
+        ),
+        key(
+            "api",
+            "host:port",
+            Absent("nothing is asked of the cluster"),
+            "Its API server, by the name in its certificate. Without `jwks`, its keys come from here, every 5 minutes and when a token names a new one.",
+        ),
+        key(
+            "api_roots",
+            "path",
+            Text("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"),
+            "The roots by which it is known.",
+        ),
+        key(
+            "api_token",
+            "path",
+            Text("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+            "The CA's own token for it. It may read `/openid/v1/jwks` and, with `strict`, create token reviews.",
+        ),
+        key(
+            "strict",
+            "boolean",
+            Flag(false),
+            "Each token must be confirmed by the API server, which knows of deleted pods. Renewals by certificate never ask it.",
+        ),
         key(
             "id",
             "template",
@@ -106,7 +135,7 @@ pub(crate) const CLUSTER: Section = Section {
             "The path of the SPIFFE ID. Placeholders: `{namespace}`, `{serviceaccount}`, `{pod}`, `{node}`, `{cluster}`.",
         ),
     ],
-    later: &["token_review", "api"],
+    later: &[],
 };
 
 pub(crate) const ROTATION: Section = Section {

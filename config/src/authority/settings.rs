@@ -73,15 +73,23 @@ pub struct ClusterSettings {
     pub issuer: String,
     /// The exact `aud` of tokens for this CA (RFC 7519 §4.1.3).
     pub audience: String,
-    /// Where its public keys are.
-    pub jwks: JwksSource,
+    /// The file with its public keys; without one they are asked of `api`.
+    pub jwks: Option<PathBuf>,
+    /// Its API server. There is one where there is no file, or where tokens must be confirmed.
+    pub api: Option<ApiSettings>,
+    /// Each token must be confirmed by it.
+    pub strict: bool,
     /// The path of the SPIFFE IDs it may have, with placeholders; not yet parsed.
     pub template: String,
 }
 
-/// Where a key set (RFC 7517) comes from.
+/// The API server of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JwksSource {
-    /// A file, read again when it changes.
-    File(PathBuf),
+pub struct ApiSettings {
+    /// `host:port`; the host is the name in its certificate.
+    pub address: String,
+    /// PEM of the roots by which it is known.
+    pub roots: PathBuf,
+    /// Our token for it.
+    pub token: PathBuf,
 }

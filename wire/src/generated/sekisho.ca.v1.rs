@@ -13,13 +13,14 @@ pub struct WatchRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrustState {
-    /// Grows with every change of what follows.
+    /// The bundle's number (spiffe_sequence): grows with every change of the roots. A message may come with the number of the
+    /// one before, when something else has changed.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
     /// DER, the root that issues first.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
-    /// Which certificates are refused although they verify.
+    /// Which certificates are refused although they verify: all of them, every time.
     #[prost(message, repeated, tag = "3")]
     pub denied: ::prost::alloc::vec::Vec<Denied>,
     /// Renew within this many seconds, at a moment of your own choice. 0: when you would anyway.
