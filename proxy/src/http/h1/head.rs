@@ -204,19 +204,24 @@ fn visible(text: &[u8]) -> usize {
 /// (RFC 9110 §5.5). Eight bytes at a time, because most of a head is values.
 fn printable(text: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
-    let (chunks, _) = text.as_chunks::<8>();
+    let (chunks, rest) = text.as_chunks::<8>();
     let mut at = 0;
     for chunk in chunks {
-        let word = u64::from_ne_bytes(*chunk);
+        let word = u64::from_le_bytes(*chunk);
         let below_space = word.wrapping_sub(ONES * 0x20) & !word;
         let delete = word ^ (ONES * 0x7f);
         let delete = delete.wrapping_sub(ONES) & !delete;
-        if (below_space | delete) & (ONES * 0x80) != 0 && chunk.iter().any(|byte| !is_printable(*byte)) {
-            break;
+        // One bit for each byte that may be bad: every bad one, the tab, and by a borrow now and then the one after.
+        let mut suspects = (below_space | delete) & (ONES * 0x80);
+        while suspects != 0 {
+            let index = suspects.trailing_zeros() as usize / 8;
+            if chunk.get(index).is_some_and(|byte| !is_printable(*byte)) {
+                return at + index;
+            }
+            suspects &= suspects - 1;
         }
         at += 8;
     }
-    let rest = text.get(at..).unwrap_or_default();
     at + rest.iter().position(|byte| !is_printable(*byte)).unwrap_or(rest.len())
 }
 
