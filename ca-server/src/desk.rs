@@ -123,11 +123,20 @@ impl Desk {
                 Ok(answer)
             }
             Err(refused) => {
-                self.metrics.refused(refused.reason);
-                self.record_refusal(&refused, known, ask.caller.address(), SystemTime::now());
+                self.turn_away(&refused, known, ask.caller.address());
                 Err(refused)
             }
         }
+    }
+
+    /// A request that was refused before it was one to judge: counted and recorded as every other.
+    pub(crate) fn refuse_unread(&self, refused: &Refused, caller: Option<SocketAddr>) {
+        self.turn_away(refused, Known::default(), caller);
+    }
+
+    fn turn_away(&self, refused: &Refused, known: Known, caller: Option<SocketAddr>) {
+        self.metrics.refused(refused.reason);
+        self.record_refusal(refused, known, caller, SystemTime::now());
     }
 
     async fn steps(&self, ask: &Ask<'_>, known: &mut Known) -> Result<Answer, Refused> {

@@ -2,7 +2,7 @@
 
 use crate::admin::{self, Face};
 use crate::desk::{Desk, Parts, Shares};
-use crate::istio::Istio;
+use crate::istio::{Bounded, Istio};
 use crate::memory::Memory;
 use crate::metrics::Now;
 use crate::standing::{Own, Standing};
@@ -202,11 +202,9 @@ impl Server {
         let grpc = bind(&self.settings.listen)?;
         let faces = [(Face::Admin, bind(&self.settings.admin)?), (Face::Health, bind(&self.settings.health)?)];
         let (reception, receptions) = watch::channel(Arc::clone(&self.desk.standing.borrow().reception));
+        let istio = IstioCertificateServiceServer::new(Istio(Arc::clone(&self.desk)));
         let routes = Routes::default()
-            .with(
-                IstioCertificateServiceServer::new(Istio(Arc::clone(&self.desk)))
-                    .max_decoding_message_size(MOST_MESSAGE),
-            )
+            .with(Bounded { service: istio.max_decoding_message_size(MOST_MESSAGE), desk: Arc::clone(&self.desk) })
             .with(TrustServer::new(Watching(Arc::clone(&self.desk))).max_decoding_message_size(MOST_MESSAGE));
         let mut serving = Vec::new();
         let bound: Vec<_> = grpc.iter().filter_map(|listener| listener.local_addr().ok()).collect();
