@@ -215,7 +215,7 @@ impl Desk {
                 let chain = ask.caller.chain();
                 identity::verify(chain, &standing.bundle, identity::Usage::Client, now)
                     .map_err(|error| Refused::new(error.reason(), Code::Unauthenticated, error.to_string()))?;
-                let lineage = self.memory().held(svid.serial()).map(|held| held.lineage.clone());
+                let lineage = self.memory().held(svid).map(|held| held.lineage.clone());
                 Ok(Shown::Renewal { svid, chain, lineage })
             }
             (None, None) => {
@@ -286,7 +286,7 @@ impl Desk {
         self.memory().remember(Leaf {
             serial: &issued.serial,
             id: attested.id().as_str(),
-            held: Held { lineage, root: standing.root, issued: now },
+            held: Held { lineage, root: standing.root, issued: now, certificate: Svid::hash_of(&issued.leaf) },
             not_after: issued.not_after,
             sequence: standing.rotation.sequence(),
         });
