@@ -93,6 +93,9 @@ impl Memory {
             // Full memory, or a token that has ended: either way there is nothing to hold it to.
             let _: Result<(), Refusal> = self.replay.remember(&token, issue.spki.as_bytes(), now);
         }
+        if issue.not_after.time() < now {
+            return;
+        }
         self.remember(Leaf {
             serial: issue.serial.as_str(),
             id: issue.id.as_str(),
@@ -207,8 +210,9 @@ pub(crate) fn evidence(evidence: &Evidence) -> Option<log::Evidence> {
     })
 }
 
-/// The longest that a token may live by the rules of this server.
-const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600);
+/// The longest that a token may live by the rules of this server after it was used: a day, and what clocks may be apart at its
+/// begin and at its end.
+pub(crate) const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600 + 2 * 60);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

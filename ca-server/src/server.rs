@@ -3,7 +3,7 @@
 use crate::admin::{self, Face};
 use crate::desk::{Desk, Parts, Shares};
 use crate::istio::{Bounded, Istio};
-use crate::memory::Memory;
+use crate::memory::{LONGEST_TOKEN, Memory};
 use crate::metrics::Now;
 use crate::standing::{Own, Standing};
 use crate::trust::Watching;
@@ -543,8 +543,10 @@ fn recall(settings: &CaSettings, standing: &Standing, now: SystemTime) -> Result
     let published = (standing.rotation.sequence(), standing.rotation.published());
     // The offline command may have issued for as long as an intermediate lives.
     let longest = settings.lifetimes.longest.max(Duration::from_secs(7 * 86_400));
-    log::live(&settings.dir, now, longest, &mut |record, issue| memory.recall(record, issue, published, now))
-        .map_err(error)?;
+    log::live(&settings.dir, now, longest, LONGEST_TOKEN, &mut |record, issue| {
+        memory.recall(record, issue, published, now);
+    })
+    .map_err(error)?;
     Ok(memory)
 }
 
