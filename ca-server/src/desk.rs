@@ -1,7 +1,7 @@
 //! The story of one request for a certificate, in the order cheap to dear.
 //!
 //! ```text
-//! source's bucket → turn → evidence → request (form, key, possession) → deny list → holder's bucket → replay
+//! source's bucket → turn → log works → evidence → request (form, key, possession) → deny list → holder's bucket → replay
 //!   → signature → record, durable → certificate
 //! ```
 //! A step that refuses leaves the later ones undone, and nothing used up.
@@ -147,6 +147,10 @@ impl Desk {
         let Some(_turn) = self.turns.take().await else {
             return Err(Refused::later("busy", "too many requests wait already", Duration::from_secs(1)));
         };
+        // Before anything is used up: whoever comes again and again while the disk is full would spend their token on it.
+        if !self.log_works.load(Ordering::Relaxed) {
+            return Err(log::LogError::Closed.into());
+        }
         let now = SystemTime::now();
         let standing = Arc::clone(&self.standing.borrow());
         let shown = self.evidence(ask, &standing, now)?;

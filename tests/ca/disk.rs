@@ -53,6 +53,9 @@ mod root {
         };
         assert_eq!(ask(&mut setting)["code"], "OK");
 
+        let join = setting.server.join_token("spiffe://example.org/vm/db-1");
+        let pod = setting.client.token("r1", json!({}));
+
         // To the last byte: the page of the last record may have room for some more.
         let filler = small.0.join("filler");
         let _ = std::fs::write(&filler, vec![0; 1 << 20]);
@@ -68,6 +71,13 @@ mod root {
             assert!(last["trailers"]["retry-after"].is_string(), "{last}");
             last = ask(&mut setting);
         }
+        // Whoever tries again and again meanwhile, with a new key each time, has used nothing up.
+        for _ in 0..6 {
+            for token in [&join, &pod] {
+                let answer = setting.ask(token, json!({}));
+                assert_eq!(answer["code"], "UNAVAILABLE", "{answer}");
+            }
+        }
         wait::until("readiness to fail", wait::SOON, || (!setting.server.is_ready()).then_some(()));
         assert!(setting.server.metrics().sum("sekisho_ca_refused_total", &[("reason", "log")]) >= 6.0);
         whole(&setting.server);
@@ -75,6 +85,11 @@ mod root {
         std::fs::remove_file(&filler).unwrap();
         setting.server.wait_until_ready();
         assert_eq!(ask(&mut setting)["code"], "OK");
+        for token in [&join, &pod] {
+            let answer = setting.ask(token, json!({}));
+            assert_eq!(answer["code"], "OK", "{answer}");
+            serials.insert(answer["leaf"]["serial"].as_str().unwrap().to_owned());
+        }
         whole(&setting.server);
         setting.server.stop();
         let records = setting.server.records();
