@@ -1,9 +1,11 @@
 //! What a client of other make gets: the shape that Istio's agents expect, and a certificate that openssl takes.
 
 use std::process::Command;
+use std::sync::Barrier;
 
 use serde_json::json;
 use support::child::run;
+use support::istio::IstioClient;
 use support::tools;
 
 use crate::setting::{Setting, WEB, of_event, whole};
@@ -95,4 +97,36 @@ fn the_file_is_checked_without_being_served() {
     let wrong = check("wrong.toml");
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stdout).contains("isuer"), "{wrong:?}");
+}
+
+#[test]
+fn of_many_who_bring_one_join_token_at_once_one_gets_a_certificate() {
+    let mut setting = Setting::new("");
+    let token = setting.server.join_token("spiffe://example.org/vm/db-1");
+    let csr = setting.client.csr(json!({}));
+    let create = json!({
+        "do": "create", "address": setting.server.grpc(), "roots": setting.server.root(), "csr": csr,
+        "authorization": [format!("Bearer {token}")],
+    });
+    let mut clients = [(); 6].map(|()| IstioClient::start(setting.dir.path()));
+    let together = Barrier::new(clients.len());
+    let codes: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = clients
+            .iter_mut()
+            .map(|client| {
+                let (together, create) = (&together, &create);
+                scope.spawn(move || {
+                    // Its stubs are made, and its libraries read, before the others are waited for.
+                    client.csr(json!({}));
+                    together.wait();
+                    client.tell(create)["code"].clone()
+                })
+            })
+            .collect();
+        asking.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(codes.iter().filter(|code| **code == "OK").count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == "UNAUTHENTICATED").count(), 5, "{codes:?}");
+    let records = setting.server.records();
+    assert_eq!(of_event(&records, "issued").count(), 1);
 }
