@@ -6,7 +6,11 @@ mod rotate;
 mod serve;
 mod token;
 
-use crate::cli::{self, EXIT_FAILURE, EXIT_NOT_NOW};
+use crate::{
+    check,
+    cli::{self, EXIT_FAILURE, EXIT_NOT_NOW},
+};
+
 use ca::{
     Authority, CaError, Issued, Keys,
     attest::Attested,
@@ -32,6 +36,7 @@ pub(crate) fn run(command: &cli::Ca) -> ExitCode {
         cli::Ca::Init(arguments) => init(arguments).map_err(Failed::Other),
         cli::Ca::Issue(arguments) => issue(arguments).map_err(Failed::Other),
         cli::Ca::Serve(arguments) => return serve::serve(arguments),
+        cli::Ca::Check(arguments) => return check::ca(arguments),
         cli::Ca::Token(arguments) => token::token(arguments),
         cli::Ca::Rotate(arguments) => rotate::rotate(arguments),
         cli::Ca::Deny(arguments) => deny::deny(arguments),

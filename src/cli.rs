@@ -6,7 +6,7 @@ mod ca_server;
 pub(crate) use ca_lifecycle::{CaDeny, CaKeys, CaRecover, CaRotate, DenyStep, DenyWhat, RotateStep};
 
 use ca_server::SERVE_HELP;
-pub(crate) use ca_server::{CaServe, CaToken, TokenStep};
+pub(crate) use ca_server::{CaCheck, CaServe, CaToken, TokenStep};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
@@ -115,6 +115,9 @@ Example:\n  sekisho ca issue --dir ca --id spiffe://example.org/ns/shop/sa/web -
     /// Serve certificates over gRPC: Istio's CreateCertificate, and a watch of the bundle
     #[command(after_help = SERVE_HELP)]
     Serve(CaServe),
+    /// Check the server's file and print every problem in it
+    #[command(after_help = "Example:\n  sekisho ca check -c /etc/sekisho/ca.toml")]
+    Check(CaCheck),
     /// Join tokens: one machine, one use
     #[command(after_help = "Example:\n  sekisho ca token --dir ca create --id spiffe://example.org/vm/db-1 > token")]
     Token(CaToken),

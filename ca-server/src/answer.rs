@@ -85,3 +85,19 @@ impl From<LogError> for Refused {
         Self::later("log", "the CA cannot write its log, and issues nothing meanwhile", Duration::from_secs(5))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_stands_in_the_documentation() {
+        let page = include_str!("../../docs/ca.md");
+        let requests = ["csr_too_large", "csr_malformed", "csr_signature", "csr_other_name", "csr_ca_rights"];
+        // No cluster of the server's file can demand a review yet.
+        let attestation = Refusal::REASONS.iter().filter(|reason| !reason.starts_with("review_"));
+        for reason in attestation.chain(&requests) {
+            assert!(page.contains(&format!("`{reason}`")), "{reason}");
+        }
+    }
+}

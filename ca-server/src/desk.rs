@@ -1,7 +1,7 @@
 //! The story of one request for a certificate, in the order cheap to dear.
 //!
 //! ```text
-//! source's bucket → turn → evidence → request (form, key, possession) → deny list → holder's bucket → replay
+//! source's bucket → turn → log works → evidence → request (form, key, possession) → deny list → holder's bucket → replay
 //!   → signature → record, durable → certificate
 //! ```
 //! A step that refuses leaves the later ones undone, and nothing used up.
@@ -134,11 +134,20 @@ impl Desk {
                 Ok(answer)
             }
             Err(refused) => {
-                self.metrics.refused(refused.reason);
-                self.record_refusal(&refused, known, ask.caller.address(), SystemTime::now());
+                self.turn_away(&refused, known, ask.caller.address());
                 Err(refused)
             }
         }
+    }
+
+    /// A request that was refused before it was one to judge: counted and recorded as every other.
+    pub(crate) fn refuse_unread(&self, refused: &Refused, caller: Option<SocketAddr>) {
+        self.turn_away(refused, Known::default(), caller);
+    }
+
+    fn turn_away(&self, refused: &Refused, known: Known, caller: Option<SocketAddr>) {
+        self.metrics.refused(refused.reason);
+        self.record_refusal(refused, known, caller, SystemTime::now());
     }
 
     async fn steps(&self, ask: &Ask<'_>, known: &mut Known) -> Result<Answer, Refused> {
@@ -146,6 +155,10 @@ impl Desk {
             self.source(address.ip())?;
         }
         let ttl = self.ttl(ask.ttl)?;
+        // Before anything is used up: whoever comes again and again while the disk is full would spend their token on it.
+        if !self.log_works.load(Ordering::Relaxed) {
+            return Err(log::LogError::Closed.into());
+        }
         let standing = Arc::clone(&self.standing.borrow());
         let turn = self.turn().await?;
         let now = SystemTime::now();
@@ -251,7 +264,7 @@ impl Desk {
                 let chain = ask.caller.chain();
                 identity::verify(chain, &standing.bundle, identity::Usage::Client, now)
                     .map_err(|error| Refused::new(error.reason(), Code::Unauthenticated, error.to_string()))?;
-                let lineage = self.memory().held(svid.serial()).map(|held| held.lineage.clone());
+                let lineage = self.memory().held(svid).map(|held| held.lineage.clone());
                 Ok(Shown::Renewal { svid, chain, lineage })
             }
             (None, None) => {
@@ -329,7 +342,7 @@ impl Desk {
         self.memory().remember(Leaf {
             serial: &issued.serial,
             id: attested.id().as_str(),
-            held: Held { lineage, root: standing.root, issued: now },
+            held: Held { lineage, root: standing.root, issued: now, certificate: Svid::hash_of(&issued.leaf) },
             not_after: issued.not_after,
             sequence: standing.rotation.sequence(),
         });

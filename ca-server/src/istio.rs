@@ -5,9 +5,14 @@
 use crate::answer::Refused;
 use crate::desk::{Ask, Desk};
 use rpc::Caller;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
 use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status};
 use wire::istio::v1::auth::istio_certificate_service_server::IstioCertificateService;
 use wire::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
@@ -24,9 +29,13 @@ impl IstioCertificateService for Istio {
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| Status::internal("the connection has no caller"))?;
-        let bearer = bearer(request.metadata()).map_err(|refused| self.refuse(&refused))?;
+        let refuse = |refused: Refused| {
+            self.0.refuse_unread(&refused, caller.address());
+            refused.status()
+        };
+        let bearer = bearer(request.metadata()).map_err(refuse)?;
         let message = request.into_inner();
-        let ttl = ttl(&message).map_err(|refused| self.refuse(&refused))?;
+        let ttl = ttl(&message).map_err(refuse)?;
         let ask = Ask { csr: &message.csr, ttl, bearer: bearer.as_deref(), caller: &caller };
         let answer = self.0.issue(ask).await.map_err(|refused| refused.status())?;
         let cert_chain = vec![answer.issued.leaf_pem, answer.issued.intermediate_pem, answer.bundle_pem];
@@ -34,10 +43,42 @@ impl IstioCertificateService for Istio {
     }
 }
 
-impl Istio {
-    fn refuse(&self, refused: &Refused) -> Status {
-        self.0.metrics.refused(refused.reason);
-        refused.status()
+/// Around a service: what is larger than a message may be never reaches it, and is counted and recorded here.
+#[derive(Clone)]
+pub(crate) struct Bounded<S> {
+    pub(crate) service: S,
+    pub(crate) desk: Arc<Desk>,
+}
+
+impl<S: NamedService> NamedService for Bounded<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Bounded<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().and_then(Caller::address);
+        let (answer, desk) = (self.service.call(request), Arc::clone(&self.desk));
+        Box::pin(async move {
+            let answer = answer.await?;
+            // None of our own refusals has this code.
+            if Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::OutOfRange) {
+                let text = "the message is larger than any request for a certificate";
+                desk.refuse_unread(&Refused::new("message_too_large", Code::OutOfRange, text), caller);
+            }
+            Ok(answer)
+        })
     }
 }
 

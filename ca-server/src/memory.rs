@@ -5,6 +5,7 @@
 use ca::attest::{Evidence, Holder, Lineage, Refusal, Replay, ReplayLimits, TokenUse};
 use ca::log::{self, Record};
 use ca::rotation::{self, RootId, Roster};
+use identity::Svid;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
@@ -35,6 +36,8 @@ pub(crate) struct Held {
     pub(crate) root: RootId,
     /// When it was issued.
     pub(crate) issued: SystemTime,
+    /// SHA-256 of its DER. Who has the key of a root can make another certificate under the same number, with any name.
+    pub(crate) certificate: [u8; 32],
 }
 
 /// What is remembered of one certificate.
@@ -90,10 +93,18 @@ impl Memory {
             // Full memory, or a token that has ended: either way there is nothing to hold it to.
             let _: Result<(), Refusal> = self.replay.remember(&token, issue.spki.as_bytes(), now);
         }
+        if issue.not_after.time() < now {
+            return;
+        }
         self.remember(Leaf {
             serial: issue.serial.as_str(),
             id: issue.id.as_str(),
-            held: Held { lineage: Lineage { record: first, since, holder }, root, issued: time },
+            held: Held {
+                lineage: Lineage { record: first, since, holder },
+                root,
+                issued: time,
+                certificate: *issue.certificate.as_bytes(),
+            },
             not_after: issue.not_after.time(),
             sequence: if time >= published.1 { published.0 } else { 0 },
         });
@@ -133,9 +144,9 @@ impl Memory {
         }
     }
 
-    /// What is known of a certificate.
-    pub(crate) fn held(&self, serial: &str) -> Option<&Held> {
-        self.by_serial.get(serial)
+    /// What is known of a certificate; nothing of one that is not, octet for octet, what was issued.
+    pub(crate) fn held(&self, svid: &Svid) -> Option<&Held> {
+        self.by_serial.get(svid.serial()).filter(|held| held.certificate == *svid.hash())
     }
 
     /// When the newest certificate of a lineage was issued.
@@ -199,5 +210,39 @@ pub(crate) fn evidence(evidence: &Evidence) -> Option<log::Evidence> {
     })
 }
 
-/// The longest that a token may live by the rules of this server.
-const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600);
+/// The longest that a token may live by the rules of this server after it was used: a day, and what clocks may be apart at its
+/// begin and at its end.
+pub(crate) const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600 + 2 * 60);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use ca::attest::Attested;
+    use identity::{SpiffeId, TrustDomain};
+
+    #[test]
+    fn another_certificate_under_a_known_number_is_not_known() {
+        let now = SystemTime::now();
+        let authority = ca::Authority::init(&TrustDomain::parse("example.org").unwrap(), now).unwrap();
+        let issuer = authority.intermediate(now).unwrap();
+        let id = SpiffeId::parse("spiffe://example.org/ns/shop/sa/web").unwrap();
+        let attested = Attested::by_operator(id.clone());
+        let (issued, _) = issuer.issue_with_new_key(&attested, Duration::from_secs(3600), now).unwrap();
+        let svid = Svid::from_leaf(&issued.leaf).unwrap();
+        let known = |certificate| {
+            let mut memory = Memory::new(1);
+            let lineage = Lineage { record: 3, since: now, holder: attested.holder().clone() };
+            memory.remember(Leaf {
+                serial: svid.serial(),
+                id: id.as_str(),
+                held: Held { lineage, root: RootId::parse("0123456789abcdef").unwrap(), issued: now, certificate },
+                not_after: issued.not_after,
+                sequence: 1,
+            });
+            memory.held(&svid).is_some()
+        };
+        assert!(known(Svid::hash_of(&issued.leaf)));
+        assert!(!known(Svid::hash_of(b"made with the key of a root, and with another name")));
+    }
+}

@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn the_text_has_every_count() {
         let metrics = Metrics::default();
-        metrics.issued("token", Duration::from_millis(3));
-        metrics.issued("token", Duration::from_millis(30));
+        metrics.issued("kubernetes", Duration::from_millis(3));
+        metrics.issued("kubernetes", Duration::from_millis(30));
         metrics.refused("csr_signature");
         let text = metrics.text(&Now {
             waiting: 0,
@@ -158,7 +158,7 @@ mod tests {
             expiries: vec![("own".to_owned(), SystemTime::UNIX_EPOCH + Duration::from_secs(5))],
         });
         for line in [
-            "sekisho_ca_issued_total{evidence=\"token\"} 2",
+            "sekisho_ca_issued_total{evidence=\"kubernetes\"} 2",
             "sekisho_ca_refused_total{reason=\"csr_signature\"} 1",
             "sekisho_ca_issue_seconds_bucket{le=\"0.005\"} 1",
             "sekisho_ca_issue_seconds_bucket{le=\"0.05\"} 2",

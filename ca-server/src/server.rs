@@ -2,9 +2,9 @@
 
 use crate::admin::{self, Face};
 use crate::desk::{Desk, Parts, Shares};
-use crate::istio::Istio;
+use crate::istio::{Bounded, Istio};
 use crate::kubernetes::Api;
-use crate::memory::Memory;
+use crate::memory::{LONGEST_TOKEN, Memory};
 use crate::metrics::Now;
 use crate::standing::{Own, Standing};
 use crate::trust::Watching;
@@ -212,11 +212,9 @@ impl Server {
         let grpc = bind(&self.settings.listen)?;
         let faces = [(Face::Admin, bind(&self.settings.admin)?), (Face::Health, bind(&self.settings.health)?)];
         let (reception, receptions) = watch::channel(Arc::clone(&self.desk.standing.borrow().reception));
+        let istio = IstioCertificateServiceServer::new(Istio(Arc::clone(&self.desk)));
         let routes = Routes::default()
-            .with(
-                IstioCertificateServiceServer::new(Istio(Arc::clone(&self.desk)))
-                    .max_decoding_message_size(MOST_MESSAGE),
-            )
+            .with(Bounded { service: istio.max_decoding_message_size(MOST_MESSAGE), desk: Arc::clone(&self.desk) })
             .with(TrustServer::new(Watching(Arc::clone(&self.desk))).max_decoding_message_size(MOST_MESSAGE));
         let mut limits = Limits::default();
         if let Some(descriptors) = descriptors.and_then(|descriptors| usize::try_from(descriptors).ok()) {
@@ -591,8 +589,10 @@ fn recall(settings: &CaSettings, standing: &Standing, now: SystemTime) -> Result
     let published = (standing.rotation.sequence(), standing.rotation.published());
     // The offline command may have issued for as long as an intermediate lives.
     let longest = settings.lifetimes.longest.max(Duration::from_secs(7 * 86_400));
-    log::live(&settings.dir, now, longest, &mut |record, issue| memory.recall(record, issue, published, now))
-        .map_err(error)?;
+    log::live(&settings.dir, now, longest, LONGEST_TOKEN, &mut |record, issue| {
+        memory.recall(record, issue, published, now);
+    })
+    .map_err(error)?;
     Ok(memory)
 }
 

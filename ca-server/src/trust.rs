@@ -34,7 +34,7 @@ impl Trust for Watching {
         if now > svid.not_after() {
             return Err(Status::unauthenticated("the client certificate has expired since the connection began"));
         }
-        let lineage = self.0.memory().held(svid.serial()).map(|held| held.lineage.record);
+        let lineage = self.0.memory().held(svid).map(|held| held.lineage.record);
         let lineage = lineage.ok_or_else(|| {
             Status::failed_precondition("this CA's log does not know the client certificate; renew it with a token")
         })?;

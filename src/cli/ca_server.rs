@@ -1,6 +1,6 @@
 //! The command line of the CA as a server.
 
-use super::duration;
+use super::{Format, duration};
 use clap::{Args, Subcommand};
 use std::{path::PathBuf, time::Duration};
 
@@ -12,6 +12,16 @@ pub(crate) struct CaServe {
     /// The CA's file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/sekisho/ca.toml")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct CaCheck {
+    /// The CA's file
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/sekisho/ca.toml")]
+    pub(crate) config: PathBuf,
+    /// How to print problems
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
 }
 
 #[derive(Args)]

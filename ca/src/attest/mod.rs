@@ -112,8 +112,8 @@ impl Evidence {
     /// A short label for metrics and log lines.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Token(_) => "token",
-            Self::Join { .. } => "join",
+            Self::Token(_) => "kubernetes",
+            Self::Join { .. } => "join-token",
             Self::Renewal { .. } => "renewal",
             Self::Operator => "operator",
         }

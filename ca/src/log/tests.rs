@@ -622,7 +622,7 @@ fn what_is_alive_is_read_back_and_no_further_than_needed() {
     drop(log);
     let read = |at: SystemTime| {
         let mut serials = Vec::new();
-        let count = live(dir.path(), at, hour * 24, &mut |_, issue| {
+        let count = live(dir.path(), at, hour * 24, hour, &mut |_, issue| {
             serials.push(u32::from_str_radix(issue.serial.as_str(), 16).unwrap());
         });
         serials.sort_unstable();
@@ -636,6 +636,12 @@ fn what_is_alive_is_read_back_and_no_further_than_needed() {
     assert_eq!(count, records);
     assert!(read(now() + hour * 1000).1.is_empty());
 
+    // A token that lives longer than what was issued for it.
+    assert!(matches!(template.evidence, Evidence::Kubernetes { .. }));
+    let mut shown = 0;
+    live(dir.path(), now() + hour * 199, hour * 24, hour * 48, &mut |_, _| shown += 1).unwrap();
+    assert_eq!(shown, 49);
+
     // A change in the part that is read is refused, and one in the part that is not is for `verify` to find.
     let files = contents(dir.path());
     let last = folder::last_segment(&dir.path().join("log")).unwrap();
@@ -644,7 +650,7 @@ fn what_is_alive_is_read_back_and_no_further_than_needed() {
         change(&mut bytes);
         fs::write(segment(dir.path(), number), bytes).unwrap();
         found(dir.path());
-        let result = live(dir.path(), now() + hour * 199, hour * 24, &mut |_, _| {});
+        let result = live(dir.path(), now() + hour * 199, hour * 24, hour, &mut |_, _| {});
         restore(dir.path(), &files);
         matches!(result, Err(LogError::Found(_)))
     };
@@ -658,7 +664,7 @@ fn what_is_alive_is_read_back_and_no_further_than_needed() {
     assert!(refused(last, &|bytes| bytes.truncate(bytes.len() - 1)));
     assert!(refused(last - 1, &|bytes| *bytes = files[&folder::segment_name(last - 2)].clone()));
     fs::remove_file(segment(dir.path(), last - 1)).unwrap();
-    assert!(live(dir.path(), now() + hour * 199, hour * 24, &mut |_, _| {}).is_err());
+    assert!(live(dir.path(), now() + hour * 199, hour * 24, hour, &mut |_, _| {}).is_err());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! | `scratch` `ports` `child` `tools` `root` `wait` | folders, free ports, processes that end with their test, found tools, rights, patience |
 //! | `pki` | certificates from `sekisho ca`, and the bad ones that only openssl would make |
 //! | `sidecar` `pair` `rest` | the built binary as a sidecar; the pair of the contract files; what it holds when nothing is under way |
+//! | `ca_server` `istio` | the built binary as a CA, and a client of it by others |
 //! | `wire` `message` `load` | exact bytes over TCP, HTTP/1 messages as read, strict load |
 //! | `script` | an application that sends exact bytes |
 //! | `strict` `catalogue` | what an application was sent, read without mercy; the tables of faults |
@@ -20,11 +21,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
+pub mod ca_server;
 pub mod catalogue;
 pub mod child;
 pub mod counting;
 pub mod envoy;
 pub mod h2_frames;
+pub mod istio;
 pub mod load;
 pub mod message;
 pub mod nginx;

@@ -68,8 +68,7 @@ impl Ca {
     /// The same root in openssl's hands.
     #[must_use]
     pub fn forger(&self) -> Forger {
-        let root = self.root();
-        Forger { root: root.join("root.pem"), key: root.join("root.key"), out: self.out.clone() }
+        Forger::of(&self.root(), &self.out)
     }
 }
 
@@ -108,9 +107,17 @@ pub struct Forged<'a> {
     pub expired: bool,
     /// Whether it is a CA certificate.
     pub ca: bool,
+    /// Its number in hex; a random one otherwise.
+    pub serial: Option<&'a str>,
 }
 
 impl Forger {
+    /// With the certificate and the key in a root's folder.
+    #[must_use]
+    pub fn of(root: &Path, out: &Path) -> Self {
+        Self { root: root.join("root.pem"), key: root.join("root.key"), out: out.to_owned() }
+    }
+
     /// A root of its own, made by openssl, for a trust domain of any name.
     #[must_use]
     pub fn new_root(out: &Path, name: &str, trust_domain: &str) -> Self {
@@ -177,10 +184,18 @@ impl Forger {
         } else {
             format!("subjectAltName={}\n", forged.names.join(","))
         };
+        let serial = match forged.serial {
+            Some(serial) => {
+                let file = self.out.join(format!("{name}.serial"));
+                std::fs::write(&file, serial).unwrap();
+                format!("serial={}", file.display())
+            }
+            None => "rand_serial=yes".to_owned(),
+        };
         let usage = if forged.ca { "keyCertSign,digitalSignature" } else { "digitalSignature" };
         format!(
             "[ca]\ndefault_ca=d\n[d]\ndatabase={index}\nnew_certs_dir={out}\ncertificate={root}\nprivate_key={key}\n\
-             default_md=sha256\npolicy=p\nx509_extensions=e\nunique_subject=no\nrand_serial=yes\n[p]\norganizationName=optional\n[e]\n\
+             default_md=sha256\npolicy=p\nx509_extensions=e\nunique_subject=no\n{serial}\n[p]\norganizationName=optional\n[e]\n\
              basicConstraints=critical,CA:{ca}\nkeyUsage=critical,{usage}\nextendedKeyUsage=serverAuth,clientAuth\n\
              authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n{names}",
             index = self.out.join(format!("{name}.index")).display(),
@@ -206,7 +221,7 @@ mod tests {
         let scratch = Scratch::new();
         let forger = Forger::new_root(scratch.path(), "other", "other.example");
         let names = ["URI:spiffe://a.example/x", "URI:spiffe://b.example/y"];
-        let cert = forger.leaf("two", &Forged { names: &names, expired: true, ca: false });
+        let cert = forger.leaf("two", &Forged { names: &names, expired: true, ..Forged::default() });
         let text = run(openssl().args(["x509", "-noout", "-text", "-in"]).arg(&cert.chain));
         assert!(text.contains("URI:spiffe://a.example/x, URI:spiffe://b.example/y"), "{text}");
         assert!(text.contains("Not After : Jan  2 00:00:00 2024 GMT"), "{text}");
