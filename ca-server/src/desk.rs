@@ -281,6 +281,18 @@ impl Desk {
         }
     }
 
+    /// Whether a certificate of ours is still welcome.
+    pub(crate) fn not_denied(&self, svid: &Svid, now: SystemTime) -> Result<(), Refused> {
+        let key = hex(svid.key_sha256());
+        match self.denied.borrow().find(svid.id(), Some(svid.serial()), Some(&key), now) {
+            None => Ok(()),
+            Some(entry) => {
+                let text = format!("{} is on the deny list", entry.denied);
+                Err(Refused::new("denied", Code::PermissionDenied, text))
+            }
+        }
+    }
+
     fn deny_list(&self, id: &SpiffeId, caller: &Caller, spki: &log::Hash, now: SystemTime) -> Result<(), Refused> {
         let denied = Arc::clone(&self.denied.borrow());
         let key = hex(spki.as_bytes());

@@ -6,6 +6,7 @@
 use crate::desk::Desk;
 use crate::standing::Standing;
 use ca::denied::{self, DenyList};
+use identity::Usage;
 use rpc::Caller;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,9 +32,12 @@ impl Trust for Watching {
         let svid = caller.as_ref().and_then(Caller::svid);
         let svid = svid.ok_or_else(|| Status::unauthenticated("a watch needs a client certificate of this CA"))?;
         let now = SystemTime::now();
-        if now > svid.not_after() {
-            return Err(Status::unauthenticated("the client certificate has expired since the connection began"));
-        }
+        // The handshake may be older than the bundle, and than the deny list.
+        let standing = Arc::clone(&self.0.standing.borrow());
+        let chain = caller.as_ref().map_or(&[][..], Caller::chain);
+        identity::verify(chain, &standing.bundle, Usage::Client, now)
+            .map_err(|error| Status::unauthenticated(error.to_string()))?;
+        self.0.not_denied(svid, now).map_err(|refused| refused.status())?;
         let lineage = self.0.memory().held(svid).map(|held| held.lineage.record);
         let lineage = lineage.ok_or_else(|| {
             Status::failed_precondition("this CA's log does not know the client certificate; renew it with a token")
