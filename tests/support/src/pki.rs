@@ -111,6 +111,12 @@ pub struct Forged<'a> {
 }
 
 impl Forger {
+    /// With this root and its key, which need not be of a CA that still uses them.
+    #[must_use]
+    pub fn of(root: &Path, key: &Path, out: &Path) -> Self {
+        Self { root: root.to_owned(), key: key.to_owned(), out: out.to_owned() }
+    }
+
     /// A root of its own, made by openssl, for a trust domain of any name.
     #[must_use]
     pub fn new_root(out: &Path, name: &str, trust_domain: &str) -> Self {

@@ -1,0 +1,34 @@
+//! The CA is away: traffic goes on under the last certificates, and when it is back they are renewed.
+
+use std::time::{Duration, Instant};
+
+use support::wait;
+
+use super::world::Stage;
+
+#[test]
+fn traffic_goes_on_while_the_ca_is_away_and_renewals_follow_when_it_is_back() {
+    let mut world = Stage::new("20s").start();
+    let load = world.load();
+    let before = world.serials();
+    let begun = Instant::now();
+    world.ca.stop();
+    for sidecar in [&world.client, &world.server] {
+        wait::until("the sidecar to say so", wait::SOON, || {
+            sidecar.events().iter().any(|event| event["event"] == "identity_source_failed").then_some(())
+        });
+    }
+    std::thread::sleep(Duration::from_secs(8).saturating_sub(begun.elapsed()));
+    assert_eq!(world.serials(), before, "there was nobody to renew them");
+    assert!(world.client.is_ready() && world.server.is_ready());
+    world.ca.again();
+    let back = Instant::now();
+    world.renewed_since(&before, Duration::from_secs(20));
+    println!("renewed {:?} after the CA was back", back.elapsed());
+    let requests = load.stop_clean(50);
+    println!("{requests} requests, 0 failed");
+    for sidecar in [&world.client, &world.server] {
+        assert_eq!(sidecar.policy_status()["certificate"]["stale"], false);
+    }
+    world.assert_untroubled();
+}
