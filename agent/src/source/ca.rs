@@ -139,7 +139,7 @@ impl FromCa {
     async fn first(&self) -> Result<Arc<Material>, Broken> {
         let call = Call::as_stranger(self).await?;
         let material = call.certificate(self, Some(self.read_token()?)).await?;
-        Ok(self.publish(material))
+        Ok(self.publish_issued(material))
     }
 
     /// The next one, by the certificate before; by the token where that is not enough.
@@ -147,7 +147,7 @@ impl FromCa {
         if matches!(self.expected, Expected::Id(_)) {
             match Call::as_ourselves(self, material).await {
                 Ok(call) => match call.certificate(self, None).await {
-                    Ok(material) => return Ok(self.publish(material)),
+                    Ok(material) => return Ok(self.publish_issued(material)),
                     // It is not us that is refused, but this certificate.
                     Err(refused) if matches!(refused.code, Some(Code::Unauthenticated | Code::FailedPrecondition)) => {}
                     Err(refused) => return Err(refused.into()),
@@ -247,6 +247,21 @@ impl FromCa {
         if plain { Ok(token.to_owned()) } else { Err(unreadable(&"it is empty, or no token")) }
     }
 
+    /// A certificate comes with roots and without the deny list, which only the watch brings, and only when it changes: the one in
+    /// force stays.
+    fn publish_issued(&self, material: Material) -> Arc<Material> {
+        let denials = self.identity.borrow().as_ref().map(|before| before.bundle().denials().clone());
+        let denying = denials.filter(|denials| *denials != Denials::default()).map(|denials| {
+            let bundle = material.bundle().denying(denials);
+            material.under(bundle, self.surroundings.now())
+        });
+        match denying {
+            Some(Ok(denying)) => self.publish(denying),
+            // The same chain under the same roots was verified a moment ago.
+            Some(Err(_)) | None => self.publish(material),
+        }
+    }
+
     fn publish(&self, material: Material) -> Arc<Material> {
         let (material, now) = (Arc::new(material), self.surroundings.now());
         self.status.send_modify(|status| status.delivered(now));
@@ -317,3 +332,65 @@ pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 
 const MOST: u64 = 1 << 20;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::papers::{Papers, Pki};
+
+    fn material(papers: &Papers) -> Material {
+        let Papers { id, chain, key, roots, .. } = papers;
+        Material::from_pem(chain.as_bytes(), key.as_bytes(), roots.as_bytes(), id, SystemTime::now()).unwrap()
+    }
+
+    fn source(workload: &SpiffeId) -> FromCa {
+        FromCa {
+            address: "ca.invalid:1".to_owned(),
+            expected: Expected::Id(workload.clone()),
+            roots: PathBuf::new(),
+            token: PathBuf::new(),
+            cluster: None,
+            ttl: None,
+            workload: workload.clone(),
+            identity: watch::channel(None).0,
+            status: watch::channel(Status::default()).0,
+            surroundings: Surroundings::real(),
+            leaving: watch::channel(false).1,
+        }
+    }
+
+    #[test]
+    fn the_deny_list_outlives_renewals_until_the_watch_brings_another() {
+        let pki = Pki::new("example.org");
+        let papers = pki.papers("spiffe://example.org/ns/shop/sa/web");
+        let source = source(&papers.id);
+        let first = source.publish_issued(material(&papers));
+        let until = SystemTime::now() + Duration::from_secs(60);
+        let state = |denied: &[&str]| TrustState {
+            roots: first.bundle().roots().iter().map(|root| root.to_vec()).collect(),
+            denied: denied
+                .iter()
+                .map(|id| Denied {
+                    what: Some(What::SpiffeId((*id).to_owned())),
+                    until: until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().cast_signed(),
+                })
+                .collect(),
+            ..TrustState::default()
+        };
+        let (db, own) = ("spiffe://example.org/ns/shop/sa/db", papers.id.as_str());
+        let denying = source.with_roots(&first, &state(&[db, own])).unwrap().unwrap();
+        let denying = source.publish(denying);
+        assert_eq!(denying.bundle().denials().len(), 2);
+        let renewed = source.publish_issued(material(&pki.papers(own)));
+        assert_ne!(renewed.version(), first.version());
+        assert_eq!(renewed.bundle().denials(), denying.bundle().denials());
+        let lifted = source.with_roots(&renewed, &state(&[])).unwrap().unwrap();
+        assert!(lifted.bundle().denials().is_empty());
+        let renewed = {
+            source.publish(lifted);
+            source.publish_issued(material(&pki.papers(own)))
+        };
+        assert!(renewed.bundle().denials().is_empty());
+    }
+}
