@@ -3,7 +3,9 @@
 use crate::files;
 use agent::{
     Material, Surroundings,
-    source::{Endpoint, Expected, FromCa, SecretNames, Source, Status, follow_ca, follow_sds, follow_workload_api},
+    source::{
+        Endpoint, Expected, FromCa, Paper, SecretNames, Source, Status, follow_ca, follow_sds, follow_workload_api,
+    },
 };
 use config::{ExpectedCa, IdentitySource};
 use identity::SpiffeId;
@@ -58,8 +60,8 @@ impl Following {
                     ExpectedCa::Id(id) => Expected::Id(id.clone()),
                     ExpectedCa::Name(name) => Expected::Name(name.clone()),
                 },
-                roots: from.roots.clone(),
-                token: from.token.clone(),
+                roots: paper(&from.roots),
+                token: paper(&from.token),
                 cluster: from.cluster.clone(),
                 ttl: from.ttl,
                 workload: workload.clone(),
@@ -108,6 +110,11 @@ impl Following {
         self.leaving.send_replace(true);
         let _ = tokio::time::timeout(Duration::from_millis(300), self.task).await;
     }
+}
+
+fn paper(path: &Path) -> Paper {
+    let path = path.to_owned();
+    Arc::new(move || crate::credentials::read(&path))
 }
 
 /// Publishes what the files say, whenever they say something else that verifies.

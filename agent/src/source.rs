@@ -13,7 +13,7 @@ mod status;
 mod workload_api;
 
 pub use backoff::{Patience, pause};
-pub use ca::{FromCa, follow_ca};
+pub use ca::{FromCa, Paper, follow_ca};
 pub use ca_call::Expected;
 pub use endpoint::{Endpoint, EndpointError};
 pub use sds::{SecretNames, follow_sds};
@@ -119,3 +119,35 @@ const CONNECT: Duration = Duration::from_secs(5);
 const FIRST: Duration = Duration::from_secs(30);
 /// Bytes of one message: a chain, a key, and as many roots as a bundle may hold.
 const MESSAGE: usize = 4 << 20;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::papers::Pki;
+    use std::time::SystemTime;
+
+    #[test]
+    fn what_is_in_force_already_is_not_published_again() {
+        let papers = Pki::new("example.org").papers("spiffe://example.org/ns/shop/sa/web");
+        let read = || {
+            let (chain, key, roots) = (papers.chain.as_bytes(), papers.key.as_bytes(), papers.roots.as_bytes());
+            Material::from_pem(chain, key, roots, &papers.id, SystemTime::now()).unwrap()
+        };
+        let (identity, mut heard) = watch::channel(None);
+        let source = Source {
+            endpoint: Endpoint::parse("unix:///nowhere").unwrap(),
+            expected: None,
+            identity,
+            status: watch::channel(Status::default()).0,
+            surroundings: Surroundings::real(),
+        };
+        source.publish(read());
+        assert!(heard.has_changed().unwrap() && heard.borrow_and_update().is_some());
+        source.fault("away for a while");
+        source.publish(read());
+        // Nobody builds new TLS configurations for nothing, yet the fault is over.
+        assert!(!heard.has_changed().unwrap());
+        assert!(source.status.borrow().fault.is_none());
+    }
+}

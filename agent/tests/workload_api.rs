@@ -119,8 +119,11 @@ async fn a_change_reaches_open_streams_and_a_bundle_that_stays_is_not_repeated()
     socket.publish(&second);
     let message = soon(svids.message()).await.unwrap().unwrap();
     assert_eq!(identity::chain_from_der(&message.svids[0].x509_svid).unwrap(), material(&second).chain());
+    let quiet = Duration::from_millis(300);
+    tokio::time::timeout(quiet, bundles.message()).await.expect_err("the roots were the same");
     // The same once more: nobody hears of it.
     socket.publish(&second);
+    tokio::time::timeout(quiet, svids.message()).await.expect_err("the leaf was the same");
     // Another root: both hear of it, and the stream of bundles of nothing before.
     let third = pki.papers(WEB).and_roots(&[&next]);
     socket.publish(&third);

@@ -194,11 +194,16 @@ impl Server {
         Ok(server)
     }
 
-    /// Answers until `stop` becomes true and what was open has ended.
+    /// Answers until `stop` becomes true and what was open has ended. `descriptors` is the most this process may have open:
+    /// there are never so many connections that its own files could not be opened.
     ///
     /// # Errors
     /// A listener cannot be had.
-    pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) -> Result<(), ServerError> {
+    pub async fn run(
+        self: Arc<Self>,
+        descriptors: Option<u64>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), ServerError> {
         let grpc = bind(&self.settings.listen)?;
         let faces = [(Face::Admin, bind(&self.settings.admin)?), (Face::Health, bind(&self.settings.health)?)];
         let (reception, receptions) = watch::channel(Arc::clone(&self.desk.standing.borrow().reception));
@@ -208,6 +213,10 @@ impl Server {
                     .max_decoding_message_size(MOST_MESSAGE),
             )
             .with(TrustServer::new(Watching(Arc::clone(&self.desk))).max_decoding_message_size(MOST_MESSAGE));
+        let mut limits = Limits::default();
+        if let Some(descriptors) = descriptors.and_then(|descriptors| usize::try_from(descriptors).ok()) {
+            limits.connections = limits.connections.min(descriptors.saturating_sub(KEPT_DESCRIPTORS)).max(1);
+        }
         let mut serving = Vec::new();
         let bound: Vec<_> = grpc.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         for listener in grpc {
@@ -216,7 +225,7 @@ impl Server {
                 listener,
                 receptions.clone(),
                 routes.clone(),
-                Limits::default(),
+                limits,
                 watcher,
                 stop.clone(),
             )));
@@ -624,4 +633,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A request of 16 KiB, its token not counted, which stands in a header.
 const MOST_MESSAGE: usize = 32 * 1024;
+/// For the log, the folder, admin, and what the runtime needs.
+const KEPT_DESCRIPTORS: usize = 256;
 const MOST_KEYS: u64 = (64 << 10) + 1;

@@ -26,7 +26,7 @@ use crate::x509::{
 pub struct Svid {
     id: SpiffeId,
     hash: [u8; 32],
-    key: [u8; 32],
+    spki: [u8; 32],
     subject: String,
     dns_names: Vec<String>,
     serial: String,
@@ -54,7 +54,7 @@ impl Svid {
         Ok(Self {
             id,
             hash: sha256(der),
-            key: sha256(certificate.public_key().raw),
+            spki: sha256(certificate.public_key().raw),
             subject: subject::rfc2253(certificate.subject()),
             dns_names: names.dns,
             serial: hex_serial(certificate.raw_serial()),
@@ -80,7 +80,7 @@ impl Svid {
 
     /// SHA-256 of the DER SubjectPublicKeyInfo (RFC 7469 §2.4): the same key, whichever certificate it stands in.
     pub fn key_sha256(&self) -> &[u8; 32] {
-        &self.key
+        &self.spki
     }
 
     /// The subject in RFC 2253 form with its escapes, ready for a quoted value; `""` when empty.

@@ -33,6 +33,7 @@ fn run(settings: &config::CaSettings) -> Result<(), String> {
     let passphrase = settings.passphrase_file.as_deref().map(super::passphrase).transpose()?;
     let server = Server::open(settings, passphrase, say::events(), SystemTime::now());
     let server = server.map_err(|error| error.to_string())?;
+    let descriptors = sys::descriptors::raise();
     // Opening read the log, which took memory that nothing needs again.
     sys::memory::release();
     let runtime =
@@ -43,7 +44,7 @@ fn run(settings: &config::CaSettings) -> Result<(), String> {
             return Err("signals cannot be received".to_owned());
         };
         let (stop, stopped) = watch::channel(false);
-        let mut running = tokio::spawn(server.run(stopped));
+        let mut running = tokio::spawn(server.run(descriptors, stopped));
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

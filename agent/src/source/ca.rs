@@ -12,9 +12,6 @@ use crate::material::Material;
 use crate::surroundings::{Surroundings, part};
 use crate::text::printable;
 use identity::{Bundle, CertificateDer, Denial, Denials, SpiffeId, TrustDomain};
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
@@ -24,17 +21,19 @@ use wire::sekisho::ca::v1::denied::What;
 use wire::sekisho::ca::v1::trust_client::TrustClient;
 use wire::sekisho::ca::v1::{Denied, TrustState, WatchRequest};
 
+/// Something that is read again for every use, since it is replaced from outside; or why it cannot be, as a sentence.
+pub type Paper = Arc<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>;
+
 /// What is needed of a CA, and where the result goes.
-#[derive(Debug)]
 pub struct FromCa {
     /// `host:port`.
     pub address: String,
     /// Who it must be.
     pub expected: Expected,
     /// PEM of the roots by which it is known at first.
-    pub roots: PathBuf,
-    /// The token that proves us at first; read again for every use, since it is replaced from outside.
-    pub token: PathBuf,
+    pub roots: Paper,
+    /// The token that proves us at first.
+    pub token: Paper,
     /// Our cluster's name there.
     pub cluster: Option<String>,
     /// The lifetime to ask for.
@@ -237,14 +236,12 @@ impl FromCa {
     }
 
     fn read_token(&self) -> Result<String, Broken> {
-        let unreadable = |error: &dyn std::fmt::Display| {
-            Broken::soon(format!("the token {} cannot be read: {error}", self.token.display()))
-        };
-        let text = read_small(&self.token).map_err(|error| unreadable(&error))?;
-        let text = String::from_utf8(text).map_err(|error| unreadable(&error))?;
-        let token = text.trim();
-        let plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        if plain { Ok(token.to_owned()) } else { Err(unreadable(&"it is empty, or no token")) }
+        let text = (self.token)().map_err(|why| Broken::soon(format!("the token: {why}")))?;
+        let token = text.trim_ascii();
+        if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
+            return Err(Broken::soon("the token: it is empty, or no token".to_owned()));
+        }
+        Ok(String::from_utf8_lossy(token).into_owned())
     }
 
     /// A certificate comes with roots and without the deny list, which only the watch brings, and only when it changes: the one in
@@ -323,14 +320,6 @@ async fn next(
     }
 }
 
-/// A small file: a token, or a few roots.
-pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST { Err(io::Error::other("it is too large")) } else { Ok(bytes) }
-}
-
-const MOST: u64 = 1 << 20;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::Broken;
 use super::backoff::Patience;
-use super::ca::{FromCa, read_small};
+use super::ca::FromCa;
 use crate::material::Material;
 use crate::text::printable;
 use identity::{Bundle, CertificateDer, PrivateKey, SpiffeId, TrustDomain, stranger_to_identity, stranger_to_name};
@@ -51,9 +51,8 @@ impl From<Refused> for Broken {
 impl Call {
     /// Without a certificate of our own.
     pub(super) async fn as_stranger(source: &FromCa) -> Result<Self, Refused> {
-        let pem = read_small(&source.roots);
-        let pem = pem.map_err(|error| plain(format!("the roots {}: {error}", source.roots.display())))?;
-        let in_file = |error: String| plain(format!("the roots {}: {error}", source.roots.display()));
+        let in_file = |error: String| plain(format!("the roots: {error}"));
+        let pem = (source.roots)().map_err(in_file)?;
         let config = match &source.expected {
             Expected::Id(id) => {
                 let domain = domain(&source.workload)?;
