@@ -39,6 +39,8 @@ pub(crate) struct Desk {
     pub(crate) lifetimes: Lifetimes,
     /// The last record could be written.
     pub(crate) log_works: AtomicBool,
+    /// The server is about to end: what would last for ever ends first.
+    pub(crate) ending: watch::Sender<bool>,
     memory: Mutex<Memory>,
     sources: Mutex<Buckets<IpAddr>>,
     holders: Mutex<Buckets<String>>,
@@ -105,6 +107,7 @@ impl Desk {
             turns: parts.turns,
             lifetimes: parts.lifetimes,
             log_works: AtomicBool::new(true),
+            ending: watch::Sender::new(false),
             memory: Mutex::new(parts.memory),
             sources: Mutex::new(Buckets::new(source, Duration::from_secs(1), MOST_CALLERS)),
             holders: Mutex::new(Buckets::new(holder, Duration::from_secs(3600), MOST_CALLERS)),

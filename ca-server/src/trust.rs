@@ -62,6 +62,7 @@ impl Watch {
     async fn run(self, mut asked: Streaming<WatchRequest>, states: mpsc::Sender<Result<TrustState, Status>>) {
         let mut standing = self.desk.standing.subscribe();
         let mut denied = self.desk.denied.subscribe();
+        let mut ending = self.desk.ending.subscribe();
         let mut sent = None;
         loop {
             let state = {
@@ -94,6 +95,8 @@ impl Watch {
                         Some(Err(_)) | None => return,
                     },
                     () = states.closed() => return,
+                    // It would hold up the end until its time is over, and its holder with it.
+                    _ = ending.wait_for(|ending| *ending) => return,
                 }
             }
         }

@@ -5,8 +5,11 @@
 
 mod away;
 mod denied;
+mod envoy;
+mod first;
 mod renewals;
 mod rotation;
+mod sockets;
 mod world;
 
 /// How often a test does its one thing: what the variable says, or the few times that tell most.

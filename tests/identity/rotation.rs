@@ -83,7 +83,7 @@ fn kill(world: &mut World, phase: &str) {
 }
 
 /// Waits until the old root has left the bundle; the one that issues then.
-fn finished(world: &World, old: &str) -> String {
+pub(super) fn finished(world: &World, old: &str) -> String {
     wait::until("the rotation to end", LONG, || {
         let status = world.ca.status();
         let roots = status["roots"].as_array().unwrap();
@@ -93,7 +93,7 @@ fn finished(world: &World, old: &str) -> String {
 }
 
 /// Both show certificates of this root.
-fn settled(world: &World, root: &str) {
+pub(super) fn settled(world: &World, root: &str) {
     for serial in world.serials() {
         assert_eq!(world.ca.root_of(&serial).as_deref(), Some(root), "{serial}");
     }

@@ -1,14 +1,17 @@
 //! The pair of the contract with a CA beside it: each sidecar comes with a join token and nothing else.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use support::ca_server::CaServer;
+use support::child::Child;
 use support::load::{Load, Total};
 use support::origin::{Origin, Reply};
 use support::pair::{Addresses, CLIENT, HOST, SERVER};
 use support::scratch::Scratch;
 use support::sidecar::Sidecar;
-use support::{tls, wait};
+use support::{tls, tools, wait};
 
 /// What everybody asks for.
 pub(super) const PATH: &str = "/api/orders/42";
@@ -128,4 +131,46 @@ pub(super) fn with_identity(text: &str, identity: &str) -> String {
     let start = text.find("[identity]").unwrap();
     let end = start + text[start..].find("\n[proxy]").unwrap();
     format!("{}{identity}{}", &text[..start], &text[end..])
+}
+
+/// `sekisho agent` with its identity from the CA of a stage, and its socket.
+pub(super) struct Agent {
+    pub(super) child: Child,
+    pub(super) socket: PathBuf,
+    dir: PathBuf,
+    account: String,
+}
+
+impl Agent {
+    /// For `shop/<account>`, with a token of its own.
+    pub(super) fn start(stage: &Stage, account: &str) -> Self {
+        let name = format!("{account}-agent");
+        stage.ca.token(&name, "shop", account);
+        let dir = stage.dir.path().to_owned();
+        let socket = dir.join(format!("{name}.sock"));
+        let text = format!(
+            "schema = 1\nworkload = \"shop/{account}\"\ntrust_domain = \"example.org\"\n\n{}\n[agent]\nsocket = \"{name}.sock\"\n",
+            stage.ca.identity(&name)
+        );
+        stage.dir.write(&format!("{name}.toml"), text);
+        Self { child: Self::child(&dir, &name), socket, dir, account: account.to_owned() }
+    }
+
+    /// Another one in the place of one that has ended.
+    pub(super) fn again(before: Self) -> Self {
+        let child = Self::child(&before.dir, &format!("{}-agent", before.account));
+        Self { child, ..before }
+    }
+
+    fn child(dir: &Path, name: &str) -> Child {
+        let mut command = Command::new(tools::sekisho());
+        command.args(["agent", "-c", &format!("{name}.toml")]).current_dir(dir);
+        let mut child = Child::start(dir, name, &mut command);
+        let said = child.stderr.clone();
+        wait::until("the agent to have an identity", wait::SOON, || {
+            assert!(child.is_running(), "{}", said.text());
+            said.text().contains("\"event\":\"identity\"").then_some(())
+        });
+        child
+    }
 }

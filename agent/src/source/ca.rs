@@ -7,7 +7,7 @@
 
 use super::ca_call::{Call, Expected};
 use super::status::Status;
-use super::{Broken, pause};
+use super::{Broken, left, pause};
 use crate::material::Material;
 use crate::surroundings::{Surroundings, part};
 use crate::text::printable;
@@ -62,7 +62,8 @@ pub async fn follow_ca(source: FromCa) {
         let (text, now) = (printable(&broken.text), source.surroundings.now());
         source.status.send_modify(|status| status.failed(text, now));
         attempt = if delivered { 0 } else { attempt + 1 };
-        tokio::time::sleep(pause(attempt, source.surroundings.random(), broken.patience)).await;
+        let left = left(&source.identity, source.surroundings.now());
+        tokio::time::sleep(pause(attempt, source.surroundings.random(), broken.patience, left)).await;
     }
 }
 
@@ -337,8 +338,8 @@ mod tests {
         FromCa {
             address: "ca.invalid:1".to_owned(),
             expected: Expected::Id(workload.clone()),
-            roots: PathBuf::new(),
-            token: PathBuf::new(),
+            roots: Arc::new(|| Ok(Vec::new())),
+            token: Arc::new(|| Ok(Vec::new())),
             cluster: None,
             ttl: None,
             workload: workload.clone(),
