@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use support::wait;
+use support::{tools, wait};
 
 use super::world::Stage;
 
@@ -31,5 +31,37 @@ fn traffic_goes_on_while_the_ca_is_away_and_renewals_follow_when_it_is_back() {
     for sidecar in [&world.client, &world.server] {
         assert_eq!(sidecar.policy_status()["certificate"]["stale"], false);
     }
+    world.assert_untroubled();
+}
+
+/// By a wall clock that the test moves.
+#[test]
+fn six_hours_without_the_ca_are_noticed_by_nobody() {
+    const NOTICED: Duration = Duration::from_secs(100);
+    let mut stage = Stage::new("8h");
+    let clock = stage.dir.join("clock");
+    let shift = |by: &str| std::fs::write(&clock, by).unwrap();
+    shift("+0");
+    let variables = tools::faketime(&clock);
+    stage.ca.stop();
+    let mut command = stage.ca.command();
+    stage.ca.again_by(command.envs(variables.clone()));
+    let mut world = stage.start_with(variables.clone());
+    let load = world.load();
+    let before = world.serials();
+    world.ca.stop();
+    // Half of their lives ends while nobody can renew them.
+    for hour in 1..=6 {
+        shift(&format!("+{hour}h"));
+        std::thread::sleep(Duration::from_millis(700));
+        world.assert_untroubled();
+    }
+    assert_eq!(world.serials(), before);
+    let mut command = world.ca.command();
+    world.ca.again_by(command.envs(variables));
+    // Late, and within a minute, not all at once.
+    world.renewed_since(&before, NOTICED);
+    let requests = load.stop_clean(50);
+    println!("{requests} requests in six hours and more, 0 failed");
     world.assert_untroubled();
 }

@@ -1,5 +1,6 @@
 //! The pair of the contract with a CA beside it: each sidecar comes with a join token and nothing else.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -52,9 +53,19 @@ impl Stage {
 
     /// Starts everything.
     pub(super) fn start(self) -> World {
+        self.start_with(Vec::new())
+    }
+
+    /// The same with these variables set for the sidecars.
+    pub(super) fn start_with(self, variables: Vec<(&'static str, OsString)>) -> World {
         let origin = Origin::forgetful(self.at.app, |_| Reply::text("here"));
-        let server = Sidecar::start(self.dir.path(), "server");
-        let client = Sidecar::start(self.dir.path(), "client");
+        let [server, client] = ["server", "client"].map(|name| {
+            let mut command = Command::new(tools::sekisho());
+            command.args(["proxy", "-c", &format!("{name}.toml")]).current_dir(self.dir.path());
+            let mut sidecar = Sidecar::start_by(command.envs(variables.clone()), self.dir.path(), name);
+            sidecar.wait_until_ready();
+            sidecar
+        });
         let ids = [server.child.id(), client.child.id()];
         World { client, server, ca: self.ca, at: self.at, ids, _origin: origin, _dir: self.dir }
     }

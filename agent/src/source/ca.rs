@@ -53,9 +53,10 @@ pub struct FromCa {
 /// Follows a CA until dropped.
 pub async fn follow_ca(source: FromCa) {
     let mut attempt = 0;
+    let mut due = None;
     loop {
         let mut delivered = false;
-        let broken = source.session(&mut delivered).await;
+        let broken = source.session(&mut due, &mut delivered).await;
         if *source.leaving.borrow() {
             return;
         }
@@ -65,6 +66,14 @@ pub async fn follow_ca(source: FromCa) {
         let left = left(&source.identity, source.surroundings.now());
         tokio::time::sleep(pause(attempt, source.surroundings.random(), broken.patience, left)).await;
     }
+}
+
+/// When a certificate is to be renewed. Kept from session to session: were it worked out anew with each, a watch that breaks often
+/// would put it off again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Due {
+    serial: String,
+    at: SystemTime,
 }
 
 /// What happens next in a session.
@@ -79,14 +88,14 @@ enum Next {
 
 impl FromCa {
     /// From a certificate, new or still good, until something breaks.
-    async fn session(&self, delivered: &mut bool) -> Broken {
-        match self.steps(delivered).await {
+    async fn session(&self, due: &mut Option<Due>, delivered: &mut bool) -> Broken {
+        match self.steps(due, delivered).await {
             Ok(()) => Broken::soon("the CA has ended the connection".to_owned()),
             Err(broken) => broken,
         }
     }
 
-    async fn steps(&self, delivered: &mut bool) -> Result<(), Broken> {
+    async fn steps(&self, due: &mut Option<Due>, delivered: &mut bool) -> Result<(), Broken> {
         let mut material = match self.in_force() {
             Some(material) => material,
             None => {
@@ -95,7 +104,7 @@ impl FromCa {
                 material
             }
         };
-        let mut renew_at = self.renewal_of(&material);
+        let mut renew_at = self.renewal_of(&material, due);
         // Without a watch there is nobody to tell of new roots: they come with each certificate.
         let mut watch = self.watch(&material).await?;
         loop {
@@ -123,7 +132,7 @@ impl FromCa {
                 Next::Look => {
                     material = self.renewed(&material).await?;
                     *delivered = true;
-                    renew_at = self.renewal_of(&material);
+                    renew_at = self.renewal_of(&material, due);
                 }
             }
         }
@@ -228,12 +237,19 @@ impl FromCa {
             .map_err(|error| format!("under the new roots our own certificate does not verify: {error}"))
     }
 
-    /// Half of what is left, a tenth more or less, so that those who began together do not stay together.
-    fn renewal_of(&self, material: &Material) -> SystemTime {
-        let now = self.surroundings.now();
+    /// Half of what is left when it is new, a tenth more or less, so that those who began together do not stay together. Once that is
+    /// past, because the CA was away, soon, and not all at once either.
+    fn renewal_of(&self, material: &Material, due: &mut Option<Due>) -> SystemTime {
+        let (now, random) = (self.surroundings.now(), self.surroundings.random());
         let left = material.expiry().duration_since(now).unwrap_or_default();
+        let serial = material.credentials().svid().serial();
+        if let Some(due) = due.as_ref().filter(|due| due.serial == serial) {
+            return if due.at > now { due.at } else { now + part((left / 8).min(LATE), random) };
+        }
         let tenth = left / 10;
-        now + left / 2 - tenth / 2 + part(tenth, self.surroundings.random())
+        let at = now + left / 2 - tenth / 2 + part(tenth, random);
+        *due = Some(Due { serial: serial.to_owned(), at });
+        at
     }
 
     fn read_token(&self) -> Result<String, Broken> {
@@ -321,6 +337,8 @@ async fn next(
     }
 }
 
+/// Over how long those who are late spread themselves.
+const LATE: Duration = Duration::from_secs(60);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -348,6 +366,36 @@ mod tests {
             surroundings: Surroundings::real(),
             leaving: watch::channel(false).1,
         }
+    }
+
+    #[test]
+    fn a_renewal_is_not_put_off_by_another_session_and_soon_once_it_is_late() {
+        use std::sync::Mutex;
+        let pki = Pki::new("example.org");
+        let papers = pki.papers("spiffe://example.org/ns/shop/sa/web");
+        let own = material(&papers);
+        let clock = Arc::new(Mutex::new(SystemTime::now()));
+        let shown = Arc::clone(&clock);
+        let mut source = source(&papers.id);
+        source.surroundings = Surroundings::new(move || *shown.lock().unwrap(), || u64::MAX);
+        let begun = *clock.lock().unwrap();
+        let left = own.expiry().duration_since(begun).unwrap();
+        let mut due = None;
+        let at = source.renewal_of(&own, &mut due);
+        let part = at.duration_since(begun).unwrap().as_secs_f64() / left.as_secs_f64();
+        assert!((0.54..0.56).contains(&part), "{part}");
+        let mut later = |after: Duration| {
+            *clock.lock().unwrap() = begun + after;
+            source.renewal_of(&own, &mut due).duration_since(begun).unwrap() - after
+        };
+        let at = at.duration_since(begun).unwrap();
+        assert_eq!(later(at / 2), at - at / 2);
+        assert!(later(at + Duration::from_secs(1)) <= LATE);
+        assert!(later(left - Duration::from_secs(80)) <= Duration::from_secs(10));
+        // Another certificate has a time of its own.
+        let next = material(&pki.papers(papers.id.as_str()));
+        *clock.lock().unwrap() = begun;
+        assert!(source.renewal_of(&next, &mut due) > begun + left / 3);
     }
 
     #[test]
