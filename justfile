@@ -80,6 +80,14 @@ reloads count="1000": release
 rotations count="100": release
     SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_ROTATIONS={{ count }} cargo test --locked --test reload_drain -- --nocapture five_seconds
 
+# so many replacements of the CA's root, under load between two sidecars
+root-rotations count="20": release
+    SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_ROOT_ROTATIONS={{ count }} cargo test --locked --test identity -- --nocapture roots_rotate
+
+# from a sidecar's start to its identity, with the CA beside it, so many times
+first-certificate count="30": release
+    SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_FIRST={{ count }} cargo test --locked --test identity -- --nocapture first_certificate
+
 # so many stop signals under load
 stops count="50": release
     SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_STOPS={{ count }} cargo test --locked --test reload_drain -- --nocapture stop_signals

@@ -26,7 +26,7 @@ use crate::text::printable;
 use identity::SpiffeId;
 use rpc::Channel;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tonic::Code;
 
@@ -60,7 +60,8 @@ impl Source {
             let broken = session.run(self, &mut delivered).await;
             self.fault(&broken.text);
             attempt = if delivered { 0 } else { attempt + 1 };
-            tokio::time::sleep(pause(attempt, self.surroundings.random(), broken.patience)).await;
+            let left = left(&self.identity, self.surroundings.now());
+            tokio::time::sleep(pause(attempt, self.surroundings.random(), broken.patience, left)).await;
         }
     }
 
@@ -85,6 +86,12 @@ impl Source {
         let (text, now) = (printable(text), self.surroundings.now());
         self.status.send_modify(|status| status.failed(text, now));
     }
+}
+
+/// How long what is in force can still be shown; `None` where there is nothing, or nothing any more.
+fn left(identity: &watch::Sender<Option<Arc<Material>>>, now: SystemTime) -> Option<Duration> {
+    let expiry = identity.borrow().as_ref().map(|material| material.expiry());
+    expiry.and_then(|expiry| expiry.duration_since(now).ok())
 }
 
 /// Why a connection came to its end.
@@ -125,7 +132,6 @@ const MESSAGE: usize = 4 << 20;
 mod tests {
     use super::*;
     use crate::papers::Pki;
-    use std::time::SystemTime;
 
     #[test]
     fn what_is_in_force_already_is_not_published_again() {

@@ -46,6 +46,8 @@ pub(crate) struct Desk {
     /// Somebody shows a key that is not known here.
     pub(crate) keys_wanted: Notify,
     refetch: Mutex<Refetch>,
+    /// The server is about to end: what would last for ever ends first.
+    pub(crate) ending: watch::Sender<bool>,
     memory: Mutex<Memory>,
     sources: Mutex<Buckets<IpAddr>>,
     holders: Mutex<Buckets<String>>,
@@ -116,6 +118,7 @@ impl Desk {
             apis: parts.apis,
             keys_wanted: Notify::new(),
             refetch: Mutex::new(Refetch::new(Duration::from_secs(10))),
+            ending: watch::Sender::new(false),
             memory: Mutex::new(parts.memory),
             sources: Mutex::new(Buckets::new(source, Duration::from_secs(1), MOST_CALLERS)),
             holders: Mutex::new(Buckets::new(holder, Duration::from_secs(3600), MOST_CALLERS)),

@@ -64,8 +64,9 @@ impl Memory {
         }
     }
 
-    /// Takes in one record of the log, read back at `now`. `published` is when the bundle in force was, under number `sequence`:
-    /// whoever was issued a certificate later has it.
+    /// Takes in one record of the log, read back at `now`. `published` is the number of the bundle in force and the second in
+    /// which it was published: whoever was issued a certificate after that second has it. In that second nobody knows which
+    /// came first.
     pub(crate) fn recall(
         &mut self,
         record: &Record,
@@ -106,7 +107,7 @@ impl Memory {
                 certificate: *issue.certificate.as_bytes(),
             },
             not_after: issue.not_after.time(),
-            sequence: if time >= published.1 { published.0 } else { 0 },
+            sequence: if time >= published.1 + Duration::from_secs(1) { published.0 } else { 0 },
         });
     }
 
@@ -219,7 +220,9 @@ pub(crate) const LONGEST_TOKEN: Duration = Duration::from_secs(24 * 3600 + 2 * 6
 mod tests {
     use super::*;
     use ca::attest::Attested;
+    use ca::log::{Event, Hash, Serial, Stamp, Text};
     use identity::{SpiffeId, TrustDomain};
+    use std::time::UNIX_EPOCH;
 
     #[test]
     fn another_certificate_under_a_known_number_is_not_known() {
@@ -244,5 +247,35 @@ mod tests {
         };
         assert!(known(Svid::hash_of(&issued.leaf)));
         assert!(!known(Svid::hash_of(b"made with the key of a root, and with another name")));
+    }
+
+    #[test]
+    fn who_was_issued_in_the_second_of_a_bundle_is_not_taken_to_know_it() {
+        let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
+        for (issued, knows) in [(9_999, false), (10_000, false), (10_999, false), (11_000, true)] {
+            let mut memory = Memory::new(4);
+            let issue = log::Issue {
+                serial: Serial::parse("0a").unwrap(),
+                id: identity::SpiffeId::parse("spiffe://example.org/vm/db").unwrap(),
+                spki: Hash::of(b"key"),
+                certificate: Hash::of(b"leaf"),
+                not_after: Stamp::of(at(60_000)),
+                root: Text::bounded(&RootId::of_key(b"root").to_string()),
+                evidence: log::Evidence::Operator { user: Text::bounded("uid 0") },
+                lineage: log::Lineage::Begins,
+                holder: Text::bounded("machine/80d83542f6e729619f52cc5b58964612"),
+                caller: None,
+            };
+            let record = Record {
+                seq: 1,
+                time: Stamp::of(at(issued)),
+                event: Event::Issued(Box::new(issue.clone())),
+                prev: Hash::ZERO,
+            };
+            memory.recall(&record, &issue, (2, at(10_000)), at(12_000));
+            assert_eq!(memory.len(), 1);
+            let verdict = memory.roster.verdict(2, 1, at(12_000));
+            assert_eq!(verdict.met().is_some(), knows, "{issued}: {verdict:?}");
+        }
     }
 }

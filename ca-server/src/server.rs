@@ -261,6 +261,7 @@ impl Server {
                 }
             });
         }
+        self.desk.ending.send_replace(true);
         for task in serving {
             let _ = task.await;
         }

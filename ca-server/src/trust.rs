@@ -11,7 +11,7 @@ use rpc::Caller;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::tokio_stream::{Stream, StreamExt};
@@ -66,6 +66,7 @@ impl Watch {
     async fn run(self, mut asked: Streaming<WatchRequest>, states: mpsc::Sender<Result<TrustState, Status>>) {
         let mut standing = self.desk.standing.subscribe();
         let mut denied = self.desk.denied.subscribe();
+        let mut ending = self.desk.ending.subscribe();
         let mut sent = None;
         loop {
             let state = {
@@ -98,6 +99,8 @@ impl Watch {
                         Some(Err(_)) | None => return,
                     },
                     () = states.closed() => return,
+                    // It would hold up the end until its time is over, and its holder with it.
+                    _ = ending.wait_for(|ending| *ending) => return,
                 }
             }
         }
@@ -115,7 +118,11 @@ impl Watch {
 
     fn state(&self, standing: &Standing, denied: &DenyList, now: SystemTime) -> TrustState {
         let renew = standing.rotation.renew();
-        let before = |since| self.desk.memory().newest(self.lineage).is_none_or(|issued| issued < since);
+        // The change is known to the second. Who renewed within that second and after it renews once more.
+        let before = |since: SystemTime| {
+            let settled = since + Duration::from_secs(1);
+            self.desk.memory().newest(self.lineage).is_none_or(|issued| issued < settled)
+        };
         TrustState {
             sequence: standing.rotation.sequence(),
             roots: standing.bundle.roots().iter().map(|root| root.to_vec()).collect(),

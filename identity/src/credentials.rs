@@ -19,6 +19,7 @@ use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::bundle::{Bundle, BundleError};
+use crate::denied::Denials;
 use crate::error::SvidError;
 use crate::id::{SpiffeId, TrustDomain};
 use crate::pem;
@@ -86,8 +87,11 @@ impl Credentials {
             return Err(CredentialsError::OtherIdentity { got: svid.id().clone(), expected: expected.clone() });
         }
         let certified = pair(chain, key)?;
+        // Whether we are denied is for our peers to judge. Who is follows roots and list all the same, or it would go on with old
+        // ones and hold up whoever waits for everybody to know the new.
+        let roots = bundle.denying(Denials::default());
         for usage in [Usage::Client, Usage::Server] {
-            verify(&certified.cert, &bundle, usage, now).map_err(CredentialsError::Certificate)?;
+            verify(&certified.cert, &roots, usage, now).map_err(CredentialsError::Certificate)?;
         }
         let expiry = expiry(&certified.cert).map_err(CredentialsError::Certificate)?;
         Ok(Arc::new(Self { svid, bundle, certified: Arc::new(certified), expiry }))
@@ -367,6 +371,21 @@ mod tests {
         fields.next().unwrap();
         fields.next().unwrap();
         fields.expect(0x04).unwrap().to_vec()
+    }
+
+    #[test]
+    fn whether_we_are_denied_is_for_our_peers_to_judge() {
+        let root = Ca::root("root");
+        let (leaf, key) = root.leaf(ID);
+        let own = load(&pem(std::slice::from_ref(&leaf)), &pkcs8(&key), &pem(&[root.der])).unwrap();
+        let mut denials = Denials::default();
+        denials.add(crate::denied::Denial::Id(id()), at(NOW + 60));
+        let denying = own.bundle().denying(denials.clone());
+        let key = PrivateKey::from_pkcs8(key.serialized_der().to_vec());
+        let under = Credentials::new(vec![leaf], &key, denying, &id(), at(NOW)).unwrap();
+        assert_eq!(under.bundle().denials(), &denials);
+        let judged = verify(under.chain(), under.bundle(), Usage::Client, at(NOW));
+        assert_eq!(judged.map(drop), Err(SvidError::Denied(id())));
     }
 
     #[test]

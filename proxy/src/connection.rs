@@ -23,7 +23,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 /// A connection whose peer and protocol are known.
@@ -92,6 +92,10 @@ pub(crate) struct Connection {
     pub(crate) waiting: OnceCell<Total>,
     /// Under which credentials the peer was last checked, and with what result.
     trusted: Cell<(u64, bool)>,
+    /// When the peer's certificate ends.
+    peer_ends: Option<Instant>,
+    /// A request began after that.
+    outlived: Cell<bool>,
     /// Held for the connection's life.
     _share: Option<Share>,
 }
@@ -113,6 +117,8 @@ impl Connection {
             None => (None, None, None),
             Some(Proved { peer, facts, share, .. }) => (Some(peer), Some(facts), Some(share)),
         };
+        let started = Instant::now();
+        let peer_ends = peer.as_ref().and_then(|peer: &Peer| started.checked_add(peer.left(SystemTime::now())));
         let connection = Rc::new(Self {
             id: worker.connection_id(),
             worker,
@@ -123,7 +129,7 @@ impl Connection {
             peer,
             tls,
             xfcc,
-            started: Instant::now(),
+            started,
             phase: Cell::new(Phase::Idle),
             active: Cell::new(0),
             place: Place::default(),
@@ -133,6 +139,8 @@ impl Connection {
             party: Remembered::default(),
             waiting: OnceCell::new(),
             trusted: Cell::new((version, true)),
+            peer_ends,
+            outlived: Cell::new(false),
             _share: share,
         });
         connection.cells().connections.inc();
@@ -181,6 +189,20 @@ impl Connection {
             .is_none_or(|peer| peer.is_trusted_by(self.worker.identity().bundle(), identity::Usage::Client));
         self.trusted.set((version, trusted));
         trusted
+    }
+
+    /// A request began at this time.
+    pub(crate) fn serves(&self, at: Instant) {
+        if self.peer_ends.is_some_and(|end| at >= end) {
+            self.outlived.set(true);
+        }
+    }
+
+    /// Whether it ends in order once what is under way is over: the process is to end, or the peer's certificate has ended. That is
+    /// not held against the connection; but its root may leave the bundle now that nobody should need it, and then
+    /// [`is_trusted`](Self::is_trusted) would refuse a request. A caller told in time comes again with its next certificate.
+    pub(crate) fn says_goodbye(&self) -> bool {
+        self.outlived.get() || self.worker.is_draining()
     }
 
     /// Whom a judgement under `live` is about: the caller, or who must answer.

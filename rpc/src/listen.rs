@@ -59,6 +59,8 @@ pub async fn serve_tls(
         }
     })
     .await;
+    // Whoever comes now is refused at once, rather than let wait for nobody.
+    drop(listener);
     places.emptied(limits.drain).await;
 }
 
@@ -86,6 +88,8 @@ pub async fn serve_unix(
         }
     })
     .await;
+    // Whoever comes now is refused at once, rather than let wait for nobody.
+    drop(listener);
     places.emptied(limits.drain).await;
 }
 

@@ -130,3 +130,33 @@ fn ask(to: SocketAddr, papers: &Mutex<Cert>) -> std::io::Result<u64> {
     let _ = stream.read_to_end(&mut Vec::new());
     Ok(3)
 }
+
+/// A connection may outlive its certificate, but not for ever: the first answer after that says that it was the last.
+#[test]
+fn a_caller_whose_certificate_has_ended_is_asked_to_come_again() {
+    let setting = quiet(Setting::new());
+    let origin = Origin::forgetful(setting.at.app, |_| Reply::text("here"));
+    let papers = setting.ca.issue_for("direct", "shop", "web", TTL);
+    let issued = Instant::now();
+    let pair = setting.start_with(origin);
+    let mut stream = tls::connect(pair.setting.at.inbound, Some(&papers), &["http/1.1"]).unwrap();
+    let mut ask = || {
+        stream.write_all(format!("GET /api/orders/42 HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).unwrap();
+        let answer = message::read(&mut std::io::BufReader::new(&mut stream), Kind::Response).unwrap().unwrap();
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        answer.closes()
+    };
+    // Its last second is the fifth at the latest, and it is good until the end of that.
+    let certain = Duration::from_secs(7);
+    wait::until("an answer that ends the connection", certain * 3, || {
+        let closes = ask();
+        assert!(closes || issued.elapsed() < certain, "it goes on with a certificate that has ended");
+        if closes {
+            Some(())
+        } else {
+            std::thread::sleep(Duration::from_millis(200));
+            None
+        }
+    });
+    assert!(issued.elapsed() > Duration::from_secs(3), "too early: {:?}", issued.elapsed());
+}

@@ -7,7 +7,7 @@
 
 use super::ca_call::{Call, Expected};
 use super::status::Status;
-use super::{Broken, pause};
+use super::{Broken, left, pause};
 use crate::material::Material;
 use crate::surroundings::{Surroundings, part};
 use crate::text::printable;
@@ -53,17 +53,27 @@ pub struct FromCa {
 /// Follows a CA until dropped.
 pub async fn follow_ca(source: FromCa) {
     let mut attempt = 0;
+    let mut due = None;
     loop {
         let mut delivered = false;
-        let broken = source.session(&mut delivered).await;
+        let broken = source.session(&mut due, &mut delivered).await;
         if *source.leaving.borrow() {
             return;
         }
         let (text, now) = (printable(&broken.text), source.surroundings.now());
         source.status.send_modify(|status| status.failed(text, now));
         attempt = if delivered { 0 } else { attempt + 1 };
-        tokio::time::sleep(pause(attempt, source.surroundings.random(), broken.patience)).await;
+        let left = left(&source.identity, source.surroundings.now());
+        tokio::time::sleep(pause(attempt, source.surroundings.random(), broken.patience, left)).await;
     }
+}
+
+/// When a certificate is to be renewed. Kept from session to session: were it worked out anew with each, a watch that breaks often
+/// would put it off again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Due {
+    serial: String,
+    at: SystemTime,
 }
 
 /// What happens next in a session.
@@ -78,14 +88,14 @@ enum Next {
 
 impl FromCa {
     /// From a certificate, new or still good, until something breaks.
-    async fn session(&self, delivered: &mut bool) -> Broken {
-        match self.steps(delivered).await {
+    async fn session(&self, due: &mut Option<Due>, delivered: &mut bool) -> Broken {
+        match self.steps(due, delivered).await {
             Ok(()) => Broken::soon("the CA has ended the connection".to_owned()),
             Err(broken) => broken,
         }
     }
 
-    async fn steps(&self, delivered: &mut bool) -> Result<(), Broken> {
+    async fn steps(&self, due: &mut Option<Due>, delivered: &mut bool) -> Result<(), Broken> {
         let mut material = match self.in_force() {
             Some(material) => material,
             None => {
@@ -94,7 +104,7 @@ impl FromCa {
                 material
             }
         };
-        let mut renew_at = self.renewal_of(&material);
+        let mut renew_at = self.renewal_of(&material, due);
         // Without a watch there is nobody to tell of new roots: they come with each certificate.
         let mut watch = self.watch(&material).await?;
         loop {
@@ -122,7 +132,7 @@ impl FromCa {
                 Next::Look => {
                     material = self.renewed(&material).await?;
                     *delivered = true;
-                    renew_at = self.renewal_of(&material);
+                    renew_at = self.renewal_of(&material, due);
                 }
             }
         }
@@ -138,7 +148,7 @@ impl FromCa {
     async fn first(&self) -> Result<Arc<Material>, Broken> {
         let call = Call::as_stranger(self).await?;
         let material = call.certificate(self, Some(self.read_token()?)).await?;
-        Ok(self.publish(material))
+        Ok(self.publish_issued(material))
     }
 
     /// The next one, by the certificate before; by the token where that is not enough.
@@ -146,7 +156,7 @@ impl FromCa {
         if matches!(self.expected, Expected::Id(_)) {
             match Call::as_ourselves(self, material).await {
                 Ok(call) => match call.certificate(self, None).await {
-                    Ok(material) => return Ok(self.publish(material)),
+                    Ok(material) => return Ok(self.publish_issued(material)),
                     // It is not us that is refused, but this certificate.
                     Err(refused) if matches!(refused.code, Some(Code::Unauthenticated | Code::FailedPrecondition)) => {}
                     Err(refused) => return Err(refused.into()),
@@ -227,12 +237,19 @@ impl FromCa {
             .map_err(|error| format!("under the new roots our own certificate does not verify: {error}"))
     }
 
-    /// Half of what is left, a tenth more or less, so that those who began together do not stay together.
-    fn renewal_of(&self, material: &Material) -> SystemTime {
-        let now = self.surroundings.now();
+    /// Half of what is left when it is new, a tenth more or less, so that those who began together do not stay together. Once that is
+    /// past, because the CA was away, soon, and not all at once either.
+    fn renewal_of(&self, material: &Material, due: &mut Option<Due>) -> SystemTime {
+        let (now, random) = (self.surroundings.now(), self.surroundings.random());
         let left = material.expiry().duration_since(now).unwrap_or_default();
+        let serial = material.credentials().svid().serial();
+        if let Some(due) = due.as_ref().filter(|due| due.serial == serial) {
+            return if due.at > now { due.at } else { now + part((left / 8).min(LATE), random) };
+        }
         let tenth = left / 10;
-        now + left / 2 - tenth / 2 + part(tenth, self.surroundings.random())
+        let at = now + left / 2 - tenth / 2 + part(tenth, random);
+        *due = Some(Due { serial: serial.to_owned(), at });
+        at
     }
 
     fn read_token(&self) -> Result<String, Broken> {
@@ -242,6 +259,21 @@ impl FromCa {
             return Err(Broken::soon("the token: it is empty, or no token".to_owned()));
         }
         Ok(String::from_utf8_lossy(token).into_owned())
+    }
+
+    /// A certificate comes with roots and without the deny list, which only the watch brings, and only when it changes: the one in
+    /// force stays.
+    fn publish_issued(&self, material: Material) -> Arc<Material> {
+        let denials = self.identity.borrow().as_ref().map(|before| before.bundle().denials().clone());
+        let denying = denials.filter(|denials| *denials != Denials::default()).map(|denials| {
+            let bundle = material.bundle().denying(denials);
+            material.under(bundle, self.surroundings.now())
+        });
+        match denying {
+            Some(Ok(denying)) => self.publish(denying),
+            // The same chain under the same roots was verified a moment ago.
+            Some(Err(_)) | None => self.publish(material),
+        }
     }
 
     fn publish(&self, material: Material) -> Arc<Material> {
@@ -305,4 +337,98 @@ async fn next(
     }
 }
 
+/// Over how long those who are late spread themselves.
+const LATE: Duration = Duration::from_secs(60);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::papers::{Papers, Pki};
+
+    fn material(papers: &Papers) -> Material {
+        let Papers { id, chain, key, roots, .. } = papers;
+        Material::from_pem(chain.as_bytes(), key.as_bytes(), roots.as_bytes(), id, SystemTime::now()).unwrap()
+    }
+
+    fn source(workload: &SpiffeId) -> FromCa {
+        FromCa {
+            address: "ca.invalid:1".to_owned(),
+            expected: Expected::Id(workload.clone()),
+            roots: Arc::new(|| Ok(Vec::new())),
+            token: Arc::new(|| Ok(Vec::new())),
+            cluster: None,
+            ttl: None,
+            workload: workload.clone(),
+            identity: watch::channel(None).0,
+            status: watch::channel(Status::default()).0,
+            surroundings: Surroundings::real(),
+            leaving: watch::channel(false).1,
+        }
+    }
+
+    #[test]
+    fn a_renewal_is_not_put_off_by_another_session_and_soon_once_it_is_late() {
+        use std::sync::Mutex;
+        let pki = Pki::new("example.org");
+        let papers = pki.papers("spiffe://example.org/ns/shop/sa/web");
+        let own = material(&papers);
+        let clock = Arc::new(Mutex::new(SystemTime::now()));
+        let shown = Arc::clone(&clock);
+        let mut source = source(&papers.id);
+        source.surroundings = Surroundings::new(move || *shown.lock().unwrap(), || u64::MAX);
+        let begun = *clock.lock().unwrap();
+        let left = own.expiry().duration_since(begun).unwrap();
+        let mut due = None;
+        let at = source.renewal_of(&own, &mut due);
+        let part = at.duration_since(begun).unwrap().as_secs_f64() / left.as_secs_f64();
+        assert!((0.54..0.56).contains(&part), "{part}");
+        let mut later = |after: Duration| {
+            *clock.lock().unwrap() = begun + after;
+            source.renewal_of(&own, &mut due).duration_since(begun).unwrap() - after
+        };
+        let at = at.duration_since(begun).unwrap();
+        assert_eq!(later(at / 2), at - at / 2);
+        assert!(later(at + Duration::from_secs(1)) <= LATE);
+        assert!(later(left - Duration::from_secs(80)) <= Duration::from_secs(10));
+        // Another certificate has a time of its own.
+        let next = material(&pki.papers(papers.id.as_str()));
+        *clock.lock().unwrap() = begun;
+        assert!(source.renewal_of(&next, &mut due) > begun + left / 3);
+    }
+
+    #[test]
+    fn the_deny_list_outlives_renewals_until_the_watch_brings_another() {
+        let pki = Pki::new("example.org");
+        let papers = pki.papers("spiffe://example.org/ns/shop/sa/web");
+        let source = source(&papers.id);
+        let first = source.publish_issued(material(&papers));
+        let until = SystemTime::now() + Duration::from_secs(60);
+        let state = |denied: &[&str]| TrustState {
+            roots: first.bundle().roots().iter().map(|root| root.to_vec()).collect(),
+            denied: denied
+                .iter()
+                .map(|id| Denied {
+                    what: Some(What::SpiffeId((*id).to_owned())),
+                    until: until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().cast_signed(),
+                })
+                .collect(),
+            ..TrustState::default()
+        };
+        let (db, own) = ("spiffe://example.org/ns/shop/sa/db", papers.id.as_str());
+        let denying = source.with_roots(&first, &state(&[db, own])).unwrap().unwrap();
+        let denying = source.publish(denying);
+        assert_eq!(denying.bundle().denials().len(), 2);
+        let renewed = source.publish_issued(material(&pki.papers(own)));
+        assert_ne!(renewed.version(), first.version());
+        assert_eq!(renewed.bundle().denials(), denying.bundle().denials());
+        let lifted = source.with_roots(&renewed, &state(&[])).unwrap().unwrap();
+        assert!(lifted.bundle().denials().is_empty());
+        let renewed = {
+            source.publish(lifted);
+            source.publish_issued(material(&pki.papers(own)))
+        };
+        assert!(renewed.bundle().denials().is_empty());
+    }
+}

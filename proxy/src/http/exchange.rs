@@ -116,11 +116,13 @@ impl Exchange {
         cells.requests.inc();
         cells.requests_active.inc();
         let copy = TapCopy::admit(connection, &live, &asked, fields);
+        let started = Instant::now();
+        connection.serves(started);
         Rc::new(Self {
             connection: Rc::clone(connection),
             live,
             asked,
-            started: Instant::now(),
+            started,
             made_id: OnceCell::new(),
             facts: RefCell::new(Facts {
                 status: 0,
@@ -268,7 +270,7 @@ impl Exchange {
     pub(crate) fn refuse<B: From<Cow<'static, str>>>(&self, failure: &Failure) -> http::Response<B> {
         let mut reply: Reply = failure.reply();
         // Who waits for "100 Continue" may send the body after this answer or not: the connection ends the doubt.
-        reply.close |= self.asked.expects || self.connection.worker.is_draining();
+        reply.close |= self.asked.expects || self.connection.says_goodbye();
         let cells = self.connection.cells();
         match failure {
             Failure::Malformed(_) | Failure::MissingHost | Failure::ConflictingHost => cells.path_refused.inc(),

@@ -76,6 +76,11 @@ impl Peer {
         }
     }
 
+    /// How long its certificate is still good.
+    pub(crate) fn left(&self, now: SystemTime) -> Duration {
+        (self.0.expiry + Duration::from_secs(1)).duration_since(now).unwrap_or_default()
+    }
+
     pub(crate) fn id(&self) -> &SpiffeId {
         self.0.svid.id()
     }

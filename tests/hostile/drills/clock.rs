@@ -6,7 +6,6 @@
 //! build.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,13 +14,6 @@ use support::origin::Origin;
 use support::pair::{HOST, Setting};
 use support::sidecar::Sidecar;
 use support::{child, tls, tools, wait, wire};
-
-/// The library that answers for the clock.
-fn faketime() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
-    let found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("libfaketime is missing: install faketime, or run scripts/test"))
-}
 
 /// A clock that the test moves, and that the processes started with it read.
 struct FakeClock<'a> {
@@ -44,12 +36,7 @@ impl<'a> FakeClock<'a> {
     /// A command whose wall clock this is. Its monotonic clock and the times of files are the real ones.
     fn command(&self) -> Command {
         let mut command = Command::new(tools::sekisho());
-        command
-            .env("LD_PRELOAD", faketime())
-            .env("FAKETIME_TIMESTAMP_FILE", self.setting.dir.join(self.name))
-            .envs([("FAKETIME_NO_CACHE", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("DONT_FAKE_MONOTONIC", "1")])
-            .env("NO_FAKE_STAT", "1")
-            .current_dir(self.setting.dir.path());
+        command.envs(tools::faketime(&self.setting.dir.join(self.name))).current_dir(self.setting.dir.path());
         command
     }
 

@@ -11,8 +11,10 @@ use crate::message::Message;
 use crate::pki::Cert;
 use crate::{ports, tools, wait, wire};
 
-const CALLER: &str = include_str!("../envoy/caller.yaml");
-const CALLEE: &str = include_str!("../envoy/callee.yaml");
+/// The bootstrap of a caller, with certificate and roots from files.
+pub const CALLER: &str = include_str!("../envoy/caller.yaml");
+/// The bootstrap of a callee.
+pub const CALLEE: &str = include_str!("../envoy/callee.yaml");
 const EDGE: &str = include_str!("../envoy/edge.yaml");
 
 /// The HTTP version between two sidecars, or between a sidecar and its application.

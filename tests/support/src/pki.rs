@@ -115,7 +115,13 @@ impl Forger {
     /// With the certificate and the key in a root's folder.
     #[must_use]
     pub fn of(root: &Path, out: &Path) -> Self {
-        Self { root: root.join("root.pem"), key: root.join("root.key"), out: out.to_owned() }
+        Self::with(&root.join("root.pem"), &root.join("root.key"), out)
+    }
+
+    /// With this root and its key, which need not be of a CA that still uses them.
+    #[must_use]
+    pub fn with(root: &Path, key: &Path, out: &Path) -> Self {
+        Self { root: root.to_owned(), key: key.to_owned(), out: out.to_owned() }
     }
 
     /// A root of its own, made by openssl, for a trust domain of any name.

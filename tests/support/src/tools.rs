@@ -31,6 +31,18 @@ pub fn static_sekisho() -> PathBuf {
     path
 }
 
+/// What makes a process read its wall clock from `clock`, a file that says `+40d`; its monotonic clock and the times of files are
+/// the real ones. It works with a dynamically linked build.
+#[must_use]
+pub fn faketime(clock: &Path) -> Vec<(&'static str, std::ffi::OsString)> {
+    let folders = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
+    let found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+    let library = found.unwrap_or_else(|| panic!("libfaketime is missing: install faketime, or run scripts/test"));
+    let yes = ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"];
+    let yes = yes.into_iter().map(|name| (name, "1".into()));
+    yes.chain([("LD_PRELOAD", library.into()), ("FAKETIME_TIMESTAMP_FILE", clock.into())]).collect()
+}
+
 /// Python with grpcio and h2, in the environment that `scripts/test` makes (`SEKISHO_VENV` names another).
 #[must_use]
 pub fn python() -> Command {

@@ -239,7 +239,7 @@ impl Download {
         if chunked {
             parts.headers.insert(header::TRANSFER_ENCODING, http::HeaderValue::from_static("chunked"));
         }
-        server.close |= exchange.connection.worker.is_draining() || (ended && server.unread);
+        server.close |= exchange.connection.says_goodbye() || (ended && server.unread);
         // As in the relay: who asked for another protocol may have begun to speak it.
         server.close |= exchange.asked.wants != Wants::Nothing;
         if server.close {

@@ -298,7 +298,7 @@ impl<'a> Relay<'a> {
             };
             // The whole answer is here and the request is not: its rest will not be read.
             self.server.close |= at_hand && !self.request.is_received();
-            self.server.close |= self.exchange.connection.worker.is_draining();
+            self.server.close |= self.exchange.connection.says_goodbye();
             // Who asked for another protocol may have begun to speak it: what follows is not read as requests.
             self.server.close |= asked.wants != Wants::Nothing;
             let answer = Answer {

@@ -166,7 +166,7 @@ where
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), hyper::Error>>> {
         self.pace.begin_turn();
         let worker = Rc::clone(&self.connection.worker);
-        if !self.told && worker.is_draining() {
+        if !self.told && self.connection.says_goodbye() {
             self.connection.moved();
             self.finish();
         }
