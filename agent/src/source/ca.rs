@@ -158,7 +158,7 @@ impl FromCa {
                 Ok(call) => match call.certificate(self, None).await {
                     Ok(material) => return Ok(self.publish_issued(material)),
                     // It is not us that is refused, but this certificate.
-                    Err(refused) if matches!(refused.code, Some(Code::Unauthenticated | Code::FailedPrecondition)) => {}
+                    Err(refused) if refused.code.is_some_and(is_about_the_certificate) => {}
                     Err(refused) => return Err(refused.into()),
                 },
                 Err(refused) if refused.tls => {}
@@ -187,7 +187,7 @@ impl FromCa {
         match opened {
             Ok(states) => Ok(Some(Watch { say, states: states.into_inner() })),
             Err(status) if status.code() == Code::Unimplemented => Ok(None),
-            Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::Unauthenticated) => {
+            Err(status) if is_about_the_certificate(status.code()) => {
                 self.first().await?;
                 Err(Broken::soon("the certificate was taken anew by the token".to_owned()))
             }
@@ -282,6 +282,12 @@ impl FromCa {
         self.identity.send_replace(Some(Arc::clone(&material)));
         material
     }
+}
+
+/// Whether a refusal is of the certificate that was shown, so that a token may do better: it has ended, the log does not know it, or
+/// it is denied. (Where the name is denied, the token is refused as well.)
+fn is_about_the_certificate(code: Code) -> bool {
+    matches!(code, Code::Unauthenticated | Code::FailedPrecondition | Code::PermissionDenied)
 }
 
 /// The deny list of a message. An entry that cannot be read is not passed over: it would let somebody in.
