@@ -95,7 +95,7 @@ pub(crate) const CLUSTER: Section = Section {
     title: "[[cluster]]",
     doc: "A Kubernetes cluster whose projected service-account tokens are accepted. They are verified here; the cluster is asked only where `strict` says so.",
     keys: &[
-        key("name", "string", Required, "As callers name it, in metadata `clusterid`."),
+        key("name", "string", Required, "What `{cluster}` stands for, and its name in the log."),
         key("issuer", "string", Required, "The exact `iss` of its tokens."),
         key("audience", "string", Text("sekisho-ca"), "The exact `aud` of tokens for this CA."),
         key(

@@ -67,7 +67,7 @@ pub struct RotationSettings {
 /// One Kubernetes cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSettings {
-    /// As callers name it in the metadata `clusterid`.
+    /// What the placeholder `{cluster}` stands for, and its name in the log.
     pub name: String,
     /// The exact `iss` of its tokens (RFC 7519 §4.1.1).
     pub issuer: String,
