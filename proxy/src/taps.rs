@@ -25,9 +25,11 @@ impl Taps {
             if !self.running.iter().any(|(running, _, _)| running == settings) {
                 let sensor = settings.sensor_host.parse::<IpAddr>().ok();
                 let sensor = sensor.map(|ip| SocketAddr::new(ip, settings.sensor_port));
-                let (tap, running) =
-                    tap::Tap::start(tap::Settings::new(settings.name.clone(), sensor, settings.vni))
-                        .map_err(|error| io::Error::new(error.kind(), format!("tap {}: {error}", settings.name)))?;
+                let (tap, running) = tap::Tap::start(tap::Settings::new(
+                    settings.name.clone(),
+                    tap::Sensor::vxlan(sensor, settings.vni),
+                ))
+                .map_err(|error| io::Error::new(error.kind(), format!("tap {}: {error}", settings.name)))?;
                 started.push((settings.clone(), tap, running));
             }
         }

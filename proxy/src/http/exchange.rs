@@ -101,6 +101,8 @@ struct TapCopy {
     taps: Vec<(usize, tap::Admission)>,
     request: tap::Message,
     response: Option<tap::Message>,
+    /// When the response's head was there.
+    answered: Option<Instant>,
     max_body: usize,
 }
 
@@ -263,6 +265,7 @@ impl Exchange {
         facts.status = status.as_u16();
         if let Some(copy) = &mut facts.copy {
             copy.response = Some(tap::Message::response(status, fields));
+            copy.answered = Some(Instant::now());
         }
     }
 
@@ -471,6 +474,7 @@ impl TapCopy {
             taps,
             request: tap::Message::request(method, asked.path(), authority.as_deref(), fields),
             response: None,
+            answered: None,
             max_body,
         }))
     }
@@ -519,6 +523,8 @@ impl TapCopy {
             request: self.request,
             response: self.response,
             started: exchange.started,
+            answered: self.answered,
+            ended: Instant::now(),
             aborted: aborted.map(|side| match side {
                 Side::Request => tap::Side::Client,
                 Side::Response => tap::Side::Server,
