@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{connection::Connection, live::Live, observe::metrics::Verdict};
 use http::Method;
+use std::time::Instant;
 
 /// The copy of one exchange for the taps, and the places reserved for it in their queues.
 pub(super) struct TapCopy {
@@ -13,6 +14,8 @@ pub(super) struct TapCopy {
     taps: Vec<(usize, tap::Admission)>,
     request: tap::Message,
     pub(super) response: Option<tap::Message>,
+    /// When the response's head was there.
+    pub(super) answered: Option<Instant>,
     max_body: usize,
 }
 
@@ -39,6 +42,7 @@ impl TapCopy {
             taps,
             request: tap::Message::request(method, asked.path(), authority.as_deref(), fields),
             response: None,
+            answered: None,
             max_body,
         }))
     }
@@ -87,6 +91,8 @@ impl TapCopy {
             request: self.request,
             response: self.response,
             started: exchange.started,
+            answered: self.answered,
+            ended: Instant::now(),
             aborted: aborted.map(|side| match side {
                 Side::Request => tap::Side::Client,
                 Side::Response => tap::Side::Server,

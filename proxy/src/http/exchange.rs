@@ -255,6 +255,7 @@ impl Exchange {
         facts.status = status.as_u16();
         if let Some(copy) = &mut facts.copy {
             copy.response = Some(tap::Message::response(status, fields));
+            copy.answered = Some(Instant::now());
         }
     }
 
