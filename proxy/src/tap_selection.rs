@@ -4,14 +4,10 @@
 //! yes or no, without allocation. What cannot be known early is late: the rule, the verdict, the status, and outbound, where
 //! only the handshake tells who answers and on which connection, the callee and the sample.
 
-use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use config::{Sample, StatusPattern, TapDirection, TapSelection, TapVerdict};
 use identity::SpiffeId;
 use policy::{Direction, HostPattern, IdPattern, PathCase, RequestPattern, Target};
-use std::{
-    collections::HashSet,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::HashSet, net::SocketAddr};
 
 /// The selectors of one tap.
 #[derive(Debug)]
@@ -183,42 +179,7 @@ impl Subjects {
 /// The first 8 bytes of the SHA-1 behind a connection's Community ID (version 1, seed 0): the same at both ends, whichever is
 /// named first.
 fn hash(client: SocketAddr, server: SocketAddr) -> u64 {
-    const TCP: u8 = 6;
-    let end = |addr: SocketAddr| (octets(addr.ip().to_canonical()), addr.port());
-    let (mut a, mut b) = (end(client), end(server));
-    if (b.0.bytes(), b.1) < (a.0.bytes(), a.1) {
-        std::mem::swap(&mut a, &mut b);
-    }
-    let mut sha1 = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    sha1.update(&[0, 0]);
-    sha1.update(a.0.bytes());
-    sha1.update(b.0.bytes());
-    sha1.update(&[TCP, 0]);
-    sha1.update(&a.1.to_be_bytes());
-    sha1.update(&b.1.to_be_bytes());
-    let digest = sha1.finish();
-    digest.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
-}
-
-enum Octets {
-    V4([u8; 4]),
-    V6([u8; 16]),
-}
-
-impl Octets {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::V4(bytes) => bytes,
-            Self::V6(bytes) => bytes,
-        }
-    }
-}
-
-fn octets(ip: IpAddr) -> Octets {
-    match ip {
-        IpAddr::V4(ip) => Octets::V4(ip.octets()),
-        IpAddr::V6(ip) => Octets::V6(ip.octets()),
-    }
+    tap::community::digest(client, server).first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 #[cfg(test)]

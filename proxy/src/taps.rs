@@ -116,7 +116,7 @@ fn started_as(settings: &TapSettings) -> io::Result<tap::Settings> {
         return refuse(format!("`{key}` is not yet supported"));
     }
     let sensor = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, *port));
-    let mut started = tap::Settings::new(settings.name.clone(), sensor, *vni);
+    let mut started = tap::Settings::new(settings.name.clone(), tap::Sensor::vxlan(sensor, *vni));
     started.mtu = settings.mtu;
     started.queue_bytes = usize::try_from(settings.queue).unwrap_or(usize::MAX);
     // Whoever collects the bodies cuts them, and may do so otherwise after a reload.

@@ -16,8 +16,8 @@ use crate::counters::{Counters, Reason, Tally};
 use crate::exchange::Exchange;
 use crate::rate::RateCap;
 use crate::record::Record;
-use crate::sender::{self, Outlet};
-use crate::settings::Settings;
+use crate::settings::{Sensor, Settings};
+use crate::station;
 use crate::worker;
 
 /// A running tap. Cheap to clone; every worker thread holds its own clone.
@@ -50,21 +50,20 @@ pub struct Admission {
 }
 
 impl Tap {
-    /// Opens the socket and starts the thread.
+    /// Opens the socket or the file and starts the thread.
     ///
     /// # Errors
-    /// `InvalidInput` for settings no packet can be built with; otherwise what the system said about the socket or
-    /// the thread.
+    /// `InvalidInput` for settings no packet can be built with; otherwise what the system said about the socket, the
+    /// directory or the thread. That nobody answers at the sensor's address is no error.
     pub fn start(settings: Settings) -> io::Result<(Self, Running)> {
         settings.check()?;
-        let outlet = settings.sensor.map(|sensor| sender::open(sensor, settings.mtu)).transpose()?;
         let slots = settings.queue_bytes / ADMIT_COST + SPARE_SLOTS;
         let (queue, work) = sync_channel(slots);
         let shared = Arc::new(Shared::new(settings));
-        shared.down.store(outlet.is_none(), SeqCst);
+        let station = station::open(&shared)?;
         let name = format!("tap-{}", shared.settings.name);
         let for_thread = Arc::clone(&shared);
-        let handle = thread::Builder::new().name(name).spawn(move || worker::run(&for_thread, &work, outlet))?;
+        let handle = thread::Builder::new().name(name).spawn(move || worker::run(&for_thread, &work, station))?;
         let tap = Self { shared: Arc::clone(&shared), queue, thread: handle.thread().clone() };
         Ok((tap, Running { shared, thread: Some(handle) }))
     }
@@ -137,15 +136,17 @@ impl Tap {
     /// Sends to another address from now on, or to none: then exchanges are dropped `tap_down`. Synthetic
     /// connections end at the old sensor and begin anew at the next one. For control tasks, not for the data path.
     ///
-    /// # Errors
-    /// What the system said about a socket towards that address; the old sensor then stays.
-    pub fn set_sensor(&self, sensor: Option<SocketAddr>) -> io::Result<()> {
-        let outlet = sensor.map(|s| sender::open(s, self.shared.settings.mtu)).transpose()?;
-        *self.shared.lock_next() = Some(outlet);
-        self.shared.down.store(sensor.is_none(), SeqCst);
+    /// The same address again changes nothing. A tap that listens or writes files has no such address.
+    pub fn set_sensor(&self, sensor: Option<SocketAddr>) {
+        *self.shared.lock_next() = Some(sensor);
         self.shared.changed.store(true, SeqCst);
+        // A datagram needs nobody's consent, so that admission may begin before the thread has heard.
+        match (sensor, &self.shared.settings.sensor) {
+            (Some(_), Sensor::Vxlan { .. }) => self.shared.down.store(false, SeqCst),
+            (Some(_), _) => {}
+            (None, _) => self.shared.down.store(true, SeqCst),
+        }
         self.thread.unpark();
-        Ok(())
     }
 
     /// The tap's name.
@@ -334,21 +335,21 @@ pub(crate) struct Shared {
     started: Instant,
     /// Bytes held by admitted exchanges; never above `settings.queue_bytes`.
     queued: AtomicUsize,
-    /// No sensor address: refuse at admission.
-    down: AtomicBool,
+    /// Nobody takes what is copied: refuse at admission.
+    pub(crate) down: AtomicBool,
     /// Take nothing more, finish what is queued.
     pub(crate) stopping: AtomicBool,
     /// Leave at once.
     pub(crate) abandon: AtomicBool,
     /// The thread sleeps until somebody wakes it.
     asleep: AtomicBool,
-    /// `next` holds a new outlet.
+    /// `next` holds a new address.
     changed: AtomicBool,
-    next: Mutex<Option<Option<Outlet>>>,
+    next: Mutex<Option<Option<SocketAddr>>>,
 }
 
 impl Shared {
-    fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
             cap: settings.rate_cap.map(RateCap::new),
             started: Instant::now(),
@@ -364,8 +365,8 @@ impl Shared {
         }
     }
 
-    /// The outlet set since the last call: `Some(None)` means there is no sensor any more.
-    pub(crate) fn take_change(&self) -> Option<Option<Outlet>> {
+    /// The address set since the last call: `Some(None)` means there is no sensor any more.
+    pub(crate) fn take_change(&self) -> Option<Option<SocketAddr>> {
         // The flag spares the thread the lock between any two exchanges.
         if !self.changed.swap(false, SeqCst) {
             return None;
@@ -379,7 +380,7 @@ impl Shared {
         fence(SeqCst);
     }
 
-    fn lock_next(&self) -> MutexGuard<'_, Option<Option<Outlet>>> {
+    fn lock_next(&self) -> MutexGuard<'_, Option<Option<SocketAddr>>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

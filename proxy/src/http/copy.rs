@@ -18,6 +18,7 @@ use crate::{
 use config::TapVerdict;
 use http::{Method, StatusCode};
 use policy::{Target, canonicalise};
+use std::time::Instant;
 
 /// The copy of one exchange, and the places reserved for it in the queues of the taps.
 pub(super) struct TapCopy {
@@ -26,6 +27,8 @@ pub(super) struct TapCopy {
     collecting: bool,
     request: tap::Message,
     response: Option<tap::Message>,
+    /// When the response's head was there.
+    answered: Option<Instant>,
     /// The most that an entry wants of a body.
     most: usize,
 }
@@ -73,6 +76,7 @@ impl TapCopy {
             collecting: true,
             request: tap::Message::request(method, asked.path(), authority.as_deref(), fields),
             response: None,
+            answered: None,
             most: 0,
         };
         copy.look_again();
@@ -83,6 +87,7 @@ impl TapCopy {
     pub(super) fn responding(&mut self, status: StatusCode, fields: &impl tap::Fields) {
         if self.collecting {
             self.response = Some(tap::Message::response(status, fields));
+            self.answered = Some(Instant::now());
         }
     }
 
@@ -138,7 +143,8 @@ impl TapCopy {
 
     /// All is over: each tap gets its part, if it was meant for it.
     pub(super) fn offer(self, exchange: &Exchange, aborted: Option<Side>) {
-        let Self { entries, mut request, mut response, .. } = self;
+        let Self { entries, mut request, mut response, answered, .. } = self;
+        let ended = Instant::now();
         let facts = exchange.facts.borrow();
         let live = &exchange.live;
         let connection = &exchange.connection;
@@ -170,6 +176,8 @@ impl TapCopy {
             request,
             response,
             started: exchange.started,
+            answered,
+            ended,
             aborted: aborted.map(|side| match side {
                 Side::Request => tap::Side::Client,
                 Side::Response => tap::Side::Server,
