@@ -10,4 +10,6 @@ mod community;
 mod copy;
 mod loss;
 mod root;
+mod selection;
 mod sensor;
+mod streams;
