@@ -31,11 +31,13 @@ mod settings;
 mod station;
 mod tap;
 mod transport;
+mod wide;
 mod worker;
 
 pub use counters::{Counters, Reason};
 pub use head::{Fields, Head};
 pub use record::{Message, Record, Side, Verdict};
+pub use redact::{Kinds, Masked, Redaction, Secret, without_secrets};
 pub use settings::{Sensor, Settings};
 pub use tap::{Admission, Running, Tap};
 pub use transport::link::{Connect, Link};

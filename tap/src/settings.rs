@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::redact::Redaction;
 use crate::transport::link::Connect;
 
 /// Settings of one tap. [`Settings::new`] fills in the defaults.
@@ -22,6 +23,8 @@ pub struct Settings {
     /// Largest IP packet, in bytes: with [`Sensor::Vxlan`] of the outer ones on the path to the sensor, where the smaller
     /// of this and the route's MTU is used, otherwise of the synthetic ones. Default 1500, 576 to 65535.
     pub mtu: u16,
+    /// What is masked. Default: [`Redaction::default`].
+    pub redaction: Arc<Redaction>,
     /// Bytes of a body that are copied. Default 128 KiB, a little over Suricata's shipped body limit of 100 KiB.
     pub max_body: usize,
     /// Bytes that admitted exchanges may hold, in the making and in the queue. Default 4 MiB.
@@ -93,6 +96,7 @@ impl Settings {
             sensor,
             workload: String::new(),
             mtu: 1500,
+            redaction: Arc::default(),
             max_body: 128 * 1024,
             queue_bytes: 4 * 1024 * 1024,
             rollover: 512 * 1024,

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::counters::{Counters, Reason, Tally};
 use crate::exchange::Exchange;
 use crate::record::Record;
+use crate::redact::Redaction;
 use crate::settings::{Sensor, Settings};
 use crate::station;
 use crate::worker;
@@ -129,6 +130,11 @@ impl Tap {
     /// The tap's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name
+    }
+
+    /// What is masked for this tap.
+    pub fn redaction(&self) -> &Arc<Redaction> {
+        &self.shared.settings.redaction
     }
 
     /// Body bytes worth collecting per message.

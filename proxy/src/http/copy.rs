@@ -12,7 +12,7 @@ use std::time::Instant;
 pub(super) struct TapCopy {
     /// By their places in the snapshot the exchange began under.
     taps: Vec<(usize, tap::Admission)>,
-    request: tap::Message,
+    pub(super) request: tap::Message,
     pub(super) response: Option<tap::Message>,
     /// When the response's head was there.
     pub(super) answered: Option<Instant>,
@@ -36,11 +36,12 @@ impl TapCopy {
         if taps.is_empty() {
             return None;
         }
+        let redaction = live.taps.first()?.redaction();
         let authority = asked.authority();
         let method = Method::from_bytes(asked.method_bytes()).unwrap_or_default();
         Some(Box::new(Self {
             taps,
-            request: tap::Message::request(method, asked.path(), authority.as_deref(), fields),
+            request: tap::Message::request(redaction, method, asked.path(), authority.as_deref(), fields),
             response: None,
             answered: None,
             max_body,
