@@ -105,6 +105,18 @@ impl Message {
         &self.redaction
     }
 
+    /// The same with its body yet to be copied.
+    pub fn without_body(&self) -> Self {
+        let Self { head, redaction, body: _, body_len, trailers, complete } = self;
+        let (head, redaction, trailers) = (head.clone(), Arc::clone(redaction), trailers.clone());
+        Self { head, redaction, body: Vec::new(), body_len: *body_len, trailers, complete: *complete }
+    }
+
+    /// The same with the head of `other`, and masked as that is. Both are of one message.
+    pub fn headed_as(self, other: &Self) -> Self {
+        Self { head: other.head.clone(), redaction: Arc::clone(&other.redaction), ..self }
+    }
+
     fn new(redaction: &Arc<Redaction>, head: Head) -> Self {
         Self { head, redaction: Arc::clone(redaction), body: Vec::new(), body_len: 0, trailers: None, complete: false }
     }
