@@ -9,9 +9,11 @@
 //! puts the headers on, and a `transport` hands them to the kernel.
 //! Watching never costs the watched: nothing here waits on the caller's side, everything lost is counted by reason.
 //!
+//! [`community`] names a connection as other tools name it, so that their records can be joined with ours.
 //! [`receive`] is the other end: it reads such datagrams back, from the bytes alone.
 
 mod checksum;
+pub mod community;
 mod counters;
 mod exchange;
 mod flow;
