@@ -45,6 +45,7 @@ mod passage;
 mod proxy;
 mod shares;
 mod stream;
+mod tap_tls;
 mod taps;
 mod tls;
 mod tunnel;

@@ -42,3 +42,4 @@ pub use record::{Message, Record, Side, Verdict};
 pub use settings::{Sensor, Settings};
 pub use tap::{Admission, Running, Tap};
 pub use transport::link::{Connect, Link};
+pub use transport::wire::Wire;
