@@ -47,6 +47,7 @@ mod proxy;
 mod shares;
 mod stream;
 mod tap_selection;
+mod tap_tls;
 mod taps;
 mod tls;
 mod tunnel;

@@ -150,6 +150,11 @@ impl Tap {
         self.thread.unpark();
     }
 
+    /// Where a tap that listens does so, its port known.
+    pub fn listening(&self) -> Option<SocketAddr> {
+        *self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The tap's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name
@@ -352,6 +357,8 @@ pub(crate) struct Shared {
     /// `next` holds a new address.
     changed: AtomicBool,
     next: Mutex<Option<Option<SocketAddr>>>,
+    /// Where a listening tap listens.
+    pub(crate) listening: Mutex<Option<SocketAddr>>,
 }
 
 impl Shared {
@@ -368,6 +375,7 @@ impl Shared {
             asleep: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             next: Mutex::new(None),
+            listening: Mutex::new(None),
         }
     }
 
@@ -408,7 +416,7 @@ impl Shared {
         fits
     }
 
-    fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.tally.snapshot(self.queued.load(Relaxed) as u64)
     }
 }
