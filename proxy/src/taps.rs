@@ -7,7 +7,7 @@ use crate::{
     tap_selection::Selection,
     tap_tls::Secured,
 };
-use config::{Extent, Redaction, Sensor, TapKind, TapSettings};
+use config::{Redaction, Sensor, TapKind, TapSettings};
 use identity::Credentials;
 use policy::PathCase;
 use std::{
@@ -18,7 +18,6 @@ use std::{
 };
 
 /// A tap as the data path sees it.
-#[allow(dead_code)]
 pub(crate) struct Tapped {
     pub(crate) tap: tap::Tap,
     pub(crate) selection: Selection,
@@ -185,7 +184,7 @@ fn sensor(sensor: &Sensor, credentials: &Arc<Current<Credentials>>) -> Option<ta
 
 /// A key that is written and that no room serves yet: better no tap than one that copies what it should not.
 fn unserved(settings: &TapSettings) -> Option<&'static str> {
-    let TapSettings { stream, vlan, .. } = settings;
-    let keys = [("stream", *stream != Extent::All), ("vlan", vlan.is_some())];
+    let TapSettings { vlan, .. } = settings;
+    let keys = [("vlan", vlan.is_some())];
     keys.into_iter().find(|(_, written)| *written).map(|(key, _)| key)
 }
