@@ -16,6 +16,7 @@ use crate::counters::{Counters, Reason, Tally};
 use crate::exchange::Exchange;
 use crate::rate::RateCap;
 use crate::record::Record;
+use crate::redact::Redaction;
 use crate::settings::{Sensor, Settings};
 use crate::station;
 use crate::stream::Event;
@@ -155,9 +156,19 @@ impl Tap {
         self.thread.unpark();
     }
 
+    /// Where a tap that listens does so, its port known.
+    pub fn listening(&self) -> Option<SocketAddr> {
+        *self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The tap's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name
+    }
+
+    /// What is masked for this tap.
+    pub fn redaction(&self) -> &Arc<Redaction> {
+        &self.shared.settings.redaction
     }
 
     /// Body bytes worth collecting per message.
@@ -376,6 +387,8 @@ pub(crate) struct Shared {
     /// `next` holds a new address.
     changed: AtomicBool,
     next: Mutex<Option<Option<SocketAddr>>>,
+    /// Where a listening tap listens.
+    pub(crate) listening: Mutex<Option<SocketAddr>>,
 }
 
 impl Shared {
@@ -392,6 +405,7 @@ impl Shared {
             asleep: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             next: Mutex::new(None),
+            listening: Mutex::new(None),
         }
     }
 
@@ -437,7 +451,7 @@ impl Shared {
         fits
     }
 
-    fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.tally.snapshot(self.queued.load(Relaxed) as u64)
     }
 }
