@@ -43,6 +43,7 @@ mod overload;
 mod parties;
 mod passage;
 mod proxy;
+mod shadow;
 mod shares;
 mod stream;
 mod taps;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::repeat::Repeat;
 use crate::transport::link::Connect;
 
 /// Settings of one tap. [`Settings::new`] fills in the defaults.
@@ -75,6 +76,13 @@ pub enum Sensor {
         size: u64,
         /// Finished files kept, at least 1.
         files: u32,
+    },
+    /// Requests alone, sent again to a service; what it answers is forgotten (Envoy's `request_mirror_policies`).
+    Shadow {
+        /// Address and port of the service.
+        addr: Option<SocketAddr>,
+        /// Speaks HTTP to it.
+        repeater: Arc<dyn Repeat>,
     },
 }
 
