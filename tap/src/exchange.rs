@@ -76,6 +76,11 @@ impl Exchange {
         size_of::<Self>() + self.wires().map(held).sum::<usize>()
     }
 
+    /// Bytes that will be sent.
+    pub(crate) fn len(&self) -> usize {
+        self.wires().map(Wire::len).sum()
+    }
+
     /// Body bytes that are copied.
     pub(crate) fn body_bytes(&self) -> u64 {
         self.wires().map(|wire| wire.body.len() as u64).sum()

@@ -24,6 +24,7 @@ mod head;
 mod http1;
 mod packet;
 mod pool;
+mod rate;
 pub mod receive;
 mod record;
 mod redact;

@@ -91,6 +91,13 @@ impl Message {
         Self::new(Head::response(status, fields))
     }
 
+    /// The same with its body yet to be copied.
+    pub fn without_body(&self) -> Self {
+        let Self { head, body: _, body_len, trailers, complete } = self;
+        let (head, trailers) = (head.clone(), trailers.clone());
+        Self { head, body: Vec::new(), body_len: *body_len, trailers, complete: *complete }
+    }
+
     fn new(head: Head) -> Self {
         Self { head, body: Vec::new(), body_len: 0, trailers: None, complete: false }
     }

@@ -25,6 +25,8 @@ pub struct Settings {
     pub mtu: u16,
     /// Bytes of a body that are copied. Default 128 KiB, a little over Suricata's shipped body limit of 100 KiB.
     pub max_body: usize,
+    /// Bytes of copies that may be admitted per second, in bursts of 100 ms. Default: no limit.
+    pub rate_cap: Option<u64>,
     /// Bytes that admitted exchanges may hold, in the making and in the queue. Default 4 MiB.
     pub queue_bytes: usize,
     /// Bytes in one direction after which a synthetic connection is replaced. Default 512 KiB: Suricata stops
@@ -102,6 +104,7 @@ impl Settings {
             workload: String::new(),
             mtu: 1500,
             max_body: 128 * 1024,
+            rate_cap: None,
             queue_bytes: 4 * 1024 * 1024,
             rollover: 512 * 1024,
             idle: Duration::from_secs(30),

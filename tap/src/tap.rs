@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::counters::{Counters, Reason, Tally};
 use crate::exchange::Exchange;
+use crate::rate::RateCap;
 use crate::record::Record;
 use crate::settings::{Sensor, Settings};
 use crate::station;
@@ -43,6 +44,8 @@ pub struct Admission {
     reserved: usize,
     /// Body bytes of the exchange, known once it is offered.
     body: u64,
+    /// It counts as matched. One that is held for its end does not yet, and leaves no trace if it is dropped.
+    counted: bool,
     fate: Fate,
 }
 
@@ -69,34 +72,54 @@ impl Tap {
     /// dropped.
     #[must_use]
     pub fn admit(&self) -> Option<Admission> {
+        self.shared.tally.matched.fetch_add(1, Relaxed);
+        self.reserve(true).map_err(|reason| self.shared.tally.drop_one(reason)).ok()
+    }
+
+    /// Asks for room for one exchange of which only its end tells whether it is meant for this tap. Counts nothing yet:
+    /// the admission is to be offered, which counts it as matched, or [forgotten](Admission::forget).
+    ///
+    /// # Errors
+    /// Why it would be dropped; [`Tap::refuse`] counts that, should it turn out to be meant.
+    pub fn hold(&self) -> Result<Admission, Reason> {
+        self.reserve(false).map_err(|reason| if reason == Reason::QueueFull { Reason::HoldOverflow } else { reason })
+    }
+
+    /// Counts one exchange as matched and dropped.
+    pub fn refuse(&self, reason: Reason) {
+        self.shared.tally.matched.fetch_add(1, Relaxed);
+        self.shared.tally.drop_one(reason);
+    }
+
+    fn reserve(&self, counted: bool) -> Result<Admission, Reason> {
         let shared = &self.shared;
-        shared.tally.matched.fetch_add(1, Relaxed);
-        let refused = if shared.stopping.load(Relaxed) {
-            Some(Reason::Shutdown)
-        } else if shared.down.load(Relaxed) {
-            Some(Reason::TapDown)
-        } else if !shared.reserve(ADMIT_COST) {
-            Some(Reason::QueueFull)
-        } else {
-            None
-        };
-        match refused {
-            Some(reason) => {
-                shared.tally.drop_one(reason);
-                None
-            }
-            None => Some(Admission { shared: Arc::clone(shared), reserved: ADMIT_COST, body: 0, fate: Fate::Open }),
+        if shared.stopping.load(Relaxed) {
+            return Err(Reason::Shutdown);
         }
+        if shared.down.load(Relaxed) {
+            return Err(Reason::TapDown);
+        }
+        if shared.cap.as_ref().is_some_and(|cap| !cap.is_open(shared.nanos())) {
+            return Err(Reason::RateCap);
+        }
+        if !shared.reserve(ADMIT_COST) {
+            return Err(Reason::QueueFull);
+        }
+        Ok(Admission { shared: Arc::clone(shared), reserved: ADMIT_COST, body: 0, counted, fate: Fate::Open })
     }
 
     /// Hands over a finished exchange. Secrets are masked and the text is written before it enters the queue.
     pub fn offer(&self, mut admission: Admission, record: Record) {
+        admission.count();
         let seen = body_len(&record);
         admission.body = seen;
         add(&self.shared.tally.body_seen, seen);
         match Exchange::of(record, self.shared.settings.max_body) {
             Err(reason) => admission.refuse(reason),
             Ok(exchange) => {
+                if !self.shared.earns(exchange.len()) {
+                    return admission.refuse(Reason::RateCap);
+                }
                 if admission.settle(exchange.cost()) {
                     self.enqueue(Work::Exchange(Box::new((admission, exchange))));
                 }
@@ -223,8 +246,21 @@ impl Admission {
         granted
     }
 
+    /// A held exchange turned out not to be meant for this tap: nothing is counted.
+    pub fn forget(mut self) {
+        self.release_to(0);
+        debug_assert!(!self.counted, "an exchange that counts as matched cannot be unmatched");
+    }
+
+    fn count(&mut self) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.shared.tally.matched.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Gives the exchange up for a reason.
     pub fn refuse(mut self, reason: Reason) {
+        self.count();
         if self.fate == Fate::Open {
             self.fate = Fate::Dropped(reason);
         }
@@ -273,6 +309,7 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.release_to(0);
         let reason = match self.fate {
+            _ if !self.counted => return,
             Fate::Mirrored => return,
             Fate::Dropped(reason) => reason,
             Fate::Open if self.shared.stopping.load(Relaxed) => Reason::Shutdown,
@@ -303,6 +340,9 @@ pub(crate) enum Work {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) tally: Tally,
+    cap: Option<RateCap>,
+    /// The clock of `cap` starts here.
+    started: Instant,
     /// Bytes held by admitted exchanges; never above `settings.queue_bytes`.
     queued: AtomicUsize,
     /// Nobody takes what is copied: refuse at admission.
@@ -321,6 +361,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
+            cap: settings.rate_cap.map(RateCap::new),
+            started: Instant::now(),
             settings,
             tally: Tally::default(),
             queued: AtomicUsize::new(0),
@@ -350,6 +392,15 @@ impl Shared {
 
     fn lock_next(&self) -> MutexGuard<'_, Option<Option<SocketAddr>>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes from what the rate cap allows.
+    fn earns(&self, bytes: usize) -> bool {
+        self.cap.as_ref().is_none_or(|cap| cap.take(bytes, self.nanos()))
+    }
+
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn reserve(&self, bytes: usize) -> bool {
