@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use http::header::{HeaderValue, TRAILER};
+use http::header::{HeaderValue, TRAILER, TRANSFER_ENCODING};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -97,9 +97,10 @@ fn message(request: &mut tap::Repeated) -> Request<Body> {
     if trailers.is_empty() {
         return message.map(|()| body.boxed_unsync());
     }
-    // hyper writes only those that were announced (RFC 9110 section 6.6.2).
+    // hyper writes only those that were announced (RFC 9110 section 6.6.2), and those of a length known beforehand never.
+    message.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     for name in trailers.keys() {
-        message.headers_mut().append(TRAILER, HeaderValue::from(name));
+        message.headers_mut().append(TRAILER, HeaderValue::from(name.clone()));
     }
     message.map(|()| body.with_trailers(ready(Some(Ok(trailers)))).boxed_unsync())
 }

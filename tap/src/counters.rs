@@ -35,6 +35,8 @@ pub struct Counters {
     pub packets_sent: u64,
     /// Packets that did not, by errno, those that occurred (`sekisho_tap_send_errors_total`).
     pub send_errors: Vec<(&'static str, u64)>,
+    /// Connections to receivers and of readers that ended otherwise than by us, and readers turned away.
+    pub streams_broken: u64,
     /// ICMP errors and the like that came back. With a sensor that only sniffs, port-unreachable is normal.
     pub unreachable: u64,
     /// Bytes held by exchanges in the making and in the queue (a gauge).
@@ -130,6 +132,7 @@ pub(crate) struct Tally {
     pub(crate) packets_built: AtomicU64,
     pub(crate) packets_sent: AtomicU64,
     send_errors: [AtomicU64; ERRNOS.len() + 1],
+    pub(crate) streams_broken: AtomicU64,
     pub(crate) unreachable: AtomicU64,
 }
 
@@ -174,6 +177,7 @@ impl Tally {
                 .map(|(name, n)| (name, read(n)))
                 .filter(|(_, n)| *n > 0)
                 .collect(),
+            streams_broken: read(&self.streams_broken),
             unreachable: read(&self.unreachable),
             queue_bytes,
         }

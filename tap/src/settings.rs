@@ -89,6 +89,16 @@ pub enum Sensor {
 }
 
 impl Sensor {
+    /// The address that [`crate::Tap::set_sensor`] may change.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } | Self::Shadow { addr, .. } => {
+                *addr
+            }
+            Self::PcapListen { .. } | Self::Ring { .. } => None,
+        }
+    }
+
     /// A sensor that takes VXLAN datagrams.
     pub fn vxlan(addr: Option<SocketAddr>, vni: u32) -> Self {
         Self::Vxlan { addr, vni }

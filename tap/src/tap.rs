@@ -149,6 +149,11 @@ impl Tap {
         self.thread.unpark();
     }
 
+    /// Where a tap that listens does so, its port known.
+    pub fn listening(&self) -> Option<SocketAddr> {
+        *self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The tap's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name
@@ -356,6 +361,8 @@ pub(crate) struct Shared {
     /// `next` holds a new address.
     changed: AtomicBool,
     next: Mutex<Option<Option<SocketAddr>>>,
+    /// Where a listening tap listens.
+    pub(crate) listening: Mutex<Option<SocketAddr>>,
 }
 
 impl Shared {
@@ -372,6 +379,7 @@ impl Shared {
             asleep: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             next: Mutex::new(None),
+            listening: Mutex::new(None),
         }
     }
 
@@ -412,7 +420,7 @@ impl Shared {
         fits
     }
 
-    fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.tally.snapshot(self.queued.load(Relaxed) as u64)
     }
 }

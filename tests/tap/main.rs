@@ -11,3 +11,4 @@ mod copy;
 mod loss;
 mod root;
 mod sensor;
+mod shadow;
