@@ -343,7 +343,7 @@ impl World {
 
     /// Puts something on the deny list, and waits until the server has read it.
     fn deny(&self, what: &[&str]) {
-        let told = || self.setting.server.child.stderr.text().matches("deny_list_changed").count();
+        let told = || self.setting.server.child().stderr.text().matches("deny_list_changed").count();
         let before = told();
         self.ca(&["deny"], &[&["add", "--reason", "test"], what].concat());
         wait::until("the deny list to be read again", wait::SOON, || (told() > before).then_some(()));
