@@ -143,7 +143,7 @@ impl Server {
         let domain = folder.trust_domain().clone();
         let id = SpiffeId::parse(&format!("spiffe://{domain}/{}", settings.identity)).map_err(error)?;
         let own = Own { id, names: settings.names.clone() };
-        let keys = Keys { passphrase: passphrase.as_deref(), secret: None };
+        let keys = Keys { passphrase: passphrase.as_deref(), secret: settings.keys.as_deref() };
         let authority = folder.authority(keys, now).map_err(error)?;
         let standing = Standing::make(&authority, &own, now).map_err(error)?;
         let log_key = LogKey::load(&settings.dir, passphrase.as_deref()).map_err(error)?;
@@ -459,7 +459,7 @@ impl Server {
     }
 
     fn keys(&self) -> Keys<'_> {
-        Keys { passphrase: self.passphrase.as_deref(), secret: None }
+        Keys { passphrase: self.passphrase.as_deref(), secret: self.settings.keys.as_deref() }
     }
 
     /// Records what was done. Waits for the disk.

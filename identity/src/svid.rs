@@ -118,8 +118,7 @@ fn spiffe_id(names: &AlternativeNames) -> Result<SpiffeId, SvidError> {
 }
 
 fn check_leaf_constraints(certificate: &X509Certificate<'_>) -> Result<(), SvidError> {
-    let extension =
-        x509::extension(certificate, BASIC_CONSTRAINTS).ok_or(SvidError::BasicConstraints("are absent"))?;
+    let extension = x509::extension(certificate, BASIC_CONSTRAINTS).ok_or(SvidError::BasicConstraints("are absent"))?;
     let content = der::whole(der::SEQUENCE, extension.value).ok_or(NOT_EMPTY)?;
     match Reader::new(content).next() {
         None if content.is_empty() => Ok(()),

@@ -11,5 +11,6 @@ mod key_sets;
 mod keys;
 mod refusals;
 mod restart;
+mod secret;
 mod setting;
 mod tampering;
