@@ -2,7 +2,8 @@
 //!
 //! Two listeners: what a probe and a scraper may see, and what stays on the host.
 
-use crate::server::{Server, Step};
+use crate::server::Server;
+use crate::steps::Step;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;

@@ -7,6 +7,9 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `server` | opening the folder, listening, the second hand, the end |
+//! | `steps` | the rotation of roots: what the operator asks for, what happens by itself |
+//! | `key_sets` | the keys of clusters, which change while we run |
+//! | `view` | readiness, metrics, state |
 //! | `standing` | what is in force: issuer, bundle, own certificate; replaced whole |
 //! | `desk` | the story of one request, in the order cheap to dear |
 //! | `memory` | what the log says of certificates that have not ended |
@@ -21,12 +24,16 @@ mod answer;
 mod buckets;
 mod desk;
 mod istio;
+mod key_sets;
 mod kubernetes;
 mod memory;
 mod metrics;
 mod server;
 mod standing;
+mod steps;
 mod trust;
 mod turns;
+mod view;
 
-pub use server::{Say, Server, ServerError, Step};
+pub use server::{Say, Server, ServerError};
+pub use steps::Step;
