@@ -17,8 +17,10 @@
 //! | `kubernetes` | what is asked of a cluster's API server |
 //! | `turns`, `buckets` | what is done at once, and how much for one caller |
 //! | `answer` | from a refusal to a status, a label and a record |
+//! | `acts` | denying, join tokens |
 //! | `metrics`, `admin` | what an operator sees and may do |
 
+mod acts;
 mod admin;
 mod answer;
 mod buckets;
@@ -35,5 +37,5 @@ mod trust;
 mod turns;
 mod view;
 
-pub use server::{Say, Server, ServerError};
+pub use server::{SOCKET, Say, Server, ServerError};
 pub use steps::Step;

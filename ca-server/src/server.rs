@@ -172,6 +172,18 @@ impl Server {
                 serving.push(tokio::spawn(admin::serve(listener, face, Arc::clone(&self), stop.clone())));
             }
         }
+        let socket = self.settings.dir.join(SOCKET);
+        match (rpc::bind_unix(&socket, 0o600), own_user()) {
+            (Ok(listener), Some(user)) => {
+                serving.push(tokio::spawn(admin::serve_unix(listener, user, Arc::clone(&self), stop.clone())));
+            }
+            // Everything else works; the commands say that they find no socket.
+            (bound, _) => {
+                let why =
+                    bound.err().map_or("whose process this is cannot be seen".to_owned(), |error| error.to_string());
+                (self.say)("socket_missing", json!({ "path": socket.display().to_string(), "detail": why }));
+            }
+        }
         for cluster in self.settings.clusters.iter().filter(|cluster| cluster.jwks.is_none()) {
             serving.push(tokio::spawn(Arc::clone(&self).follow_keys(cluster.name.clone(), stop.clone())));
         }
@@ -199,6 +211,7 @@ impl Server {
         for task in serving {
             let _ = task.await;
         }
+        let _ = std::fs::remove_file(&socket);
         let server = Arc::clone(&self);
         let _ = tokio::task::spawn_blocking(move || server.act(What::Stopped, "", "", None, "ca")).await;
         Ok(())
@@ -298,6 +311,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The user this process runs as, from the owner of our own entry in `/proc`.
+fn own_user() -> Option<u32> {
+    std::fs::metadata("/proc/self").ok().map(|about| std::os::unix::fs::MetadataExt::uid(&about))
+}
+
+/// In the CA's folder, where commands look for a server.
+pub const SOCKET: &str = "admin.sock";
 /// A request of 16 KiB, its token not counted, which stands in a header.
 const MOST_MESSAGE: usize = 32 * 1024;
 /// For the log, the folder, admin, and what the runtime needs.

@@ -2,9 +2,9 @@
 
 use crate::server::{Server, lock};
 use crate::standing::Standing;
-use ca::Keys;
 use ca::log::What;
 use ca::rotation::{Advice, Go, LastLeaf, RootId};
+use ca::{CaError, Keys};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -30,6 +30,37 @@ pub enum Step {
         /// When it leaves, from now.
         leave_after: Duration,
     },
+}
+
+/// Why something an operator asked for was not done, as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Undone {
+    /// The state does not allow it, or not yet.
+    NotNow(String),
+    /// It is wrong in itself.
+    Wrong(String),
+    /// It was tried.
+    Failed(String),
+}
+
+impl std::fmt::Display for Undone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotNow(why) | Self::Wrong(why) | Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<CaError> for Undone {
+    fn from(error: CaError) -> Self {
+        match error {
+            CaError::Refused(_) => Self::NotNow(error.to_string()),
+            CaError::Deny(_) | CaError::JoinToken(_) | CaError::OtherDomain { .. } | CaError::NoPath(_) => {
+                Self::Wrong(error.to_string())
+            }
+            _ => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 impl Step {
@@ -94,7 +125,7 @@ impl Server {
                 Advice::Expired(_) | Advice::ExpiresSoon { .. } | Advice::Leaves { .. } => continue,
             };
             if let Err(why) = self.step(step, "ca") {
-                (self.say)("rotation_refused", json!({ "detail": why }));
+                (self.say)("rotation_refused", json!({ "detail": why.to_string() }));
             }
             // The others were advised of a state that is no more.
             return;
@@ -105,14 +136,13 @@ impl Server {
     ///
     /// # Errors
     /// Why not, as a sentence.
-    pub(crate) fn step(&self, step: Step, by: &str) -> Result<(), String> {
+    pub(crate) fn step(&self, step: Step, by: &str) -> Result<(), Undone> {
         let now = SystemTime::now();
         let mut folder = lock(&self.folder);
         let sequence = folder.rotation().sequence();
-        let text = |error: ca::CaError| error.to_string();
         let (what, subject, detail) = match step {
             Step::Prepare => {
-                folder.prepare(self.keys(), now).map_err(text)?;
+                folder.prepare(self.keys(), now)?;
                 let next = folder.rotation().next().map(|root| root.to_string()).unwrap_or_default();
                 (What::RotationPrepared, next, String::new())
             }
@@ -126,21 +156,21 @@ impl Server {
                     },
                     (None, false) => {
                         let names = verdict.awaited.iter().take(3).map(|awaited| awaited.id.as_str());
-                        return Err(format!(
+                        return Err(Undone::NotNow(format!(
                             "{} holders do not know the new root yet, among them {}; `override=true` does not wait for them",
                             verdict.awaited_total,
                             names.collect::<Vec<_>>().join(", ")
-                        ));
+                        )));
                     }
                 };
                 let overridden = matches!(go, Go::Override { .. });
-                folder.activate(go, self.schedule.splay, self.keys(), now).map_err(text)?;
+                folder.activate(go, self.schedule.splay, self.keys(), now)?;
                 let what = if overridden { What::RotationOverridden } else { What::RotationActivated };
                 (what, folder.rotation().issuing().to_string(), format!("{} not waited for", verdict.awaited_total))
             }
             Step::Rollback => {
                 let leaves = self.leaves(now);
-                folder.rollback(leaves, &self.schedule, self.keys(), now).map_err(text)?;
+                folder.rollback(leaves, &self.schedule, self.keys(), now)?;
                 (What::RotationRolledBack, folder.rotation().issuing().to_string(), String::new())
             }
             Step::Finish => {
@@ -149,13 +179,13 @@ impl Server {
                     let mut memory = self.desk.memory();
                     before.iter().filter_map(|root| memory.roster.cleared(*root, now)).collect()
                 };
-                folder.finish(self.leaves(now), &cleared, &self.schedule, now).map_err(text)?;
+                folder.finish(self.leaves(now), &cleared, &self.schedule, now)?;
                 let left: Vec<String> = before.iter().map(ToString::to_string).collect();
                 (What::RotationFinished, left.join(" "), String::new())
             }
             Step::Compromise { root, leave_after } => {
                 let splay = self.schedule.splay_compromised.min(leave_after / 2);
-                folder.compromise(root, now + leave_after, splay, self.keys(), now).map_err(text)?;
+                folder.compromise(root, now + leave_after, splay, self.keys(), now)?;
                 (
                     What::RootCompromised,
                     root.to_string(),
@@ -167,7 +197,7 @@ impl Server {
         drop(folder);
         (self.say)(what.label(), json!({ "subject": subject, "sequence": sequence, "by": by }));
         self.stand(now);
-        self.act(what, &subject, &detail, Some(sequence), by)
+        self.act(what, &subject, &detail, Some(sequence), by).map_err(Undone::Failed)
     }
 
     /// Stands by what the folder says now, with a new intermediate.
