@@ -56,6 +56,8 @@ codes! {
         "An identity is `namespace/service-account`, a full SPIFFE ID, `ns:namespace`, `td:trust.domain`, or a name of [identities]. `*` and `prefix-*` stand inside one segment.";
     UNKNOWN_IDENTITY = "E0203", "a name that [identities] does not have",
         "A word without `/` and `:` is a name of [identities].";
+    UNKNOWN_RULE = "E0204", "a rule that is not in the file",
+        "A tap names rules by their names. One that no rule of its direction has would select nothing.";
     UNSERVED = "E0301", "a destination that no [[service]] serves",
         "With `capture = \"none\"` there is no original destination, so every identity a rule names in `to` needs a [[service]] that says how to reach it.";
     LISTENERS = "E0302", "listeners that cannot work together",

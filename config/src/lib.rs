@@ -14,7 +14,7 @@
 //! | `schema`, `reference` | every key with type, default and meaning; the page made from it |
 //! | `reader`, `values` | typed access to tables that notes each problem and goes on |
 //! | `root` | the top of the file, and the order of everything |
-//! | `identity_source`, `agent`, `proxy`, `paths`, `names`, `services`, `rules`, `taps` | one section of the file each |
+//! | `identity_source`, `agent`, `proxy`, `paths`, `names`, `services`, `rules`, `taps` (with `sensor`) | one section of the file each |
 //! | `authority` | the same for the file of the CA |
 //! | `cross` | what only the whole file shows |
 //! | `problem`, `codes`, `source`, `suggest`, `render` | what is wrong, where, what was meant, and how it looks |
@@ -35,10 +35,12 @@ mod render;
 mod root;
 mod rules;
 mod schema;
+mod sensor;
 mod services;
 mod snapshot;
 mod source;
 mod suggest;
+mod tap_settings;
 mod taps;
 mod values;
 
@@ -48,7 +50,10 @@ pub use problem::{Problem, Report, Severity};
 pub use reference::{ca_reference, reference};
 pub use snapshot::{
     AccessSink, AgentSettings, App, CaSource, Capture, Endpoint, ExpectedCa, IdentitySource, Listen, LogFormat,
-    LogSettings, NamedIdentity, Protocol, ProxySettings, Service, Snapshot, TapSettings, Timeouts,
+    LogSettings, NamedIdentity, Protocol, ProxySettings, Service, Snapshot, Timeouts,
+};
+pub use tap_settings::{
+    Extent, Redaction, Sample, Sensor, StatusPattern, TapDirection, TapKind, TapSelection, TapSettings, TapVerdict,
 };
 
 use std::path::Path;

@@ -82,7 +82,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<Snapshot
     let mut rules = Rules::of(paths.unwrap_or_default());
     rules::read(root.tables("inbound", notes), Direction::Inbound, &names, &mut rules, notes);
     rules::read(root.tables("outbound", notes), Direction::Outbound, &names, &mut rules, notes);
-    let taps = taps::read(root.tables("tap", notes), notes);
+    let taps = taps::read(root.tables("tap", notes), &names, &rules, notes);
     cross::check(&proxy, app.as_ref(), &services, &rules, notes);
     Some(Snapshot {
         workload: workload?,

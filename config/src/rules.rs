@@ -228,7 +228,7 @@ fn anyone(texts: &[Text<'_>], key: &str, notes: &mut Notebook) -> bool {
     true
 }
 
-fn read_ports(table: &Table<'_>, notes: &mut Notebook) -> Vec<u16> {
+pub(crate) fn read_ports(table: &Table<'_>, notes: &mut Notebook) -> Vec<u16> {
     let values = table.values("ports", notes);
     let numbers = values.into_iter().filter_map(|v| number_of(v, "ports", 1..=65535, notes));
     numbers.filter_map(|n| u16::try_from(n).ok()).collect()
@@ -255,7 +255,7 @@ fn read_protocol(table: &Table<'_>, notes: &mut Notebook) -> Option<RuleProtocol
 }
 
 /// One string or a list of them, each a pattern; the caret of a problem stands inside the string.
-fn patterns<T>(
+pub(crate) fn patterns<T>(
     table: &Table<'_>,
     key: &str,
     parse: impl Fn(&str) -> Result<T, PatternError>,

@@ -450,44 +450,113 @@ pub(crate) const OUTBOUND: Section = Section {
     ],
 };
 
+const SENSORS: &str = "Where it goes, and in which form. As packets: `vxlan://host:4789?vni=N`, `pcap://host:57012` (we dial), \
+`pcap-listen://addr:57012` (we are dialled), `pcap+mtls://host:57012?id=namespace/service-account`, \
+`pcapng:///folder?size=64MiB&files=8`. As a line of JSON each: `json:stdout`, `json:///file`, `syslog+udp://host:514`. \
+Requests alone, sent again: `shadow://host:80`. The ports are these unless written; `vni` is 0 to 16777215.";
+
+const EXTENT: &str = "\"all\" | \"none\" | \"first SIZE\"";
+const MASKED: &str = "name(s)";
+
 pub(crate) const TAP: Section = Section {
     title: "[[tap]]",
-    doc: "A decrypted copy of every exchange, as packets for a sensor. It may lose and count, never delay.",
+    doc: "A decrypted copy of the traffic for a sensor. It may lose and count, never delay. What is copied is the AND of the selectors, from `direction` to `sample`; a list inside one is OR. A tap without any copies all that comes in.",
     keys: &[
         key("name", "string", Required, "Unique; counters carry it."),
-        key(
-            "to_sensor",
-            "URL",
-            Required,
-            "`vxlan://host:4789?vni=N`: the port is 4789 unless written, `vni` is 0 to 16777215.",
-        ),
+        key("to_sensor", "URL", Required, SENSORS),
         key(
             "allow_plaintext_tap",
             "boolean",
             Flag(false),
-            "Must be true for a sensor on another host: the copy crosses the network unencrypted.",
+            "Must be true for a sensor on another host, `pcap+mtls` excepted: the copy crosses the network unencrypted.",
         ),
+        key(
+            "direction",
+            "\"inbound\" | \"outbound\" | \"both\"",
+            Text("inbound"),
+            "Which side of this sidecar. Where both ends have one, `both` at each shows everything twice.",
+        ),
+        key(
+            "from",
+            "identity(ies)",
+            Absent("everybody"),
+            "Who calls, proven by certificate. Outbound that is this workload.",
+        ),
+        key("to", "identity(ies)", Absent("everybody"), "Who is called. Inbound that is this workload."),
+        key(
+            "requests",
+            "operation(s)",
+            Absent("every request"),
+            "As in rules: `GET,HEAD /orders/{id:uint}`. Only for HTTP.",
+        ),
+        key(
+            "hosts",
+            "host(s)",
+            Absent("every host"),
+            "Without port; `*.example.org` is one label more. Only for HTTP.",
+        ),
+        key("ports", PORTS_KIND, Absent("every port"), "Of the application inbound, of the destination outbound."),
+        key(
+            "rules",
+            "name(s)",
+            Absent("whatever decided"),
+            "The rule that decided. Known once the rules have spoken: until then the copy is kept.",
+        ),
+        key(
+            "verdicts",
+            "\"allow\" | \"deny\" | \"shadow-deny\", or a list",
+            Absent("every verdict"),
+            "What was decided; `shadow-deny` is what passes only because of `mode = \"observe\"`. A request without a canonical reading is denied.",
+        ),
+        key(
+            "status",
+            "string(s)",
+            Absent("every status"),
+            "Of the response: `\"404\"`, `\"5xx\"`. Only for HTTP; the copy is kept until the response comes.",
+        ),
+        key(
+            "sample",
+            "number above 0, at most 1",
+            Absent("all"),
+            "A share of the connections, chosen by the Community ID of the connection: the same ones at both ends and by every tap.",
+        ),
+        key(
+            "rate_cap",
+            "rate, as `200Mbit/s`",
+            Absent("no limit"),
+            "Bytes of copies per second; what is above is dropped whole, `rate_cap`. A burst may last 100 ms.",
+        ),
+        key("body", EXTENT, Text("first 128KiB"), "How much of each body is copied; `all` is bounded by `queue`."),
+        key(
+            "stream",
+            EXTENT,
+            Text("all"),
+            "How much of each direction of a stream is copied: WebSocket, CONNECT, opaque TCP. Only for packets.",
+        ),
+        key(
+            "queue",
+            "size, to 1GiB",
+            Text("4MiB"),
+            "Bytes that copies may hold, in the making and waiting; what does not fit is dropped whole, `queue_full`.",
+        ),
+        key("mtu", "integer, 576 to 65535", Number(1500), "The largest IP packet of the copy. Only for packets."),
+        key(
+            "port",
+            "integer, 1 to 65535",
+            Absent("its own"),
+            "The server's port in the copy, for sensors that go by ports. Only for packets.",
+        ),
+        key("vlan", "integer, 1 to 4094", Absent("no tag"), "The 802.1Q tag of the copy's frames. Only for packets."),
+        key(
+            "redact",
+            MASKED,
+            Absent("the defaults"),
+            "What is masked besides the defaults: a header by its name, `cookie:name`, `query:name` (also in forms), `json:name` (at any depth). JSON that cannot be read is not copied, `redact_error`.",
+        ),
+        key("pass", MASKED, Absent("nothing"), "Which defaults are not masked."),
+        key("http", "\"http1\"", Text("http1"), "How HTTP is written in packets. Only for packets."),
     ],
-    later: &[
-        "direction",
-        "from",
-        "to",
-        "layer",
-        "rate_cap",
-        "on_full",
-        "verdicts",
-        "body",
-        "redact",
-        "sample",
-        "requests",
-        "grpc",
-        "hosts",
-        "ports",
-        "rule",
-        "rules",
-        "max_body",
-        "mode",
-    ],
+    later: &["layer", "on_full", "grpc", "rule", "max_body", "mode"],
 };
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the file says once it is checked: plain immutable data, complete with defaults.
 
 use crate::problem::Problem;
+use crate::tap_settings::TapSettings;
 use identity::{SpiffeId, TrustDomain};
 use policy::{IdPattern, Mode, RuleSet};
 use std::net::SocketAddr;
@@ -281,19 +282,4 @@ pub struct NamedIdentity {
     pub kind: Option<String>,
     /// `low`, `medium` or `high`.
     pub criticality: Option<String>,
-}
-
-/// `[[tap]]`: a decrypted copy of the traffic for a sensor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TapSettings {
-    /// Its name, unique.
-    pub name: String,
-    /// Where the sensor is: a name or an address without brackets.
-    pub sensor_host: String,
-    /// Its UDP port.
-    pub sensor_port: u16,
-    /// The VXLAN network identifier, 24 bits.
-    pub vni: u32,
-    /// The operator accepts that the copy crosses the network unencrypted.
-    pub allow_plaintext: bool,
 }

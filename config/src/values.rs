@@ -1,6 +1,7 @@
-//! Values with a grammar of their own: durations, addresses, `host:port`, names.
+//! Values with a grammar of their own: durations, sizes, rates, addresses, `host:port`, names.
 
 use crate::snapshot::Endpoint;
+use crate::tap_settings::Extent;
 use policy::HostPattern;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,9 +48,55 @@ pub(crate) fn duration(text: &str) -> Result<Duration, BadValue> {
 
 /// A whole number of bytes with a unit, `64KiB` to `1024GiB`.
 pub(crate) fn size(text: &str) -> Result<u64, BadValue> {
-    const HELP: &str = "write a whole number and a unit: `512KiB`, `64MiB` or `1GiB`";
     const LEAST: u64 = 64 << 10;
     const MOST: u64 = 1024 << 30;
+    match bytes(text)?.filter(|size| (LEAST..=MOST).contains(size)) {
+        None => Err(bad("a size is at least 64KiB and at most 1024GiB")),
+        Some(size) => Ok(size),
+    }
+}
+
+/// `all`, `none`, or `first` and a size of 1KiB to 1GiB.
+pub(crate) fn extent(text: &str) -> Result<Extent, BadValue> {
+    const HELP: &str = "write `all`, `none`, or how much from the start: `first 128KiB`";
+    match text {
+        "all" => return Ok(Extent::All),
+        "none" => return Ok(Extent::None),
+        _ => {}
+    }
+    let Some(size) = text.strip_prefix("first ") else {
+        return Err(bad_help(format!("`{text}` is not an amount"), HELP));
+    };
+    match bytes(size)?.filter(|size| (1 << 10..=1 << 30).contains(size)) {
+        None => Err(bad_help("the first part is at least 1KiB and at most 1GiB", HELP)),
+        Some(size) => Ok(Extent::First(size)),
+    }
+}
+
+/// A whole number of bits per second with a unit, `8kbit/s` to `1000Gbit/s`, as bytes per second.
+pub(crate) fn rate(text: &str) -> Result<u64, BadValue> {
+    const HELP: &str = "write a whole number and a unit: `500kbit/s`, `200Mbit/s` or `1Gbit/s`";
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let bytes: u64 = match unit {
+        "kbit/s" => 125,
+        "Mbit/s" => 125_000,
+        "Gbit/s" => 125_000_000,
+        _ => return Err(bad_help(format!("`{text}` is not a rate"), HELP)),
+    };
+    if digits.is_empty() {
+        return Err(bad_help(format!("`{text}` is not a rate"), HELP));
+    }
+    let rate = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(bytes));
+    match rate.filter(|rate| (1_000..=125_000_000_000).contains(rate)) {
+        None => Err(bad("a rate is at least 8kbit/s and at most 1000Gbit/s")),
+        Some(rate) => Ok(rate),
+    }
+}
+
+/// A whole number of bytes with a unit; `None`: more than a number holds.
+fn bytes(text: &str) -> Result<Option<u64>, BadValue> {
+    const HELP: &str = "write a whole number and a unit: `512KiB`, `64MiB` or `1GiB`";
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let unit: u64 = match unit {
@@ -61,10 +108,7 @@ pub(crate) fn size(text: &str) -> Result<u64, BadValue> {
     if digits.is_empty() {
         return Err(bad_help(format!("`{text}` is not a size"), HELP));
     }
-    match digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|size| (LEAST..=MOST).contains(size)) {
-        None => Err(bad("a size is at least 64KiB and at most 1024GiB")),
-        Some(size) => Ok(size),
-    }
+    Ok(digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)))
 }
 
 /// `ip:port`, the port not 0.
@@ -146,6 +190,25 @@ mod tests {
             ["", "64", "MiB", "0MiB", "1KiB", "1.5GiB", "-1MiB", "64 MiB", "64MB", "64M", "99999999999GiB", "+64MiB"]
         {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn extents_are_all_none_or_a_start() {
+        assert_eq!((extent("all").unwrap(), extent("none").unwrap()), (Extent::All, Extent::None));
+        assert_eq!(extent("first 2KiB").unwrap(), Extent::First(2048));
+        for text in ["", "ALL", "2KiB", "first", "first 0KiB", "first  2KiB", "first 2", "first 2GiB", "last 2KiB"] {
+            assert!(extent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_bits_in_and_bytes_out() {
+        assert_eq!(rate("8kbit/s").unwrap(), 1_000);
+        assert_eq!(rate("200Mbit/s").unwrap(), 25_000_000);
+        assert_eq!(rate("1Gbit/s").unwrap(), 125_000_000);
+        for text in ["", "7kbit/s", "200", "Mbit/s", "200MBit/s", "200Mbit", "1.5Mbit/s", "1001Gbit/s", "-1Mbit/s"] {
+            assert!(rate(text).is_err(), "{text}");
         }
     }
 

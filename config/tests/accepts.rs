@@ -1,7 +1,10 @@
 //! Files that load: what users' scripts rest on, the smallest example, and every default.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use config::{AccessSink, Capture, Endpoint, IdentitySource, Listen, LogFormat, Protocol, Snapshot};
+use config::{
+    AccessSink, Capture, Endpoint, Extent, IdentitySource, Listen, LogFormat, Protocol, Redaction, Sensor, Snapshot,
+    TapDirection, TapKind, TapSelection, TapVerdict,
+};
 use policy::{Direction, Mode, PathCase, RuleProtocol, Who};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,7 +46,10 @@ fn the_server_of_the_contract_loads_as_written() {
         ["GET,HEAD /api/orders", "GET,HEAD /api/orders/{id:uint}"]
     );
     let [tap] = s.taps.as_slice() else { panic!("one tap") };
-    assert_eq!((tap.name.as_str(), tap.sensor_host.as_str(), tap.sensor_port, tap.vni), ("ids", "127.0.0.1", 4789, 42));
+    let sensor = Sensor::Vxlan { host: "127.0.0.1".into(), port: 4789, vni: 42 };
+    assert_eq!((tap.name.as_str(), &tap.sensor), ("ids", &sensor));
+    assert_eq!((tap.body, tap.stream, tap.queue), (Extent::First(128 << 10), Extent::All, 4 << 20));
+    assert_eq!((tap.mtu, tap.rate_cap, &tap.select), (1500, None, &TapSelection::default()));
     assert!(s.warnings.is_empty());
 }
 
@@ -207,6 +213,26 @@ ports = [5432]
 name = "far"
 to_sensor = "vxlan://[2001:db8::7]?vni=16777215"
 allow_plaintext_tap = true
+direction = "both"
+from = "web"
+to = ["shop/orders", "td:partner.example"]
+requests = "GET /a/{b}"
+hosts = "*.shop.svc"
+ports = [8080, 5432]
+rules = "a"
+verdicts = ["deny", "shadow-deny"]
+status = ["5xx", "404"]
+sample = 0.5
+rate_cap = "200Mbit/s"
+body = "all"
+stream = "first 64KiB"
+queue = "64MiB"
+mtu = 9000
+port = 80
+vlan = 7
+redact = ["json:pan", "X-Secret", "cookie:sid", "query:key"]
+pass = "Cookie"
+http = "http1"
 "#,
     );
     assert_eq!(s.mode, Mode::Observe);
@@ -237,10 +263,69 @@ allow_plaintext_tap = true
     let [out] = s.rules.rules(Direction::Outbound) else { panic!("one rule") };
     assert_eq!(out.protocol, Some(RuleProtocol::Tcp));
     assert!(s.rules.declares_tcp(Direction::Outbound, 5432));
-    assert_eq!(
-        (s.taps[0].sensor_host.as_str(), s.taps[0].sensor_port, s.taps[0].allow_plaintext),
-        ("2001:db8::7", 4789, true)
-    );
+    let far = &s.taps[0];
+    assert_eq!(far.sensor, Sensor::Vxlan { host: "2001:db8::7".into(), port: 4789, vni: 0xff_ffff });
+    assert_eq!((far.allow_plaintext, far.body, far.stream), (true, Extent::All, Extent::First(64 << 10)));
+    assert_eq!((far.rate_cap, far.queue, far.mtu), (Some(25_000_000), 64 << 20, 9000));
+    assert_eq!((far.port, far.vlan), (Some(80), Some(7)));
+    let names = ["x-secret", "cookie:sid", "query:key", "json:pan"].map(str::to_owned);
+    let [header, cookie, query, json] = names.map(|n| n.rsplit(':').next().unwrap().to_owned());
+    let redact = [Redaction::Header(header), Redaction::Cookie(cookie), Redaction::Query(query), Redaction::Json(json)];
+    assert_eq!((far.redact.as_slice(), far.pass.as_slice()), (&redact[..], &[Redaction::Header("cookie".into())][..]));
+    let select = &far.select;
+    assert_eq!((select.direction, select.from.len(), select.to.len()), (TapDirection::Both, 1, 2));
+    assert_eq!((select.requests[0].to_string().as_str(), select.hosts.len()), ("GET /a/{b}", 1));
+    assert_eq!((select.ports.as_slice(), select.rules.len()), (&[8080, 5432][..], 1));
+    assert_eq!(select.verdicts, [TapVerdict::Deny, TapVerdict::ShadowDeny]);
+    assert!(select.status[0].matches(503) && select.status[1].matches(404) && !select.sample.is_all());
+}
+
+#[test]
+fn every_sensor_has_its_defaults() {
+    let sensor = |url: &str| {
+        let sure = "\nallow_plaintext_tap = true";
+        let tap = format!("{HEAD}[[tap]]\nname = \"a\"\nto_sensor = \"{url}\"");
+        let local = ["pcap+mtls", "pcapng", "json"].iter().any(|scheme| url.starts_with(scheme));
+        load(&if local { tap } else { tap + sure }).taps.remove(0).sensor
+    };
+    let host = || "ids.security".to_owned();
+    let id = || identity::SpiffeId::parse("spiffe://cluster.local/ns/sec/sa/ids").unwrap();
+    for (url, expected) in [
+        ("vxlan://ids.security?vni=0", Sensor::Vxlan { host: host(), port: 4789, vni: 0 }),
+        ("pcap://ids.security", Sensor::Pcap { host: host(), port: 57012 }),
+        ("pcap://IDS.security.:9", Sensor::Pcap { host: host(), port: 9 }),
+        ("pcap-listen://0.0.0.0", Sensor::PcapListen { address: "0.0.0.0:57012".parse().unwrap() }),
+        ("pcap-listen://[::1]:9", Sensor::PcapListen { address: "[::1]:9".parse().unwrap() }),
+        ("pcap+mtls://ids.security?id=sec/ids", Sensor::PcapMtls { host: host(), port: 57012, id: id() }),
+        (
+            "pcap+mtls://[::1]:9?id=spiffe://cluster.local/ns/sec/sa/ids",
+            Sensor::PcapMtls { host: "::1".into(), port: 9, id: id() },
+        ),
+        ("pcapng:///var/tap", Sensor::Pcapng { folder: "/var/tap".into(), size: 64 << 20, files: 8 }),
+        ("pcapng:///tap?files=2&size=1GiB", Sensor::Pcapng { folder: "/tap".into(), size: 1 << 30, files: 2 }),
+        ("shadow://ids.security", Sensor::Shadow { host: host(), port: 80 }),
+        ("json:stdout", Sensor::JsonStdout),
+        ("json:///var/log/tap.json", Sensor::JsonFile { path: "/var/log/tap.json".into() }),
+        ("syslog+udp://ids.security", Sensor::Syslog { host: host(), port: 514 }),
+    ] {
+        assert_eq!(sensor(url), expected, "{url}");
+    }
+    assert_eq!(sensor("json:stdout").kind(), TapKind::Records);
+    assert_eq!(sensor("shadow://ids").kind(), TapKind::Requests);
+    assert_eq!(sensor("pcapng:///a").kind(), TapKind::Frames);
+}
+
+#[test]
+fn a_tap_runs_on_when_only_what_it_selects_is_another() {
+    let tap =
+        |rest: &str| load(&format!("{HEAD}[[tap]]\nname = \"a\"\nto_sensor = \"json:stdout\"\n{rest}")).taps.remove(0);
+    let plain = tap("");
+    for rest in ["from = \"shop/web\"", "body = \"none\"", "sample = 0.1", "verdicts = \"deny\""] {
+        assert!(plain.runs_on_as(&tap(rest)), "{rest}");
+    }
+    for rest in ["queue = \"1MiB\"", "redact = \"x-a\"", "pass = \"cookie\"", "rate_cap = \"1Mbit/s\""] {
+        assert!(!plain.runs_on_as(&tap(rest)), "{rest}");
+    }
 }
 
 #[test]

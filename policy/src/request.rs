@@ -3,6 +3,7 @@
 //! Methods are tokens and case-sensitive (RFC 9110 §9.1): `GET` does not include `HEAD`.
 
 use crate::canonical::{PathOptions, is_token};
+use crate::case::PathCase;
 use crate::pattern_error::PatternError;
 use crate::template::PathTemplate;
 use std::fmt;
@@ -58,6 +59,15 @@ impl RequestPattern {
                 .help("write `CONNECT /`; where a tunnel may go is said by `hosts`"));
         }
         Ok(Self { methods, template })
+    }
+
+    /// The same as it is compared with the paths of requests that are read with this case.
+    #[must_use]
+    pub fn comparing(self, case: PathCase) -> Self {
+        match case {
+            PathCase::Sensitive => self,
+            PathCase::Insensitive => self.folded(),
+        }
     }
 
     /// The same for paths in lower case.

@@ -1,7 +1,7 @@
 //! The taps that run for the snapshot in force: started when a file names them, kept over reloads that leave them as they
 //! are, stopped when a file no longer has them.
 
-use config::TapSettings;
+use config::{Extent, Sensor, TapSelection, TapSettings};
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -23,11 +23,8 @@ impl Taps {
         let mut started = Vec::new();
         for settings in wanted {
             if !self.running.iter().any(|(running, _, _)| running == settings) {
-                let sensor = settings.sensor_host.parse::<IpAddr>().ok();
-                let sensor = sensor.map(|ip| SocketAddr::new(ip, settings.sensor_port));
-                let (tap, running) =
-                    tap::Tap::start(tap::Settings::new(settings.name.clone(), sensor, settings.vni))
-                        .map_err(|error| io::Error::new(error.kind(), format!("tap {}: {error}", settings.name)))?;
+                let (tap, running) = tap::Tap::start(started_as(settings)?)
+                    .map_err(|error| io::Error::new(error.kind(), format!("tap {}: {error}", settings.name)))?;
                 started.push((settings.clone(), tap, running));
             }
         }
@@ -53,11 +50,11 @@ impl Taps {
 
     /// Taps whose sensor is a name, for resolving it again and again.
     pub(crate) fn named(&self) -> Vec<(String, u16, tap::Tap)> {
-        self.running
-            .iter()
-            .filter(|(settings, _, _)| settings.sensor_host.parse::<IpAddr>().is_err())
-            .map(|(settings, tap, _)| (settings.sensor_host.clone(), settings.sensor_port, tap.clone()))
-            .collect()
+        let remote = |(settings, tap, _): &(TapSettings, tap::Tap, tap::Running)| {
+            let (host, port) = settings.sensor.remote()?;
+            host.parse::<IpAddr>().is_err().then(|| (host.to_owned(), port, tap.clone()))
+        };
+        self.running.iter().filter_map(remote).collect()
     }
 
     /// Sends what is waiting and stops all.
@@ -66,4 +63,37 @@ impl Taps {
             running.stop(STOP);
         }
     }
+}
+
+/// What the tap is told at its start.
+fn started_as(settings: &TapSettings) -> io::Result<tap::Settings> {
+    let refuse =
+        |what: String| Err(io::Error::new(io::ErrorKind::Unsupported, format!("tap {}: {what}", settings.name)));
+    let Sensor::Vxlan { host, port, vni } = &settings.sensor else {
+        return refuse(format!("a sensor of `{}` is not yet supported", settings.sensor.scheme()));
+    };
+    if let Some(key) = unserved(settings) {
+        return refuse(format!("`{key}` is not yet supported"));
+    }
+    let sensor = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, *port));
+    let mut started = tap::Settings::new(settings.name.clone(), sensor, *vni);
+    started.mtu = settings.mtu;
+    started.queue_bytes = usize::try_from(settings.queue).unwrap_or(usize::MAX);
+    started.max_body = usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX);
+    Ok(started)
+}
+
+/// A key that is written and that no room serves yet: better no tap than one that copies what it should not.
+fn unserved(settings: &TapSettings) -> Option<&'static str> {
+    let TapSettings { select, stream, rate_cap, port, vlan, redact, pass, .. } = settings;
+    let keys = [
+        ("a selector", *select != TapSelection::default()),
+        ("stream", *stream != Extent::All),
+        ("rate_cap", rate_cap.is_some()),
+        ("port", port.is_some()),
+        ("vlan", vlan.is_some()),
+        ("redact", !redact.is_empty()),
+        ("pass", !pass.is_empty()),
+    ];
+    keys.into_iter().find(|(_, written)| *written).map(|(key, _)| key)
 }

@@ -5,6 +5,7 @@
 
 mod asked;
 mod body;
+mod copy;
 mod exchange;
 mod feed;
 pub(crate) mod field;
