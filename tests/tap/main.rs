@@ -8,5 +8,6 @@
 
 mod copy;
 mod loss;
+mod receivers;
 mod root;
 mod sensor;
