@@ -12,5 +12,5 @@
 mod http1;
 mod http2;
 mod judge;
-// mod long;
+mod long;
 mod told;
