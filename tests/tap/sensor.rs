@@ -91,7 +91,7 @@ impl Drop for Sensor {
 }
 
 /// A capture file in the classic format, link type Ethernet.
-fn pcap<'a>(frames: impl Iterator<Item = (SystemTime, &'a [u8])>) -> Vec<u8> {
+pub(crate) fn pcap<'a>(frames: impl Iterator<Item = (SystemTime, &'a [u8])>) -> Vec<u8> {
     let mut out = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1] {
         out.extend_from_slice(&word.to_le_bytes());

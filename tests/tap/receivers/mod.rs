@@ -11,6 +11,6 @@
 
 mod http1;
 mod http2;
-mod judge;
+pub(crate) mod judge;
 mod long;
 mod told;
