@@ -29,7 +29,12 @@ pub(crate) fn read<'a>(
     let mut seen = HashMap::new();
     let mut owned = HashMap::new();
     let mut taps = Vec::new();
-    for (map, span) in tables {
+    for (place, (map, span)) in tables.into_iter().enumerate() {
+        if place == MOST_TAPS {
+            notes
+                .error(&codes::CONFLICT, span.clone(), format!("there are more than {MOST_TAPS} taps"))
+                .help("every tap has a thread and a queue of its own; let one sensor pass copies on");
+        }
         let called = match map.get("name").and_then(|v| v.get_ref().as_str()) {
             Some(name) => format!("tap `{name}`"),
             None => TAP.title.to_owned(),
@@ -342,3 +347,5 @@ fn check_selection(table: &Table<'_>, select: &TapSelection, notes: &mut Noteboo
 /// What a packet can be built with: the least any path carries whole in IPv4 (RFC 791 §3.1), and the most IP has.
 const MTU: std::ops::RangeInclusive<u32> = 576..=65535;
 const MOST_QUEUE: u64 = 1 << 30;
+/// The data path keeps one bit for each.
+const MOST_TAPS: usize = 64;

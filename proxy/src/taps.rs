@@ -1,12 +1,50 @@
-//! The taps that run for the snapshot in force: started when a file names them, kept over reloads that leave them as they
-//! are, stopped when a file no longer has them.
+//! The taps that run for the snapshot in force: started when a file names them, kept over reloads that leave what they were
+//! started with as it is, stopped when a file no longer has them.
 
-use config::{Extent, Sensor, TapSelection, TapSettings};
+use crate::{connection::Connection, live::Live, tap_selection::Selection};
+use config::{Extent, Sensor, TapKind, TapSettings};
+use policy::PathCase;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
+
+/// A tap as the data path sees it.
+#[allow(dead_code)]
+pub(crate) struct Tapped {
+    pub(crate) tap: tap::Tap,
+    pub(crate) selection: Selection,
+    /// Bytes of each body that are copied.
+    pub(crate) body: usize,
+    /// Bytes of each direction of a stream that are copied.
+    pub(crate) stream: u64,
+    /// The server's port in the copy, if it is not its own.
+    pub(crate) port: Option<u16>,
+    pub(crate) kind: TapKind,
+}
+
+impl Tapped {
+    pub(crate) fn new(tap: tap::Tap, settings: &TapSettings, case: PathCase) -> Self {
+        Self {
+            tap,
+            selection: Selection::new(&settings.select, case),
+            body: usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX),
+            stream: settings.stream.bytes(),
+            port: settings.port,
+            kind: settings.sensor.kind(),
+        }
+    }
+
+    /// The server end of the copy of a connection.
+    pub(crate) fn server(&self, connection: &Connection, live: &Live) -> SocketAddr {
+        let mut server = connection.server_for_tap(live);
+        if let Some(port) = self.port {
+            server.set_port(port);
+        }
+        server
+    }
+}
 
 /// Running taps, with the settings each was started for.
 #[derive(Default)]
@@ -22,14 +60,16 @@ impl Taps {
     pub(crate) fn set(&mut self, wanted: &[TapSettings]) -> io::Result<Vec<tap::Tap>> {
         let mut started = Vec::new();
         for settings in wanted {
-            if !self.running.iter().any(|(running, _, _)| running == settings) {
+            if !self.running.iter().any(|(running, _, _)| running.runs_on_as(settings)) {
                 let (tap, running) = tap::Tap::start(started_as(settings)?)
                     .map_err(|error| io::Error::new(error.kind(), format!("tap {}: {error}", settings.name)))?;
                 started.push((settings.clone(), tap, running));
             }
         }
-        let (keep, stop): (Vec<_>, Vec<_>) =
-            self.running.drain(..).partition(|(running, _, _)| wanted.contains(running));
+        let (keep, stop): (Vec<_>, Vec<_>) = self
+            .running
+            .drain(..)
+            .partition(|(running, _, _)| wanted.iter().any(|settings| running.runs_on_as(settings)));
         self.running = keep;
         self.running.extend(started);
         if !stop.is_empty() {
@@ -43,7 +83,7 @@ impl Taps {
         // In the order of the file.
         Ok(wanted
             .iter()
-            .filter_map(|settings| self.running.iter().find(|(running, _, _)| running == settings))
+            .filter_map(|settings| self.running.iter().find(|(running, _, _)| running.runs_on_as(settings)))
             .map(|(_, tap, _)| tap.clone())
             .collect())
     }
@@ -76,21 +116,20 @@ fn started_as(settings: &TapSettings) -> io::Result<tap::Settings> {
         return refuse(format!("`{key}` is not yet supported"));
     }
     let sensor = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, *port));
-    let mut started = tap::Settings::new(settings.name.clone(), sensor, *vni);
+    let mut started = tap::Settings::new(settings.name.clone(), tap::Sensor::vxlan(sensor, *vni));
     started.mtu = settings.mtu;
     started.queue_bytes = usize::try_from(settings.queue).unwrap_or(usize::MAX);
-    started.max_body = usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX);
+    // Whoever collects the bodies cuts them, and may do so otherwise after a reload.
+    started.max_body = usize::MAX;
+    started.rate_cap = settings.rate_cap;
     Ok(started)
 }
 
 /// A key that is written and that no room serves yet: better no tap than one that copies what it should not.
 fn unserved(settings: &TapSettings) -> Option<&'static str> {
-    let TapSettings { select, stream, rate_cap, port, vlan, redact, pass, .. } = settings;
+    let TapSettings { stream, vlan, redact, pass, .. } = settings;
     let keys = [
-        ("a selector", *select != TapSelection::default()),
         ("stream", *stream != Extent::All),
-        ("rate_cap", rate_cap.is_some()),
-        ("port", port.is_some()),
         ("vlan", vlan.is_some()),
         ("redact", !redact.is_empty()),
         ("pass", !pass.is_empty()),

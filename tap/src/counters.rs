@@ -28,11 +28,12 @@ pub struct Counters {
     pub body_truncated: u64,
     /// Body bytes of exchanges that were offered and then dropped.
     pub body_dropped: u64,
-    /// Datagrams built (`sekisho_tap_packets_built_total`).
+    /// Packets built (`sekisho_tap_packets_built_total`).
     pub packets_built: u64,
-    /// Datagrams the kernel took (`sekisho_tap_packets_sent_total`).
+    /// Packets that left: taken by the kernel as datagrams, acknowledged by the receiver of a stream, written to a file
+    /// (`sekisho_tap_packets_sent_total`).
     pub packets_sent: u64,
-    /// Datagrams the kernel refused, by errno, those that occurred (`sekisho_tap_send_errors_total`).
+    /// Packets that did not, by errno, those that occurred (`sekisho_tap_send_errors_total`).
     pub send_errors: Vec<(&'static str, u64)>,
     /// ICMP errors and the like that came back. With a sensor that only sniffs, port-unreachable is normal.
     pub unreachable: u64,
@@ -136,11 +137,16 @@ impl Tally {
         }
     }
 
-    /// One datagram was refused by the kernel with this errno.
+    /// One packet was refused with this errno.
     pub(crate) fn send_error(&self, errno: i32) {
+        self.send_errors(errno, 1);
+    }
+
+    /// So many packets were.
+    pub(crate) fn send_errors(&self, errno: i32, count: u64) {
         let slot = ERRNOS.iter().position(|(known, _)| *known == errno).unwrap_or(ERRNOS.len());
         if let Some(cell) = self.send_errors.get(slot) {
-            cell.fetch_add(1, Relaxed);
+            cell.fetch_add(count, Relaxed);
         }
     }
 
@@ -170,8 +176,8 @@ impl Tally {
     }
 }
 
-/// Refusals that a UDP send is known to meet; every other errno is counted as `other`.
-const ERRNOS: [(i32, &str); 13] = [
+/// Refusals that a send or a write is known to meet; every other errno is counted as `other`.
+const ERRNOS: [(i32, &str); 23] = [
     (libc::EAGAIN, "EAGAIN"),
     (libc::ENOBUFS, "ENOBUFS"),
     (libc::ENOMEM, "ENOMEM"),
@@ -185,6 +191,16 @@ const ERRNOS: [(i32, &str); 13] = [
     (libc::EINVAL, "EINVAL"),
     (libc::EADDRNOTAVAIL, "EADDRNOTAVAIL"),
     (libc::ENODEV, "ENODEV"),
+    (libc::ENOTCONN, "ENOTCONN"),
+    (libc::EPIPE, "EPIPE"),
+    (libc::ECONNRESET, "ECONNRESET"),
+    (libc::ECONNABORTED, "ECONNABORTED"),
+    (libc::ETIMEDOUT, "ETIMEDOUT"),
+    (libc::ECANCELED, "ECANCELED"),
+    (libc::ENOSPC, "ENOSPC"),
+    (libc::EDQUOT, "EDQUOT"),
+    (libc::EROFS, "EROFS"),
+    (libc::EIO, "EIO"),
 ];
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //!
 //! In: a [`Record`]. Out: an [`Exchange`] that owns exactly the bytes it will send and no slice of a read buffer.
 //! Refuses, with the reason to count, what cannot be copied safely. An answer that came before its request's end
-//! stands behind what was seen of the request; time stamps, verdict and rule have no place in a VXLAN copy.
+//! stands behind what was seen of the request; verdict and rule have no place in a copy of packets.
+
+use std::time::Instant;
 
 use http::{Method, StatusCode};
 
@@ -17,6 +19,10 @@ use crate::record::{Message, Record, Side};
 pub(crate) struct Exchange {
     pub(crate) connection: u64,
     pub(crate) tuple: Tuple,
+    /// Of the request's head, of the response's head, and of the last byte.
+    pub(crate) started: Instant,
+    pub(crate) answered: Option<Instant>,
+    pub(crate) ended: Instant,
     pub(crate) request: Wire,
     pub(crate) response: Option<Wire>,
     pub(crate) end: End,
@@ -37,7 +43,8 @@ pub(crate) enum End {
 
 impl Exchange {
     pub(crate) fn of(record: Record, max_body: usize) -> Result<Self, Reason> {
-        let Record { connection, client, server, request, response, aborted, last, .. } = record;
+        let Record { connection, client, server, request, response, started, answered, ended, aborted, last, .. } =
+            record;
         let Line::Request(method) = &request.head.line else {
             return Err(Reason::RedactError);
         };
@@ -57,13 +64,19 @@ impl Exchange {
         } else {
             End::Open
         };
-        Ok(Self { connection, tuple: Tuple::new(client, server), request, response, end, last })
+        let tuple = Tuple::new(client, server);
+        Ok(Self { connection, tuple, started, answered, ended, request, response, end, last })
     }
 
     /// Bytes of memory this exchange holds.
     pub(crate) fn cost(&self) -> usize {
         let held = |wire: &Wire| wire.head.capacity() + wire.body.capacity() + wire.tail.capacity();
         size_of::<Self>() + self.wires().map(held).sum::<usize>()
+    }
+
+    /// Bytes that will be sent.
+    pub(crate) fn len(&self) -> usize {
+        self.wires().map(Wire::len).sum()
     }
 
     /// Body bytes that are copied.

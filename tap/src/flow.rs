@@ -1,16 +1,22 @@
 //! One synthetic TCP connection: handshake, segments, acknowledgements, the end.
 //!
-//! In: what each side says, in order. Out: datagrams. Every segment carries what the other side has sent so far as
+//! In: what each side says, in order, and when. Out: frames. Every segment carries what the other side has sent so far as
 //! its acknowledgement; a long message is acknowledged after 8 segments or 12 KiB, because Zeek gives up on a flight
 //! of 16384 bytes without one and Suricata parses only what was acknowledged. Sequence numbers wrap (RFC 9293 3.4).
+
+use std::time::Instant;
 
 use crate::packet::{ACK, Direction, FIN, PSH, Pieces, RST, SYN, Segment, Tuple};
 use crate::record::Side;
 
-/// Takes datagrams as they are built.
+/// Takes frames as they are built.
 pub(crate) trait Out {
-    /// An empty buffer for the next datagram of this real connection. It counts as built once it is asked for.
-    fn datagram(&mut self, connection: u64) -> &mut Vec<u8>;
+    /// A buffer to append the next frame of this real connection to, which passed at that time. It counts as built
+    /// once it is asked for; [`Out::end`] follows.
+    fn begin(&mut self, connection: u64, at: Instant) -> &mut Vec<u8>;
+
+    /// The frame begun last is whole.
+    fn end(&mut self);
 }
 
 /// An open synthetic connection.
@@ -20,6 +26,8 @@ pub(crate) struct Flow {
     client: Half,
     server: Half,
     mss: u16,
+    /// When the latest frame passed; no later frame passes earlier.
+    at: Instant,
 }
 
 /// What one side sends.
@@ -43,19 +51,19 @@ impl Flow {
     pub(crate) fn open(
         connection: u64,
         tuple: &Tuple,
-        vni: u32,
         mss: u16,
         isn: (u32, u32),
-        out: &mut impl Out,
+        at: Instant,
+        out: &mut dyn Out,
     ) -> Self {
         let half = |side, isn: u32| {
             let (from, to) = tuple.from(side);
             // The identification starts anywhere; the low half of the sequence number is as good as any.
-            Half::new(Direction::new(from, to, vni), isn, isn as u16)
+            Half::new(Direction::new(from, to), isn, isn as u16)
         };
         let client = half(Side::Client, isn.0);
         let server = half(Side::Server, isn.1);
-        let mut flow = Self { connection, client, server, mss };
+        let mut flow = Self { connection, client, server, mss, at };
         flow.emit(Side::Client, SYN, [&[]; 3], out);
         flow.emit(Side::Server, SYN | ACK, [&[]; 3], out);
         flow.emit(Side::Client, ACK, [&[]; 3], out);
@@ -63,7 +71,7 @@ impl Flow {
     }
 
     /// Sends one message, or one part of it, cut into segments.
-    pub(crate) fn send(&mut self, side: Side, message: Pieces<'_>, out: &mut impl Out) {
+    pub(crate) fn send(&mut self, side: Side, message: Pieces<'_>, out: &mut dyn Out) {
         let mut rest = message;
         loop {
             let mss = usize::from(self.mss);
@@ -81,7 +89,7 @@ impl Flow {
     }
 
     /// Acknowledges what is not yet: at the end of an exchange.
-    pub(crate) fn settle(&mut self, out: &mut impl Out) {
+    pub(crate) fn settle(&mut self, out: &mut dyn Out) {
         for side in [Side::Client, Side::Server] {
             if self.half(side).owed_segments > 0 {
                 self.emit(side.other(), ACK, [&[]; 3], out);
@@ -90,14 +98,14 @@ impl Flow {
     }
 
     /// One side says that it sends nothing more.
-    pub(crate) fn finish(&mut self, side: Side, out: &mut impl Out) {
+    pub(crate) fn finish(&mut self, side: Side, out: &mut dyn Out) {
         if !self.half(side).finished {
             self.emit(side, FIN | ACK, [&[]; 3], out);
         }
     }
 
     /// Ends the connection; `first` closes first unless the other side already did.
-    pub(crate) fn close(mut self, first: Side, out: &mut impl Out) {
+    pub(crate) fn close(mut self, first: Side, out: &mut dyn Out) {
         let first = if self.half(first.other()).finished { first.other() } else { first };
         self.finish(first, out);
         self.finish(first.other(), out);
@@ -105,10 +113,15 @@ impl Flow {
     }
 
     /// Ends the connection as one side broke it off.
-    pub(crate) fn reset(mut self, side: Side, out: &mut impl Out) {
+    pub(crate) fn reset(mut self, side: Side, out: &mut dyn Out) {
         // First the acknowledgements: Suricata parses only what the other side has acknowledged.
         self.settle(out);
         self.emit(side, RST | ACK, [&[]; 3], out);
+    }
+
+    /// What follows passes at `at`, or when the latest frame did if that is later.
+    pub(crate) fn advance(&mut self, at: Instant) {
+        self.at = self.at.max(at);
     }
 
     /// Number of the real connection it stands for.
@@ -131,7 +144,7 @@ impl Flow {
         }
     }
 
-    fn emit(&mut self, side: Side, flags: u8, payload: Pieces<'_>, out: &mut impl Out) {
+    fn emit(&mut self, side: Side, flags: u8, payload: Pieces<'_>, out: &mut dyn Out) {
         let (half, other) = match side {
             Side::Client => (&mut self.client, &mut self.server),
             Side::Server => (&mut self.server, &mut self.client),
@@ -140,7 +153,8 @@ impl Flow {
         let ack = if flags & ACK == 0 { 0 } else { other.next };
         let mss = (flags & SYN != 0).then_some(self.mss);
         let segment = Segment { seq: half.next, ack, flags, id: half.id, mss, payload };
-        half.direction.write(&segment, out.datagram(self.connection));
+        half.direction.write(&segment, out.begin(self.connection, self.at));
+        out.end();
 
         let bytes = length(&payload);
         let phantom = u32::from(flags & (SYN | FIN) != 0);
@@ -197,16 +211,20 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::transport::vxlan;
 
-    /// Keeps every datagram.
+    /// Keeps every frame as the datagram of VXLAN that it would travel in, and its time.
     #[derive(Debug, Default)]
-    pub(crate) struct Kept(pub(crate) Vec<Vec<u8>>);
+    pub(crate) struct Kept(pub(crate) Vec<Vec<u8>>, pub(crate) Vec<Instant>);
 
     impl Out for Kept {
-        fn datagram(&mut self, _: u64) -> &mut Vec<u8> {
-            self.0.push(Vec::new());
+        fn begin(&mut self, _: u64, at: Instant) -> &mut Vec<u8> {
+            self.1.push(at);
+            self.0.push(vxlan::header(42).to_vec());
             self.0.last_mut().unwrap()
         }
+
+        fn end(&mut self) {}
     }
 
     impl Kept {
@@ -245,7 +263,7 @@ pub(crate) mod tests {
     #[test]
     fn short_exchange_costs_no_pure_acknowledgement_between_request_and_response() {
         let mut out = Kept::default();
-        let mut flow = Flow::open(1, &tuple(), 42, 1410, (5, 6), &mut out);
+        let mut flow = Flow::open(1, &tuple(), 1410, (5, 6), Instant::now(), &mut out);
         flow.send(Side::Client, [b"request", b"", b""], &mut out);
         flow.send(Side::Server, [b"resp", b"onse", b""], &mut out);
         flow.settle(&mut out);
@@ -257,7 +275,7 @@ pub(crate) mod tests {
     #[test]
     fn half_closed_client_still_hears_the_answer() {
         let mut out = Kept::default();
-        let mut flow = Flow::open(1, &tuple(), 42, 1410, (5, 6), &mut out);
+        let mut flow = Flow::open(1, &tuple(), 1410, (5, 6), Instant::now(), &mut out);
         flow.send(Side::Client, [b"request", b"", b""], &mut out);
         flow.finish(Side::Client, &mut out);
         flow.send(Side::Server, [b"late", b"", b""], &mut out);
@@ -269,7 +287,7 @@ pub(crate) mod tests {
     fn reset_comes_after_the_acknowledgement_and_from_the_side_that_broke_off() {
         for (side, expected) in [(Side::Client, ">RA 0"), (Side::Server, "<RA 0")] {
             let mut out = Kept::default();
-            let mut flow = Flow::open(1, &tuple(), 42, 1410, (5, 6), &mut out);
+            let mut flow = Flow::open(1, &tuple(), 1410, (5, 6), Instant::now(), &mut out);
             flow.send(Side::Client, [b"request", b"", b""], &mut out);
             flow.reset(side, &mut out);
             assert_eq!(story(&out)[3..], [">PA 7", "<A 0", expected]);
@@ -307,7 +325,7 @@ pub(crate) mod tests {
     fn bodies_around_the_segment_size_are_cut_exactly() {
         for n in [0, 1, 1409, 1410, 1411, 2820, 1_000_000] {
             let mut out = Kept::default();
-            let mut flow = Flow::open(1, &tuple(), 42, 1410, (5, 6), &mut out);
+            let mut flow = Flow::open(1, &tuple(), 1410, (5, 6), Instant::now(), &mut out);
             let body = bytes(n);
             flow.send(Side::Client, [&body, b"", b""], &mut out);
             flow.settle(&mut out);
@@ -323,7 +341,7 @@ pub(crate) mod tests {
     #[test]
     fn at_most_eight_small_segments_stay_unacknowledged() {
         let mut out = Kept::default();
-        let mut flow = Flow::open(1, &tuple(), 42, 100, (5, 6), &mut out);
+        let mut flow = Flow::open(1, &tuple(), 100, (5, 6), Instant::now(), &mut out);
         flow.send(Side::Client, [&bytes(2000), b"", b""], &mut out);
         let story = story(&out);
         assert_eq!(story.iter().skip(3).position(|line| line == "<A 0"), Some(8));
@@ -339,7 +357,7 @@ pub(crate) mod tests {
             talk in prop::collection::vec((any::<bool>(), 0usize..3000, 0usize..3000, 0usize..9), 0..6),
         ) {
             let mut out = Kept::default();
-            let mut flow = Flow::open(1, &tuple(), 42, mss, (isn_client, isn_server), &mut out);
+            let mut flow = Flow::open(1, &tuple(), mss, (isn_client, isn_server), Instant::now(), &mut out);
             let mut said = (Vec::new(), Vec::new());
             for (from_client, a, b, c) in talk {
                 let (a, b, c) = (bytes(a), bytes(b), bytes(c));

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::exchange::Exchange;
 use crate::flow::Out;
 use crate::pool::{Limits, Pool};
-use crate::{Reason, Record, Settings};
+use crate::transport::vxlan;
+use crate::{Reason, Record, Sensor, Settings};
 
 /// The datagrams of these exchanges, in order, with everything closed at the end; and for each exchange why it was not
 /// copied, or how many datagrams there were after it. The path to the sensor is IPv6 if `outer_v6`.
@@ -17,10 +18,11 @@ pub fn datagrams(
     outer_v6: bool,
     records: impl Iterator<Item = Record>,
 ) -> (Vec<Vec<u8>>, Vec<Result<usize, Reason>>) {
-    let limits = Limits { vni: settings.vni, rollover: settings.rollover, idle: settings.idle };
+    let limits = Limits { rollover: settings.rollover, idle: settings.idle };
     let mut pool = Pool::new(limits, RandomState::new());
-    pool.set_path(settings.mtu, outer_v6);
-    let mut kept = Kept::default();
+    pool.set_room(vxlan::room(settings.mtu, outer_v6));
+    let vni = if let Sensor::Vxlan { vni, .. } = settings.sensor { vni } else { 0 };
+    let mut kept = Kept { vni, datagrams: Vec::new() };
     let mut now = Instant::now();
     let fates = records.map(|record| {
         now += Duration::from_millis(100);
@@ -36,13 +38,15 @@ pub fn datagrams(
 }
 
 /// Keeps every datagram.
-#[derive(Default)]
 struct Kept {
+    vni: u32,
     datagrams: Vec<Vec<u8>>,
 }
 
 impl Out for Kept {
-    fn datagram(&mut self, _: u64) -> &mut Vec<u8> {
-        self.datagrams.push_mut(Vec::new())
+    fn begin(&mut self, _: u64, _: Instant) -> &mut Vec<u8> {
+        self.datagrams.push_mut(vxlan::header(self.vni).to_vec())
     }
+
+    fn end(&mut self) {}
 }

@@ -1,17 +1,19 @@
 //! The tap: a decrypted copy of HTTP exchanges, written as the Ethernet frames an IDS expects.
 //!
-//! In comes a [`Record`] (one request with its answer); out go VXLAN datagrams (RFC 7348) that hold synthetic TCP
-//! connections with handshake, acknowledgements, checksums and a proper end. HTTP/2 is written as HTTP/1.1.
+//! In comes a [`Record`] (one request with its answer); out go Ethernet frames that hold synthetic TCP connections with
+//! handshake, acknowledgements, checksums and a proper end: in VXLAN datagrams (RFC 7348), in a pcap stream, in pcapng files. HTTP/2 is written as HTTP/1.1.
 //!
 //! The story of one exchange: [`Tap::admit`] reserves room, [`Message`] writes each head as text without secrets (`head`,
 //! `redact`), [`Tap::offer`] gives it its framing (`exchange`, `http1`) and queues it, one low-priority thread (`worker`)
-//! takes it, `pool` picks the synthetic connection, `flow` cuts it into TCP segments, `packet` puts the headers on, `sender`
-//! hands them to the kernel.
+//! takes it to the tap's `station`. There `pool` picks the synthetic connection, `flow` cuts it into TCP segments, `packet`
+//! puts the headers on, and a `transport` hands them to the kernel.
 //! Watching never costs the watched: nothing here waits on the caller's side, everything lost is counted by reason.
 //!
+//! [`community`] names a connection as other tools name it, so that their records can be joined with ours.
 //! [`receive`] is the other end: it reads such datagrams back, from the bytes alone.
 
 mod checksum;
+pub mod community;
 mod counters;
 mod exchange;
 mod flow;
@@ -22,16 +24,19 @@ mod head;
 mod http1;
 mod packet;
 mod pool;
+mod rate;
 pub mod receive;
 mod record;
 mod redact;
-mod sender;
 mod settings;
+mod station;
 mod tap;
+mod transport;
 mod worker;
 
 pub use counters::{Counters, Reason};
 pub use head::{Fields, Head};
 pub use record::{Message, Record, Side, Verdict};
-pub use settings::Settings;
+pub use settings::{Sensor, Settings};
 pub use tap::{Admission, Running, Tap};
+pub use transport::link::{Connect, Link};

@@ -1,6 +1,6 @@
-//! One TCP segment as a VXLAN datagram: VXLAN header (RFC 7348), Ethernet II, IPv4 or IPv6, TCP.
+//! One segment as the frame it travels in: Ethernet, IPv4 or IPv6, TCP.
 //!
-//! In: a direction's addresses, once, then per segment the numbers and the payload. Out: the bytes of the datagram,
+//! In: a direction's addresses, once, then per segment the numbers and the payload. Out: the bytes of the frame,
 //! every checksum computed: an IDS verifies the inner ones even where the outer ones are left to hardware.
 
 use std::net::{IpAddr, SocketAddr};
@@ -72,8 +72,8 @@ pub(crate) const ACK: u8 = 0x10;
 /// Everything constant of the packets one side sends.
 #[derive(Debug, Clone)]
 pub(crate) struct Direction {
-    /// VXLAN and Ethernet header.
-    front: [u8; 22],
+    /// Ethernet header.
+    front: [u8; 14],
     ip: IpFields,
     ports: [u8; 4],
     /// Pseudo header (without length) and ports, summed.
@@ -88,9 +88,7 @@ enum IpFields {
 }
 
 impl Direction {
-    /// `vni` has 24 bits.
-    pub(crate) fn new(source: SocketAddr, destination: SocketAddr, vni: u32) -> Self {
-        let [_, v0, v1, v2] = vni.to_be_bytes();
+    pub(crate) fn new(source: SocketAddr, destination: SocketAddr) -> Self {
         let mut ports = [0; 4];
         concat(&mut ports, &[&source.port().to_be_bytes(), &destination.port().to_be_bytes()]);
         let mut tcp_sum = Sum::default();
@@ -115,13 +113,12 @@ impl Direction {
                 (IpFields::V6 { flow: (0x6000_0000 | label).to_be_bytes(), addresses }, [0x86, 0xdd])
             }
         };
-        let mut front = [0; 22];
-        // I flag, reserved bits zero, VNI, reserved zero: Suricata drops frames with any reserved bit set.
-        concat(&mut front, &[&[0x08, 0, 0, 0, v0, v1, v2, 0], &mac(destination.ip()), &mac(source.ip()), &ether_type]);
+        let mut front = [0; 14];
+        concat(&mut front, &[&mac(destination.ip()), &mac(source.ip()), &ether_type]);
         Self { front, ip, ports, tcp_sum }
     }
 
-    /// Appends the datagram for one segment to `out`. The payload is at most one segment size long.
+    /// Appends the frame for one segment to `out`. The payload is at most one segment size long.
     pub(crate) fn write(&self, segment: &Segment<'_>, out: &mut Vec<u8>) {
         let options = segment.mss.map(syn_options);
         let options = options.as_ref().map_or(&[][..], |o| &o[..]);
@@ -168,13 +165,10 @@ impl Direction {
     }
 }
 
-/// Largest payload of a segment, for a path of `mtu` bytes to the sensor.
-///
-/// The outer IP header, UDP, VXLAN and the inner Ethernet header come off first, then the inner IP and TCP headers:
-/// 1410 for IPv4 in IPv4 on 1500 bytes.
-pub(crate) fn mss(mtu: u16, outer_v6: bool, inner_v6: bool) -> u16 {
-    let ip = |v6| if v6 { 40 } else { V4_HEADER };
-    mtu.saturating_sub(ip(outer_v6) + 8 + 8 + 14).saturating_sub(ip(inner_v6) + TCP_HEADER as u16)
+/// Largest payload of a segment, for IP packets of at most `room` bytes: 1460 for IPv4 in 1500.
+pub(crate) fn mss(room: u16, v6: bool) -> u16 {
+    let ip = if v6 { 40 } else { V4_HEADER };
+    room.saturating_sub(ip + TCP_HEADER as u16)
 }
 
 /// Locally administered, stable per address, on every host: `02:00` and the IPv4 address, or `06` and a hash.
@@ -241,14 +235,13 @@ mod tests {
 
     fn build(source: &str, destination: &str, segment: &Segment<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        Direction::new(source.parse().unwrap(), destination.parse().unwrap(), 0x0012_3456).write(segment, &mut out);
+        Direction::new(source.parse().unwrap(), destination.parse().unwrap()).write(segment, &mut out);
         out
     }
 
-    /// Reads a datagram with etherparse and checks both checksums; returns TCP header and payload.
-    fn oracle(datagram: &[u8]) -> (etherparse::TcpHeader, Vec<u8>) {
-        assert_eq!(&datagram[..8], &[8, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
-        let packet = PacketHeaders::from_ethernet_slice(&datagram[8..]).unwrap();
+    /// Reads a frame with etherparse and checks both checksums; returns TCP header and payload.
+    fn oracle(frame: &[u8]) -> (etherparse::TcpHeader, Vec<u8>) {
+        let packet = PacketHeaders::from_ethernet_slice(frame).unwrap();
         let Some(TransportHeader::Tcp(tcp)) = packet.transport else { panic!("not TCP") };
         let payload = packet.payload.slice();
         let expected = match packet.net.unwrap() {
@@ -270,8 +263,8 @@ mod tests {
 
     #[test]
     fn mss_follows_the_mtu_formula() {
-        assert_eq!([mss(1500, false, false), mss(1500, false, true)], [1410, 1390]);
-        assert_eq!([mss(1500, true, false), mss(1500, true, true)], [1390, 1370]);
+        assert_eq!([mss(1500, false), mss(1500, true)], [1460, 1440]);
+        assert_eq!([mss(1450, false), mss(1450, true)], [1410, 1390]);
     }
 
     #[test]
@@ -289,11 +282,11 @@ mod tests {
     fn mac_addresses_are_local_and_follow_the_direction() {
         let ack = Segment { seq: 0, ack: 0, flags: ACK, id: 0, mss: None, payload: [&[]; 3] };
         let there = build("10.0.0.1:4000", "10.0.0.2:80", &ack);
-        assert_eq!(&there[8..20], &[2, 0, 10, 0, 0, 2, 2, 0, 10, 0, 0, 1]);
+        assert_eq!(&there[..12], &[2, 0, 10, 0, 0, 2, 2, 0, 10, 0, 0, 1]);
         let there = build("[fd00::1]:4000", "[fd00::2]:80", &ack);
         let back = build("[fd00::2]:80", "[fd00::1]:4000", &ack);
-        assert_eq!((there[8], &there[8..14]), (6, &back[14..20]));
-        assert_ne!(&there[8..14], &there[14..20]);
+        assert_eq!((there[0], &there[..6]), (6, &back[6..12]));
+        assert_ne!(&there[..6], &there[6..12]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which synthetic connection an exchange goes on.
 //!
-//! In: exchanges in the order they finished, and the time. Out: datagrams. One real connection becomes a row of
+//! In: exchanges in the order they finished, and the time. Out: frames. One real connection becomes a row of
 //! synthetic keep-alive connections, one at a time, the first with the real client port, so that its Community ID is
 //! the wire's. Exchanges arrive whole, so one after the other is valid HTTP/1.1 however they overlapped in HTTP/2.
 //! A connection is replaced before a message would take a direction past `rollover`; a message that is larger by
@@ -38,7 +38,6 @@ pub(crate) struct Pool {
 /// What a pool is told once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    pub(crate) vni: u32,
     pub(crate) rollover: u64,
     pub(crate) idle: Duration,
 }
@@ -70,18 +69,18 @@ impl Pool {
         }
     }
 
-    /// Segment sizes for connections opened from now on.
-    pub(crate) fn set_path(&mut self, mtu: u16, outer_v6: bool) {
-        self.mss = (packet::mss(mtu, outer_v6, false), packet::mss(mtu, outer_v6, true));
+    /// Segment sizes for connections opened from now on: `room` is the largest IP packet that fits into a frame.
+    pub(crate) fn set_room(&mut self, room: u16) {
+        self.mss = (packet::mss(room, false), packet::mss(room, true));
     }
 
     /// Writes one exchange.
-    pub(crate) fn write(&mut self, exchange: &Exchange, now: Instant, out: &mut impl Out) {
+    pub(crate) fn write(&mut self, exchange: &Exchange, now: Instant, out: &mut dyn Out) {
         let connection = exchange.connection;
         let request = exchange.request.len() as u64;
         let response = exchange.response.as_ref().map_or(0, Wire::len) as u64;
         if request.max(response) > self.limits.rollover {
-            let entry = self.open(connection, exchange.tuple, now, out);
+            let entry = self.open(exchange, now, out);
             self.converse(entry, exchange, alone(exchange.end), now, out);
             if exchange.last {
                 self.close(connection, now, out);
@@ -104,9 +103,9 @@ impl Pool {
             Some(entry) if is_room(self.limits, &entry, request, response) => entry,
             Some(full) => {
                 self.end(full, Side::Client, now, out);
-                self.open(connection, exchange.tuple, now, out)
+                self.open(exchange, now, out)
             }
-            None => self.open(connection, exchange.tuple, now, out),
+            None => self.open(exchange, now, out),
         };
         if let Some(entry) = self.converse(entry, exchange, exchange.end, now, out) {
             self.keep(connection, entry, now, out);
@@ -114,21 +113,22 @@ impl Pool {
     }
 
     /// The real connection is gone: its synthetic one ends.
-    pub(crate) fn close(&mut self, connection: u64, now: Instant, out: &mut impl Out) {
-        if let Some(entry) = self.take(connection) {
+    pub(crate) fn close(&mut self, connection: u64, now: Instant, out: &mut dyn Out) {
+        if let Some(mut entry) = self.take(connection) {
+            entry.flow.advance(now);
             self.end(entry, Side::Client, now, out);
         }
     }
 
     /// Ends every connection, at the end or before the sensor changes.
-    pub(crate) fn close_all(&mut self, now: Instant, out: &mut impl Out) {
+    pub(crate) fn close_all(&mut self, now: Instant, out: &mut dyn Out) {
         while let Some(connection) = self.longest_unused() {
             self.close(connection, now, out);
         }
     }
 
     /// Ends what stood idle for too long.
-    pub(crate) fn expire(&mut self, now: Instant, out: &mut impl Out) {
+    pub(crate) fn expire(&mut self, now: Instant, out: &mut dyn Out) {
         let is_due = |pool: &Self| pool.next_expiry().is_some_and(|at| at <= now);
         while is_due(self) {
             // This puts the front right; then what is there may be due later.
@@ -141,7 +141,7 @@ impl Pool {
     }
 
     /// Acknowledges what no later exchange has acknowledged for [`ACK_DELAY`].
-    pub(crate) fn acknowledge(&mut self, now: Instant, out: &mut impl Out) {
+    pub(crate) fn acknowledge(&mut self, now: Instant, out: &mut dyn Out) {
         while let Some((since, connection)) = self.owed.front().copied() {
             if now.saturating_duration_since(since) < ACK_DELAY {
                 return;
@@ -153,6 +153,7 @@ impl Pool {
                     self.owed.push_back((entry.used, connection));
                 } else {
                     entry.owed = false;
+                    entry.flow.advance(now);
                     entry.flow.settle(out);
                 }
             }
@@ -160,7 +161,7 @@ impl Pool {
     }
 
     /// Acknowledges everything.
-    pub(crate) fn acknowledge_all(&mut self, out: &mut impl Out) {
+    pub(crate) fn acknowledge_all(&mut self, out: &mut dyn Out) {
         for (_, connection) in self.owed.drain(..) {
             if let Some(entry) = self.current.get_mut(&connection) {
                 entry.owed = false;
@@ -182,6 +183,13 @@ impl Pool {
         }
     }
 
+    /// Every connection lost a frame.
+    pub(crate) fn forget_all(&mut self, now: Instant) {
+        while let Some(connection) = self.longest_unused() {
+            self.forget(connection, now);
+        }
+    }
+
     /// Request and response on an open connection; gives it back if it stays open.
     fn converse(
         &mut self,
@@ -189,7 +197,7 @@ impl Pool {
         exchange: &Exchange,
         end: End,
         now: Instant,
-        out: &mut impl Out,
+        out: &mut dyn Out,
     ) -> Option<Entry> {
         speak(&mut entry.flow, exchange, out);
         match end {
@@ -209,21 +217,22 @@ impl Pool {
         }
     }
 
-    fn open(&mut self, connection: u64, wanted: Tuple, now: Instant, out: &mut impl Out) -> Entry {
-        let tuple = self.ports.claim(wanted, connection, now);
+    fn open(&mut self, exchange: &Exchange, now: Instant, out: &mut dyn Out) -> Entry {
+        let connection = exchange.connection;
+        let tuple = self.ports.claim(exchange.tuple, connection, now);
         self.uses += 1;
         let isn = |side: u8| self.secret.hash_one((tuple, side, self.uses)) as u32;
         let mss = if tuple.is_ipv6() { self.mss.1 } else { self.mss.0 };
-        let flow = Flow::open(connection, &tuple, self.limits.vni, mss, (isn(0), isn(1)), out);
+        let flow = Flow::open(connection, &tuple, mss, (isn(0), isn(1)), exchange.started, out);
         Entry { flow, tuple, used: now, stamp: 0, place: 0, owed: false }
     }
 
-    fn end(&mut self, entry: Entry, first: Side, now: Instant, out: &mut impl Out) {
+    fn end(&mut self, entry: Entry, first: Side, now: Instant, out: &mut dyn Out) {
         self.ports.release(entry.tuple, entry.flow.connection(), now);
         entry.flow.close(first, out);
     }
 
-    fn keep(&mut self, connection: u64, mut entry: Entry, now: Instant, out: &mut impl Out) {
+    fn keep(&mut self, connection: u64, mut entry: Entry, now: Instant, out: &mut dyn Out) {
         if self.current.len() >= MAX_OPEN
             && let Some(oldest) = self.longest_unused()
         {
@@ -260,19 +269,22 @@ impl Pool {
     }
 }
 
-/// Request and response.
-fn speak(flow: &mut Flow, exchange: &Exchange, out: &mut impl Out) {
+/// Request and response, each at its time; what follows passes when the exchange was over, or later.
+fn speak(flow: &mut Flow, exchange: &Exchange, out: &mut dyn Out) {
+    flow.advance(exchange.started);
     flow.send(Side::Client, pieces(&exchange.request), out);
     if exchange.request.cut {
         flow.finish(Side::Client, out);
     }
     if let Some(response) = &exchange.response {
+        flow.advance(exchange.answered.unwrap_or(exchange.ended));
         flow.send(Side::Server, pieces(response), out);
     }
+    flow.advance(exchange.ended);
 }
 
 /// Notes that something is unacknowledged on a connection that is not noted yet.
-fn owe(owed: &mut VecDeque<(Instant, u64)>, connection: u64, entry: &mut Entry, out: &mut impl Out) {
+fn owe(owed: &mut VecDeque<(Instant, u64)>, connection: u64, entry: &mut Entry, out: &mut dyn Out) {
     entry.owed = owed.len() < MAX_OPEN;
     if entry.owed {
         owed.push_back((entry.used, connection));
@@ -390,9 +402,9 @@ mod tests {
     const MAX_BODY: usize = 128 * 1024;
 
     fn pool() -> Pool {
-        let limits = Limits { vni: 42, rollover: 512 * 1024, idle: Duration::from_secs(30) };
+        let limits = Limits { rollover: 512 * 1024, idle: Duration::from_secs(30) };
         let mut pool = Pool::new(limits, RandomState::new());
-        pool.set_path(1500, false);
+        pool.set_room(1450);
         pool
     }
 
@@ -413,6 +425,8 @@ mod tests {
             request: with(Message::request(Method::POST, &format!("/{connection}"), host, &HeaderMap::new()), sent),
             response: Some(with(Message::response(StatusCode::OK, &HeaderMap::new()), answered)),
             started: Instant::now(),
+            answered: None,
+            ended: Instant::now(),
             aborted: None,
             verdict: Verdict::Allowed,
             rule: None,
@@ -453,6 +467,25 @@ mod tests {
         assert_eq!(out.0.len(), 3 + 200);
         pool.acknowledge_all(&mut out);
         assert_eq!(out.0.len(), 3 + 200 + 1);
+    }
+
+    #[test]
+    fn frames_carry_the_times_of_what_they_hold_and_never_go_back() {
+        let (mut pool, mut out, now) = (pool(), Kept::default(), Instant::now());
+        let at = |millis| now + Duration::from_millis(millis);
+        let timed = |started, answered, ended| {
+            let mut record = record(1, 10, 2_000);
+            (record.started, record.answered, record.ended) = (at(started), Some(at(answered)), at(ended));
+            record
+        };
+        write(&mut pool, timed(0, 20, 30), at(31), &mut out);
+        // Began before the one that is already copied was over.
+        write(&mut pool, timed(5, 25, 40), at(41), &mut out);
+        pool.acknowledge_all(&mut out);
+        pool.close(1, at(50), &mut out);
+        let millis: Vec<_> = out.1.iter().map(|at| at.duration_since(now).as_millis()).collect();
+        // Handshake and request, response in two segments, the same, acknowledgement, FIN, FIN, ACK.
+        assert_eq!(millis, [0, 0, 0, 0, 20, 20, 30, 30, 30, 40, 50, 50, 50]);
     }
 
     #[test]

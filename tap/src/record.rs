@@ -25,8 +25,12 @@ pub struct Record {
     pub request: Message,
     /// The response, made by [`Message::response`]. For a refused request the proxy's own reply.
     pub response: Option<Message>,
-    /// When the exchange began.
+    /// When the request's head was read.
     pub started: Instant,
+    /// When the response's head was read, or the proxy's own was made.
+    pub answered: Option<Instant>,
+    /// When the last byte of either message passed.
+    pub ended: Instant,
     /// Who broke the exchange off, if anybody did. The copy then ends with RST from that side.
     pub aborted: Option<Side>,
     /// What the rules said.
@@ -85,6 +89,13 @@ impl Message {
     /// A response without body so far; `complete` is false until the caller saw its end.
     pub fn response(status: StatusCode, fields: &impl Fields) -> Self {
         Self::new(Head::response(status, fields))
+    }
+
+    /// The same with its body yet to be copied.
+    pub fn without_body(&self) -> Self {
+        let Self { head, body: _, body_len, trailers, complete } = self;
+        let (head, trailers) = (head.clone(), trailers.clone());
+        Self { head, body: Vec::new(), body_len: *body_len, trailers, complete: *complete }
     }
 
     fn new(head: Head) -> Self {

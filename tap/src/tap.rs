@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use crate::counters::{Counters, Reason, Tally};
 use crate::exchange::Exchange;
+use crate::rate::RateCap;
 use crate::record::Record;
-use crate::sender::{self, Outlet};
-use crate::settings::Settings;
+use crate::settings::{Sensor, Settings};
+use crate::station;
 use crate::worker;
 
 /// A running tap. Cheap to clone; every worker thread holds its own clone.
@@ -43,25 +44,26 @@ pub struct Admission {
     reserved: usize,
     /// Body bytes of the exchange, known once it is offered.
     body: u64,
+    /// It counts as matched. One that is held for its end does not yet, and leaves no trace if it is dropped.
+    counted: bool,
     fate: Fate,
 }
 
 impl Tap {
-    /// Opens the socket and starts the thread.
+    /// Opens the socket or the file and starts the thread.
     ///
     /// # Errors
-    /// `InvalidInput` for settings no packet can be built with; otherwise what the system said about the socket or
-    /// the thread.
+    /// `InvalidInput` for settings no packet can be built with; otherwise what the system said about the socket, the
+    /// directory or the thread. That nobody answers at the sensor's address is no error.
     pub fn start(settings: Settings) -> io::Result<(Self, Running)> {
         settings.check()?;
-        let outlet = settings.sensor.map(|sensor| sender::open(sensor, settings.mtu)).transpose()?;
         let slots = settings.queue_bytes / ADMIT_COST + SPARE_SLOTS;
         let (queue, work) = sync_channel(slots);
         let shared = Arc::new(Shared::new(settings));
-        shared.down.store(outlet.is_none(), SeqCst);
+        let station = station::open(&shared)?;
         let name = format!("tap-{}", shared.settings.name);
         let for_thread = Arc::clone(&shared);
-        let handle = thread::Builder::new().name(name).spawn(move || worker::run(&for_thread, &work, outlet))?;
+        let handle = thread::Builder::new().name(name).spawn(move || worker::run(&for_thread, &work, station))?;
         let tap = Self { shared: Arc::clone(&shared), queue, thread: handle.thread().clone() };
         Ok((tap, Running { shared, thread: Some(handle) }))
     }
@@ -70,34 +72,54 @@ impl Tap {
     /// dropped.
     #[must_use]
     pub fn admit(&self) -> Option<Admission> {
+        self.shared.tally.matched.fetch_add(1, Relaxed);
+        self.reserve(true).map_err(|reason| self.shared.tally.drop_one(reason)).ok()
+    }
+
+    /// Asks for room for one exchange of which only its end tells whether it is meant for this tap. Counts nothing yet:
+    /// the admission is to be offered, which counts it as matched, or [forgotten](Admission::forget).
+    ///
+    /// # Errors
+    /// Why it would be dropped; [`Tap::refuse`] counts that, should it turn out to be meant.
+    pub fn hold(&self) -> Result<Admission, Reason> {
+        self.reserve(false).map_err(|reason| if reason == Reason::QueueFull { Reason::HoldOverflow } else { reason })
+    }
+
+    /// Counts one exchange as matched and dropped.
+    pub fn refuse(&self, reason: Reason) {
+        self.shared.tally.matched.fetch_add(1, Relaxed);
+        self.shared.tally.drop_one(reason);
+    }
+
+    fn reserve(&self, counted: bool) -> Result<Admission, Reason> {
         let shared = &self.shared;
-        shared.tally.matched.fetch_add(1, Relaxed);
-        let refused = if shared.stopping.load(Relaxed) {
-            Some(Reason::Shutdown)
-        } else if shared.down.load(Relaxed) {
-            Some(Reason::TapDown)
-        } else if !shared.reserve(ADMIT_COST) {
-            Some(Reason::QueueFull)
-        } else {
-            None
-        };
-        match refused {
-            Some(reason) => {
-                shared.tally.drop_one(reason);
-                None
-            }
-            None => Some(Admission { shared: Arc::clone(shared), reserved: ADMIT_COST, body: 0, fate: Fate::Open }),
+        if shared.stopping.load(Relaxed) {
+            return Err(Reason::Shutdown);
         }
+        if shared.down.load(Relaxed) {
+            return Err(Reason::TapDown);
+        }
+        if shared.cap.as_ref().is_some_and(|cap| !cap.is_open(shared.nanos())) {
+            return Err(Reason::RateCap);
+        }
+        if !shared.reserve(ADMIT_COST) {
+            return Err(Reason::QueueFull);
+        }
+        Ok(Admission { shared: Arc::clone(shared), reserved: ADMIT_COST, body: 0, counted, fate: Fate::Open })
     }
 
     /// Hands over a finished exchange. Secrets are masked and the text is written before it enters the queue.
     pub fn offer(&self, mut admission: Admission, record: Record) {
+        admission.count();
         let seen = body_len(&record);
         admission.body = seen;
         add(&self.shared.tally.body_seen, seen);
         match Exchange::of(record, self.shared.settings.max_body) {
             Err(reason) => admission.refuse(reason),
             Ok(exchange) => {
+                if !self.shared.earns(exchange.len()) {
+                    return admission.refuse(Reason::RateCap);
+                }
                 if admission.settle(exchange.cost()) {
                     self.enqueue(Work::Exchange(Box::new((admission, exchange))));
                 }
@@ -114,15 +136,17 @@ impl Tap {
     /// Sends to another address from now on, or to none: then exchanges are dropped `tap_down`. Synthetic
     /// connections end at the old sensor and begin anew at the next one. For control tasks, not for the data path.
     ///
-    /// # Errors
-    /// What the system said about a socket towards that address; the old sensor then stays.
-    pub fn set_sensor(&self, sensor: Option<SocketAddr>) -> io::Result<()> {
-        let outlet = sensor.map(|s| sender::open(s, self.shared.settings.mtu)).transpose()?;
-        *self.shared.lock_next() = Some(outlet);
-        self.shared.down.store(sensor.is_none(), SeqCst);
+    /// The same address again changes nothing. A tap that listens or writes files has no such address.
+    pub fn set_sensor(&self, sensor: Option<SocketAddr>) {
+        *self.shared.lock_next() = Some(sensor);
         self.shared.changed.store(true, SeqCst);
+        // A datagram needs nobody's consent, so that admission may begin before the thread has heard.
+        match (sensor, &self.shared.settings.sensor) {
+            (Some(_), Sensor::Vxlan { .. }) => self.shared.down.store(false, SeqCst),
+            (Some(_), _) => {}
+            (None, _) => self.shared.down.store(true, SeqCst),
+        }
         self.thread.unpark();
-        Ok(())
     }
 
     /// The tap's name.
@@ -222,8 +246,21 @@ impl Admission {
         granted
     }
 
+    /// A held exchange turned out not to be meant for this tap: nothing is counted.
+    pub fn forget(mut self) {
+        self.release_to(0);
+        debug_assert!(!self.counted, "an exchange that counts as matched cannot be unmatched");
+    }
+
+    fn count(&mut self) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.shared.tally.matched.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Gives the exchange up for a reason.
     pub fn refuse(mut self, reason: Reason) {
+        self.count();
         if self.fate == Fate::Open {
             self.fate = Fate::Dropped(reason);
         }
@@ -262,6 +299,7 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.release_to(0);
         let reason = match self.fate {
+            _ if !self.counted => return,
             Fate::Mirrored => return,
             Fate::Dropped(reason) => reason,
             Fate::Open if self.shared.stopping.load(Relaxed) => Reason::Shutdown,
@@ -292,24 +330,29 @@ pub(crate) enum Work {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) tally: Tally,
+    cap: Option<RateCap>,
+    /// The clock of `cap` starts here.
+    started: Instant,
     /// Bytes held by admitted exchanges; never above `settings.queue_bytes`.
     queued: AtomicUsize,
-    /// No sensor address: refuse at admission.
-    down: AtomicBool,
+    /// Nobody takes what is copied: refuse at admission.
+    pub(crate) down: AtomicBool,
     /// Take nothing more, finish what is queued.
     pub(crate) stopping: AtomicBool,
     /// Leave at once.
     pub(crate) abandon: AtomicBool,
     /// The thread sleeps until somebody wakes it.
     asleep: AtomicBool,
-    /// `next` holds a new outlet.
+    /// `next` holds a new address.
     changed: AtomicBool,
-    next: Mutex<Option<Option<Outlet>>>,
+    next: Mutex<Option<Option<SocketAddr>>>,
 }
 
 impl Shared {
-    fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
+            cap: settings.rate_cap.map(RateCap::new),
+            started: Instant::now(),
             settings,
             tally: Tally::default(),
             queued: AtomicUsize::new(0),
@@ -322,8 +365,8 @@ impl Shared {
         }
     }
 
-    /// The outlet set since the last call: `Some(None)` means there is no sensor any more.
-    pub(crate) fn take_change(&self) -> Option<Option<Outlet>> {
+    /// The address set since the last call: `Some(None)` means there is no sensor any more.
+    pub(crate) fn take_change(&self) -> Option<Option<SocketAddr>> {
         // The flag spares the thread the lock between any two exchanges.
         if !self.changed.swap(false, SeqCst) {
             return None;
@@ -337,8 +380,17 @@ impl Shared {
         fence(SeqCst);
     }
 
-    fn lock_next(&self) -> MutexGuard<'_, Option<Option<Outlet>>> {
+    fn lock_next(&self) -> MutexGuard<'_, Option<Option<SocketAddr>>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes from what the rate cap allows.
+    fn earns(&self, bytes: usize) -> bool {
+        self.cap.as_ref().is_none_or(|cap| cap.take(bytes, self.nanos()))
+    }
+
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn reserve(&self, bytes: usize) -> bool {

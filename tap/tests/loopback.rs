@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tap::receive::{self, Heard, Receiver};
-use tap::{Counters, Message, Reason, Record, Running, Settings, Side, Tap, Verdict};
+use tap::{Counters, Message, Reason, Record, Running, Sensor, Settings, Side, Tap, Verdict};
 
 fn record(connection: u64, target: &str, body: usize) -> Record {
     let mut headers = HeaderMap::new();
@@ -25,6 +25,8 @@ fn record(connection: u64, target: &str, body: usize) -> Record {
         request,
         response: Some(response),
         started: Instant::now(),
+        answered: Some(Instant::now()),
+        ended: Instant::now(),
         aborted: None,
         verdict: Verdict::Allowed,
         rule: None,
@@ -52,7 +54,7 @@ fn listen(socket: &UdpSocket) -> (usize, Vec<Heard>) {
 }
 
 fn start(sensor: Option<SocketAddr>) -> (Tap, Running) {
-    Tap::start(Settings::new("ids", sensor, 42)).unwrap()
+    Tap::start(Settings::new("ids", Sensor::vxlan(sensor, 42))).unwrap()
 }
 
 /// The three equations of the counters.
@@ -125,7 +127,7 @@ fn refused_datagrams_are_counted_by_errno() {
 #[test]
 fn full_queue_drops_whole_exchanges_and_counts_them() {
     let (socket, address) = sensor("127.0.0.1:0");
-    let mut settings = Settings::new("ids", Some(address), 42);
+    let mut settings = Settings::new("ids", Sensor::vxlan(Some(address), 42));
     settings.queue_bytes = 100_000;
     // A slow tap: one batch in 20 ms.
     settings.batch_gap = Duration::from_millis(20);
@@ -160,7 +162,7 @@ fn full_queue_drops_whole_exchanges_and_counts_them() {
 #[test]
 fn offering_never_waits_for_a_slow_tap() {
     let (_socket, address) = sensor("127.0.0.1:0");
-    let mut settings = Settings::new("ids", Some(address), 42);
+    let mut settings = Settings::new("ids", Sensor::vxlan(Some(address), 42));
     settings.batch_gap = Duration::from_secs(3);
     let (tap, running) = Tap::start(settings).unwrap();
     let begin = Instant::now();
@@ -179,7 +181,7 @@ fn reasons_are_counted_where_they_arise() {
     let (tap, running) = start(None);
     assert!(tap.admit().is_none());
     let (socket, address) = sensor("127.0.0.1:0");
-    tap.set_sensor(Some(address)).unwrap();
+    tap.set_sensor(Some(address));
     let listener = thread::spawn(move || listen(&socket));
     drop(tap.admit().unwrap());
     tap.admit().unwrap().refuse(Reason::RateCap);
@@ -221,7 +223,7 @@ fn sensor_may_move_and_every_connection_ends_at_the_old_one() {
     let (datagrams, heard) = listen(&old);
     // Handshake, four segments of the request, response, acknowledgement.
     assert_eq!((datagrams, heard.len()), (3 + 4 + 1 + 1, 2));
-    tap.set_sensor(Some(new_address)).unwrap();
+    tap.set_sensor(Some(new_address));
     assert_eq!(listen(&old).0, 3, "FIN, FIN, ACK");
     tap.offer(tap.admit().unwrap(), record(1, "/new", 5_000));
     let (_, heard) = listen(&new);
@@ -253,8 +255,8 @@ fn aborted_exchange_and_closed_connection_are_told_apart() {
 
 #[test]
 fn settings_no_packet_can_be_built_with_are_refused() {
-    assert!(Tap::start(Settings::new("ids", None, 1 << 24)).is_err());
-    let mut small = Settings::new("ids", None, 1);
+    assert!(Tap::start(Settings::new("ids", Sensor::vxlan(None, 1 << 24))).is_err());
+    let mut small = Settings::new("ids", Sensor::vxlan(None, 1));
     small.mtu = 500;
     assert!(Tap::start(small).is_err());
 }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
+mod community;
 mod copy;
 mod loss;
 mod receivers;

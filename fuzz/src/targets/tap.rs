@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Instant,
 };
-use tap::{Fields, Message, Record, Settings, Side, Verdict, receive::Receiver};
+use tap::{Fields, Message, Record, Sensor, Settings, Side, Verdict, receive::Receiver};
 
 pub(super) const WORDS: &[&[u8]] = &[
     b"\n\n",
@@ -46,7 +46,8 @@ pub(super) const WORDS: &[&[u8]] = &[
 /// body, and behind `\n<\n` the same of the response.
 pub(super) fn run(input: &[u8]) {
     let mut given = Given::new(input);
-    let mut settings = Settings::new("fuzz", None, u32::from(given.byte()));
+    let vni = u32::from(given.byte());
+    let mut settings = Settings::new("fuzz", Sensor::vxlan(None, vni));
     settings.mtu = [576, 1280, 1500, 9000][usize::from(given.byte() % 4)];
     settings.max_body = usize::from(given.two());
     settings.rollover = [600, 2000, 70_000, 512 * 1024][usize::from(given.byte() % 4)];
@@ -63,7 +64,7 @@ pub(super) fn run(input: &[u8]) {
     let mut receiver = Receiver::new();
     let mut heard = Vec::new();
     for datagram in &datagrams {
-        is_sound(datagram, settings.vni);
+        is_sound(datagram, vni);
         assert!(datagram.len() + overhead <= usize::from(settings.mtu), "{} bytes", datagram.len());
         heard.extend(receiver.datagram(datagram).expect("our own reader takes it"));
     }
@@ -151,6 +152,8 @@ fn record(exchange: &[u8], client: SocketAddr, server: SocketAddr) -> Option<(Re
         request: asked,
         response,
         started: Instant::now(),
+        answered: None,
+        ended: Instant::now(),
         aborted: [None, None, Some(Side::Client), Some(Side::Server)][usize::from(flags >> 5 & 3)],
         verdict: Verdict::Allowed,
         rule: None,

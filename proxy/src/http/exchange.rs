@@ -254,7 +254,7 @@ impl Exchange {
         let mut facts = self.facts.borrow_mut();
         facts.status = status.as_u16();
         if let Some(copy) = &mut facts.copy {
-            copy.response = Some(tap::Message::response(status, fields));
+            copy.responding(status, fields);
         }
     }
 

@@ -190,7 +190,7 @@ fn tables(page: &mut Page, shared: &Shared) {
 }
 
 fn taps(page: &mut Page, shared: &Shared) {
-    for tap in &shared.live.load().taps {
+    for tap in shared.live.load().taps.iter().map(|tapped| &tapped.tap) {
         let counters = tap.counters();
         let labels = [("tap", tap.name())];
         page.sample("counter", "sekisho_tap_matched_total", &labels, counters.matched);

@@ -1,0 +1,125 @@
+//! Exchanges become frames: the pool builds them, a transport takes them.
+
+use std::hash::RandomState;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use crate::counters::Reason;
+use crate::pool::{Limits, Pool};
+use crate::station::Station;
+use crate::tap::{Shared, Work};
+use crate::transport::{self, Transport};
+
+/// The station of every tap that copies packets.
+pub(crate) struct Frames {
+    shared: Arc<Shared>,
+    pool: Pool,
+    transport: Box<dyn Transport>,
+    /// What admission was told last.
+    up: bool,
+    /// When the transport wants to be looked after.
+    tend_at: Option<Instant>,
+}
+
+impl Frames {
+    pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Self> {
+        let settings = &shared.settings;
+        let limits = Limits { rollover: settings.rollover, idle: settings.idle };
+        let transport = transport::open(shared)?;
+        let mut pool = Pool::new(limits, RandomState::new());
+        pool.set_room(transport.room());
+        let up = transport.is_up();
+        shared.down.store(!up, SeqCst);
+        Ok(Self { shared: Arc::clone(shared), pool, transport, up, tend_at: None })
+    }
+
+    fn after(&mut self) {
+        let news = self.transport.take_news();
+        let now = Instant::now();
+        if news.lost_all {
+            self.pool.forget_all(now);
+        }
+        for connection in news.lost {
+            self.pool.forget(connection, now);
+        }
+        if news.resized {
+            self.pool.set_room(self.transport.room());
+        }
+        let up = self.transport.is_up();
+        // Only when it changes: what `Tap::set_sensor` has said meanwhile is newer than what was so before.
+        if up != self.up {
+            self.up = up;
+            self.shared.down.store(!up, SeqCst);
+        }
+    }
+
+    /// What the transport does by itself, and a new file or reader where it wants one.
+    fn tend(&mut self) {
+        let next = self.transport.tend();
+        self.tend_at = next.map(|wait| Instant::now() + wait);
+        self.after();
+        if self.transport.wants_renewal() {
+            self.pool.close_all(Instant::now(), &mut *self.transport);
+            self.transport.flush();
+            self.transport.renew();
+            self.after();
+        }
+    }
+}
+
+impl Station for Frames {
+    fn handle(&mut self, work: Work, now: Instant) {
+        match work {
+            Work::Exchange(boxed) if self.transport.is_up() => {
+                let (admission, exchange) = *boxed;
+                self.pool.write(&exchange, now, &mut *self.transport);
+                admission.mirrored(&exchange);
+            }
+            Work::Exchange(boxed) => boxed.0.refuse(Reason::TapDown),
+            Work::Closed(connection) => self.pool.close(connection, now, &mut *self.transport),
+        }
+        self.after();
+        if self.transport.wants_renewal() {
+            self.tend();
+        }
+    }
+
+    fn flush(&mut self) {
+        let now = Instant::now();
+        self.pool.acknowledge(now, &mut *self.transport);
+        self.pool.expire(now, &mut *self.transport);
+        self.transport.flush();
+        self.after();
+        self.tend();
+    }
+
+    fn rest(&mut self) {
+        self.pool.acknowledge_all(&mut *self.transport);
+        self.flush();
+    }
+
+    fn move_to(&mut self, address: Option<SocketAddr>) {
+        self.pool.close_all(Instant::now(), &mut *self.transport);
+        self.transport.flush();
+        self.transport.move_to(address);
+        self.pool.set_room(self.transport.room());
+        self.after();
+    }
+
+    fn until_next(&self) -> Duration {
+        let next = self.pool.next_expiry().into_iter().chain(self.tend_at).min();
+        next.map_or(LONGEST_PARK, |at| at.saturating_duration_since(Instant::now())).min(LONGEST_PARK)
+    }
+
+    fn finish(&mut self) {
+        self.pool.close_all(Instant::now(), &mut *self.transport);
+        self.transport.finish();
+        self.after();
+    }
+}
+
+/// A wake-up that was missed for any reason is made good after this long.
+const LONGEST_PARK: Duration = Duration::from_secs(10);

@@ -1,0 +1,68 @@
+//! The ways frames leave.
+//!
+//! In: frames, one at a time through [`Out`], by the tap's thread alone. Out: datagrams, a stream, files. Each transport
+//! keeps the equation `packets_built = packets_sent + sum(send_errors)` whenever it holds nothing, and says which
+//! synthetic connections have a hole. None holds more than a constant number of bytes.
+
+pub(crate) mod link;
+pub(crate) mod vxlan;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::flow::Out;
+use crate::settings::Sensor;
+use crate::tap::Shared;
+
+/// What the tap's thread asks of a way out.
+pub(crate) trait Transport: Out + Send {
+    /// Largest IP packet that fits into a frame.
+    fn room(&self) -> u16;
+
+    /// Somebody is there to take frames.
+    fn is_up(&self) -> bool;
+
+    /// Sends to this address from now on, or to none.
+    fn move_to(&mut self, address: Option<SocketAddr>);
+
+    /// Hands on what was gathered. May wait, but looks at `abandon`.
+    fn flush(&mut self);
+
+    /// What happened since the last call.
+    fn take_news(&mut self) -> News;
+
+    /// Goes on with what needs no frames: dialling, accepting, asking what has arrived. Says when it wants to be called
+    /// again at the latest.
+    fn tend(&mut self) -> Option<Duration>;
+
+    /// It wants to begin anew: the connections are to be closed, and [`Transport::renew`] called.
+    fn wants_renewal(&self) -> bool;
+
+    /// Begins anew: the next file, the next reader.
+    fn renew(&mut self);
+
+    /// The last call: everything is handed on, or counted as not.
+    fn finish(&mut self);
+}
+
+/// What became of frames.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Real connections that lost a frame: what follows of them goes on new synthetic connections.
+    pub(crate) lost: Vec<u64>,
+    /// All of them did.
+    pub(crate) lost_all: bool,
+    /// [`Transport::room`] says something else now.
+    pub(crate) resized: bool,
+}
+
+/// Opens the way to a sensor.
+pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Box<dyn Transport>> {
+    let shared = Arc::clone(shared);
+    match shared.settings.sensor.clone() {
+        Sensor::Vxlan { addr, vni } => Ok(Box::new(vxlan::Vxlan::open(addr, vni, shared)?)),
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "this way out is not built yet")),
+    }
+}
