@@ -9,6 +9,7 @@
 mod community;
 mod copy;
 mod loss;
+mod receivers;
 mod root;
 mod sensor;
 mod shadow;
