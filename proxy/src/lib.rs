@@ -49,6 +49,7 @@ mod shares;
 mod stream;
 mod tap_selection;
 mod tap_streams;
+mod tap_tls;
 mod taps;
 mod tls;
 mod tunnel;

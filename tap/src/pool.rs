@@ -412,6 +412,8 @@ const SYNTHETIC_COUNT: u16 = 65_535 - SYNTHETIC_FIRST + 1;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{HeaderMap, Method, StatusCode};
     use proptest::prelude::*;
 
@@ -443,8 +445,11 @@ mod tests {
             connection,
             client: "10.0.0.1:40000".parse().unwrap(),
             server: "10.0.0.2:8080".parse().unwrap(),
-            request: with(Message::request(Method::POST, &format!("/{connection}"), host, &HeaderMap::new()), sent),
-            response: Some(with(Message::response(StatusCode::OK, &HeaderMap::new()), answered)),
+            request: with(
+                Message::request(&Arc::default(), Method::POST, &format!("/{connection}"), host, &HeaderMap::new()),
+                sent,
+            ),
+            response: Some(with(Message::response(&Arc::default(), StatusCode::OK, &HeaderMap::new()), answered)),
             started: Instant::now(),
             answered: None,
             ended: Instant::now(),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::redact::Redaction;
 use crate::repeat::Repeat;
 use crate::transport::link::Connect;
 
@@ -23,6 +24,8 @@ pub struct Settings {
     /// Largest IP packet, in bytes: with [`Sensor::Vxlan`] of the outer ones on the path to the sensor, where the smaller
     /// of this and the route's MTU is used, otherwise of the synthetic ones. Default 1500, 576 to 65535.
     pub mtu: u16,
+    /// What is masked. Default: [`Redaction::default`].
+    pub redaction: Arc<Redaction>,
     /// Bytes of a body that are copied. Default 128 KiB, a little over Suricata's shipped body limit of 100 KiB.
     pub max_body: usize,
     /// Bytes of copies that may be admitted per second, in bursts of 100 ms. Default: no limit.
@@ -113,6 +116,7 @@ impl Settings {
             sensor,
             workload: String::new(),
             mtu: 1500,
+            redaction: Arc::default(),
             max_body: 128 * 1024,
             rate_cap: None,
             queue_bytes: 4 * 1024 * 1024,

@@ -16,6 +16,7 @@ use crate::counters::{Counters, Reason, Tally};
 use crate::exchange::Exchange;
 use crate::rate::RateCap;
 use crate::record::Record;
+use crate::redact::Redaction;
 use crate::settings::{Sensor, Settings};
 use crate::station;
 use crate::stream::Event;
@@ -163,6 +164,11 @@ impl Tap {
     /// The tap's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name
+    }
+
+    /// What is masked for this tap.
+    pub fn redaction(&self) -> &Arc<Redaction> {
+        &self.shared.settings.redaction
     }
 
     /// Body bytes worth collecting per message.
