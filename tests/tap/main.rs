@@ -11,5 +11,7 @@ mod copy;
 mod loss;
 mod receivers;
 mod root;
+mod selection;
 mod sensor;
 mod shadow;
+mod streams;
