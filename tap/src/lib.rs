@@ -42,4 +42,5 @@ pub use record::{Message, Record, Side, Verdict};
 pub use settings::{Sensor, Settings};
 pub use tap::{Admission, Running, Tap};
 pub use transport::link::{Connect, Link};
+pub use transport::vxlan::header as vxlan_header;
 pub use transport::wire::Wire;
