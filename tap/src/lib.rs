@@ -50,4 +50,5 @@ pub use stream::{Opening, Stream};
 pub use sys::datagrams::lower_priority;
 pub use tap::{Admission, Running, Tap};
 pub use transport::link::{Connect, Link};
+pub use transport::vxlan::header as vxlan_header;
 pub use transport::wire::Wire;

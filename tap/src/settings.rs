@@ -68,7 +68,7 @@ pub enum Sensor {
     },
     /// As [`Sensor::Pcap`], over connections that somebody else secures.
     PcapTls {
-        /// Address and port of the receiver, by convention 57013.
+        /// Address and port of the receiver, by convention 57012.
         addr: Option<SocketAddr>,
         /// Opens a connection, checks who is there. Called for every connection anew, so that it uses today's certificate.
         connector: Arc<dyn Connect>,
