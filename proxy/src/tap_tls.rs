@@ -35,7 +35,15 @@ impl Connect for Secured {
         // Made anew each time: it holds no session of an earlier certificate.
         let config = self.credentials.load().client_config(expected, &[]).map_err(io::Error::other)?;
         let tls = ClientConnection::new(config, to.ip().into()).map_err(io::Error::other)?;
-        let mut link = Records { tls, wire: Wire::connect(to)?, taken: 0, ends: VecDeque::new(), told: 0, arrived: 0 };
+        let mut link = Records {
+            tls,
+            wire: Wire::connect(to)?,
+            taken: 0,
+            ends: VecDeque::new(),
+            told: 0,
+            arrived: 0,
+            heard: false,
+        };
         link.greet(Instant::now() + HANDSHAKE)?;
         Ok(Box::new(link))
     }
@@ -52,6 +60,8 @@ struct Records {
     /// Bytes written to the wire.
     told: u64,
     arrived: u64,
+    /// The receiver has said something.
+    heard: bool,
 }
 
 impl fmt::Debug for Records {
@@ -70,7 +80,7 @@ impl Records {
         }
         if self.tls.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) {
             let until = until.min(Instant::now() + FIRST_WORD);
-            while self.tls.tls13_tickets_received() == 0 && Instant::now() < until {
+            while !self.heard && self.tls.tls13_tickets_received() == 0 && Instant::now() < until {
                 self.step(until + STEP)?;
             }
         }
@@ -116,7 +126,9 @@ impl Records {
         }
         // A receiver has nothing to say.
         let mut scrap = [0; 512];
-        while self.tls.reader().read(&mut scrap).is_ok_and(|count| count > 0) {}
+        while self.tls.reader().read(&mut scrap).is_ok_and(|count| count > 0) {
+            self.heard = true;
+        }
         Ok(())
     }
 }

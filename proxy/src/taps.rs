@@ -4,6 +4,7 @@
 use crate::{
     connection::Connection,
     live::{Current, Live},
+    shadow::Shadow,
     tap_selection::Selection,
     tap_tls::Secured,
 };
@@ -136,9 +137,7 @@ fn started_as(
 ) -> io::Result<tap::Settings> {
     let refuse =
         |what: String| Err(io::Error::new(io::ErrorKind::Unsupported, format!("tap {}: {what}", settings.name)));
-    let Some(sensor) = sensor(&settings.sensor, credentials) else {
-        return refuse(format!("a sensor of `{}` is not yet supported", settings.sensor.scheme()));
-    };
+    let sensor = sensor(settings, credentials)?;
     if let Some(key) = unserved(settings) {
         return refuse(format!("`{key}` is not yet supported"));
     }
@@ -166,10 +165,11 @@ fn redaction_of(settings: &TapSettings) -> Arc<tap::Redaction> {
 }
 
 /// Where the copy goes; `None` for a kind of tap that no room serves yet.
-fn sensor(sensor: &Sensor, credentials: &Arc<Current<Credentials>>) -> Option<tap::Sensor> {
+fn sensor(settings: &TapSettings, credentials: &Arc<Current<Credentials>>) -> io::Result<tap::Sensor> {
+    let sensor = &settings.sensor;
     // A name is resolved later.
     let addr = sensor.remote().and_then(|(host, port)| Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, port)));
-    Some(match sensor {
+    Ok(match sensor {
         Sensor::Vxlan { vni, .. } => tap::Sensor::Vxlan { addr, vni: *vni },
         Sensor::Pcap { .. } => tap::Sensor::Pcap { addr },
         Sensor::PcapListen { address } => tap::Sensor::PcapListen { addr: *address },
@@ -178,7 +178,11 @@ fn sensor(sensor: &Sensor, credentials: &Arc<Current<Credentials>>) -> Option<ta
             tap::Sensor::PcapTls { addr, connector: Arc::new(secured) }
         }
         Sensor::Pcapng { folder, size, files } => tap::Sensor::Ring { dir: folder.clone(), size: *size, files: *files },
-        _ => return None,
+        Sensor::Shadow { .. } => tap::Sensor::Shadow { addr, repeater: Arc::new(Shadow::start(&settings.name)?) },
+        other => {
+            let what = format!("a sensor of `{}` is not yet supported", other.scheme());
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+        }
     })
 }
 

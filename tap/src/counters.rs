@@ -83,11 +83,13 @@ pub enum Reason {
     Shutdown,
     /// The exchange ended without a record.
     Abandoned,
+    /// It is no whole request that could be sent again, which is all that this kind of tap does.
+    Unsuitable,
 }
 
 impl Reason {
     /// Every reason, in the order of the snapshot.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SampledOut,
         Self::RateCap,
         Self::QueueFull,
@@ -97,6 +99,7 @@ impl Reason {
         Self::TapDown,
         Self::Shutdown,
         Self::Abandoned,
+        Self::Unsuitable,
     ];
 
     /// The metric label.
@@ -111,6 +114,7 @@ impl Reason {
             Self::TapDown => "tap_down",
             Self::Shutdown => "shutdown",
             Self::Abandoned => "abandoned",
+            Self::Unsuitable => "unsuitable",
         }
     }
 }
@@ -185,7 +189,7 @@ impl Tally {
 }
 
 /// Refusals that a send or a write is known to meet; every other errno is counted as `other`.
-const ERRNOS: [(i32, &str); 23] = [
+const ERRNOS: [(i32, &str); 24] = [
     (libc::EAGAIN, "EAGAIN"),
     (libc::ENOBUFS, "ENOBUFS"),
     (libc::ENOMEM, "ENOMEM"),
@@ -209,6 +213,7 @@ const ERRNOS: [(i32, &str); 23] = [
     (libc::EDQUOT, "EDQUOT"),
     (libc::EROFS, "EROFS"),
     (libc::EIO, "EIO"),
+    (libc::EPROTO, "EPROTO"),
 ];
 
 #[cfg(test)]

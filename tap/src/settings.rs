@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::redact::Redaction;
+use crate::repeat::Repeat;
 use crate::transport::link::Connect;
 
 /// Settings of one tap. [`Settings::new`] fills in the defaults.
@@ -67,7 +68,7 @@ pub enum Sensor {
     },
     /// As [`Sensor::Pcap`], over connections that somebody else secures.
     PcapTls {
-        /// Address and port of the receiver, by convention 57013.
+        /// Address and port of the receiver, by convention 57012.
         addr: Option<SocketAddr>,
         /// Opens a connection, checks who is there. Called for every connection anew, so that it uses today's certificate.
         connector: Arc<dyn Connect>,
@@ -81,13 +82,22 @@ pub enum Sensor {
         /// Finished files kept, at least 1.
         files: u32,
     },
+    /// Requests alone, sent again to a service; what it answers is forgotten (Envoy's `request_mirror_policies`).
+    Shadow {
+        /// Address and port of the service.
+        addr: Option<SocketAddr>,
+        /// Speaks HTTP to it.
+        repeater: Arc<dyn Repeat>,
+    },
 }
 
 impl Sensor {
     /// The address that [`crate::Tap::set_sensor`] may change.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } => *addr,
+            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } | Self::Shadow { addr, .. } => {
+                *addr
+            }
             Self::PcapListen { .. } | Self::Ring { .. } => None,
         }
     }

@@ -306,6 +306,16 @@ impl Admission {
         self.fate = Fate::Mirrored;
     }
 
+    /// Its request was sent again, or tried to be: counts as mirrored, with the bytes of the request's body.
+    pub(crate) fn repeated(mut self, body: u64, length_conflicts: u64) {
+        let tally = &self.shared.tally;
+        tally.mirrored.fetch_add(1, Relaxed);
+        add(&tally.body_mirrored, body);
+        add(&tally.body_truncated, self.body.saturating_sub(body));
+        add(&tally.length_conflicts, length_conflicts);
+        self.fate = Fate::Mirrored;
+    }
+
     /// A stream's opening is built into packets, with the exchange before it if there is one.
     pub(crate) fn opened(mut self, exchange: Option<&Exchange>) {
         match exchange {

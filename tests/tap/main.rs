@@ -9,7 +9,9 @@
 mod community;
 mod copy;
 mod loss;
+mod receivers;
 mod root;
 mod selection;
 mod sensor;
+mod shadow;
 mod streams;
