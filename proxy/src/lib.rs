@@ -46,6 +46,7 @@ mod passage;
 mod proxy;
 mod shares;
 mod stream;
+mod tap_records;
 mod tap_selection;
 mod tap_streams;
 mod tap_tls;

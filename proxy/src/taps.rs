@@ -21,8 +21,10 @@ use std::{
 pub(crate) struct Tapped {
     pub(crate) tap: tap::Tap,
     pub(crate) selection: Selection,
-    /// Bytes of each body that are copied.
+    /// Bytes of each body that are copied: none for records, which hold none.
     pub(crate) body: usize,
+    /// Bytes of each body that a copy with these settings shows.
+    pub(crate) shown: usize,
     /// Bytes of each direction of a stream that are copied.
     pub(crate) stream: u64,
     /// The server's port in the copy, if it is not its own.
@@ -32,10 +34,12 @@ pub(crate) struct Tapped {
 
 impl Tapped {
     pub(crate) fn new(tap: tap::Tap, settings: &TapSettings, case: PathCase) -> Self {
+        let shown = usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX);
         Self {
             tap,
             selection: Selection::new(&settings.select, case),
-            body: usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX),
+            body: if settings.sensor.kind() == TapKind::Records { 0 } else { shown },
+            shown,
             stream: settings.stream.bytes(),
             port: settings.port,
             kind: settings.sensor.kind(),
@@ -178,7 +182,10 @@ fn sensor(sensor: &Sensor, credentials: &Arc<Current<Credentials>>) -> Option<ta
             tap::Sensor::PcapTls { addr, connector: Arc::new(secured) }
         }
         Sensor::Pcapng { folder, size, files } => tap::Sensor::Ring { dir: folder.clone(), size: *size, files: *files },
-        _ => return None,
+        Sensor::JsonStdout => tap::Sensor::JsonStdout,
+        Sensor::JsonFile { path } => tap::Sensor::JsonFile { path: path.clone() },
+        Sensor::Syslog { .. } => tap::Sensor::Syslog { addr },
+        Sensor::Shadow { .. } => return None,
     })
 }
 

@@ -81,14 +81,28 @@ pub enum Sensor {
         /// Finished files kept, at least 1.
         files: u32,
     },
+    /// Records as lines of JSON on standard output.
+    JsonStdout,
+    /// Records as lines of JSON, appended to a file of mode 0600 that is opened anew when it has been moved away.
+    JsonFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Records as syslog messages (RFC 5424) over UDP (RFC 5426), a line of JSON each.
+    Syslog {
+        /// Address and port of the receiver, by convention 514.
+        addr: Option<SocketAddr>,
+    },
 }
 
 impl Sensor {
     /// The address that [`crate::Tap::set_sensor`] may change.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } => *addr,
-            Self::PcapListen { .. } | Self::Ring { .. } => None,
+            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } | Self::Syslog { addr } => {
+                *addr
+            }
+            Self::PcapListen { .. } | Self::Ring { .. } | Self::JsonStdout | Self::JsonFile { .. } => None,
         }
     }
 

@@ -13,11 +13,12 @@ use tap::receive::{Heard, Receiver};
 use tap::{Counters, Message, Record, Running, Sensor, Settings, Tap, Verdict};
 
 fn record(connection: u64, target: &str, body: usize) -> Record {
-    let mut request = Message::request(Method::POST, target, Some("orders"), &HeaderMap::new());
+    let mut request =
+        Message::request(&std::sync::Arc::default(), Method::POST, target, Some("orders"), &HeaderMap::new());
     request.body = vec![b'x'; body];
     request.body_len = body as u64;
     request.complete = true;
-    let mut response = Message::response(StatusCode::OK, &HeaderMap::new());
+    let mut response = Message::response(&std::sync::Arc::default(), StatusCode::OK, &HeaderMap::new());
     response.complete = true;
     Record {
         connection,
