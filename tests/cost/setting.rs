@@ -25,9 +25,12 @@ pub(crate) struct Shape {
     pub(crate) log: Option<&'static str>,
     /// Ten thousand rules at the callee.
     pub(crate) rules: bool,
-    /// A copy of everything at the callee.
-    pub(crate) tap: bool,
+    /// A tap at the callee, with these lines in its table: none of them, and everything is copied.
+    pub(crate) tap: Option<&'static str>,
 }
+
+/// A selection that no measured request is in.
+pub(crate) const NOT_SELECTED: &str = "requests = [\"POST /api/other/{id:uint}\"]\nhosts = [\"other.shop.svc\"]";
 
 /// Folder, certificates, both files, a running origin. Everything ends with it.
 pub(crate) struct Ground {
@@ -57,7 +60,7 @@ impl Ground {
         let setting = setting.client(|text| common(text, client)).server(|text| {
             let text = common(text, server);
             let (without_tap, tap) = text.split_once("[[tap]]").unwrap();
-            let tap = if shape.tap { format!("[[tap]]{tap}") } else { String::new() };
+            let tap = shape.tap.map_or_else(String::new, |lines| format!("[[tap]]\n{lines}{tap}"));
             let rules = if shape.rules { rules::ten_thousand() } else { String::new() };
             format!("{without_tap}{rules}{tap}")
         });
