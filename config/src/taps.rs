@@ -74,8 +74,8 @@ fn read_tap(
     notes: &mut Notebook,
 ) -> Option<TapSettings> {
     let allow_plaintext = table.flag("allow_plaintext_tap", notes);
-    let select = read_selection(table, names, rules, notes);
-    let body = extent(table, "body", notes);
+    let mut select = read_selection(table, names, rules, notes);
+    let mut body = extent(table, "body", notes);
     let stream = extent(table, "stream", notes);
     let queue = size(table, "queue", notes);
     let rate_cap = table.text("rate_cap", notes).and_then(|text| checked(values::rate(text.value), text.span, notes));
@@ -91,6 +91,9 @@ fn read_tap(
         check_kind(table, sensor, notes);
     }
     check_selection(table, &select, notes);
+    if matches!(sensor, Some(Sensor::Shadow { .. })) {
+        as_envoy_mirrors(table, &mut select, &mut body);
+    }
     if let (Some(Extent::First(body)), Some(queue)) = (body, queue)
         && body > queue
     {
@@ -117,6 +120,16 @@ fn read_tap(
         pass,
     };
     Some(settings)
+}
+
+/// A shadow gets what Envoy's gets unless the file says otherwise: what the rules let through, with its whole body.
+fn as_envoy_mirrors(table: &Table<'_>, select: &mut TapSelection, body: &mut Option<Extent>) {
+    if !table.has("verdicts") {
+        select.verdicts = vec![TapVerdict::Allow, TapVerdict::ShadowDeny];
+    }
+    if !table.has("body") {
+        *body = Some(Extent::All);
+    }
 }
 
 fn read_selection(table: &Table<'_>, names: &Names, rules: &Rules, notes: &mut Notebook) -> TapSelection {

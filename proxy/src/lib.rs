@@ -44,6 +44,7 @@ mod overload;
 mod parties;
 mod passage;
 mod proxy;
+mod shadow;
 mod shares;
 mod stream;
 mod tap_selection;

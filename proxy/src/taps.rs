@@ -1,12 +1,14 @@
 //! The taps that run for the snapshot in force: started when a file names them, kept over reloads that leave what they were
 //! started with as it is, stopped when a file no longer has them.
 
+use crate::shadow::Shadow;
 use crate::{connection::Connection, live::Live, tap_selection::Selection};
 use config::{Extent, Sensor, TapKind, TapSettings};
 use policy::PathCase;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -109,14 +111,16 @@ impl Taps {
 fn started_as(settings: &TapSettings) -> io::Result<tap::Settings> {
     let refuse =
         |what: String| Err(io::Error::new(io::ErrorKind::Unsupported, format!("tap {}: {what}", settings.name)));
-    let Sensor::Vxlan { host, port, vni } = &settings.sensor else {
-        return refuse(format!("a sensor of `{}` is not yet supported", settings.sensor.scheme()));
-    };
     if let Some(key) = unserved(settings) {
         return refuse(format!("`{key}` is not yet supported"));
     }
-    let sensor = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, *port));
-    let mut started = tap::Settings::new(settings.name.clone(), tap::Sensor::vxlan(sensor, *vni));
+    let addr = settings.sensor.remote().and_then(|(host, port)| Some(SocketAddr::new(host.parse().ok()?, port)));
+    let sensor = match &settings.sensor {
+        Sensor::Vxlan { vni, .. } => tap::Sensor::vxlan(addr, *vni),
+        Sensor::Shadow { .. } => tap::Sensor::Shadow { addr, repeater: Arc::new(Shadow::start(&settings.name)?) },
+        other => return refuse(format!("a sensor of `{}` is not yet supported", other.scheme())),
+    };
+    let mut started = tap::Settings::new(settings.name.clone(), sensor);
     started.mtu = settings.mtu;
     started.queue_bytes = usize::try_from(settings.queue).unwrap_or(usize::MAX);
     // Whoever collects the bodies cuts them, and may do so otherwise after a reload.

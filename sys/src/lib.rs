@@ -9,3 +9,4 @@ pub mod coverage;
 pub mod datagrams;
 pub mod descriptors;
 pub mod memory;
+pub mod streams;

@@ -35,6 +35,8 @@ pub struct Counters {
     pub packets_sent: u64,
     /// Packets that did not, by errno, those that occurred (`sekisho_tap_send_errors_total`).
     pub send_errors: Vec<(&'static str, u64)>,
+    /// Connections to receivers and of readers that ended otherwise than by us, and readers turned away.
+    pub streams_broken: u64,
     /// ICMP errors and the like that came back. With a sensor that only sniffs, port-unreachable is normal.
     pub unreachable: u64,
     /// Bytes held by exchanges in the making and in the queue (a gauge).
@@ -79,11 +81,13 @@ pub enum Reason {
     Shutdown,
     /// The exchange ended without a record.
     Abandoned,
+    /// It is no whole request that could be sent again, which is all that this kind of tap does.
+    Unsuitable,
 }
 
 impl Reason {
     /// Every reason, in the order of the snapshot.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SampledOut,
         Self::RateCap,
         Self::QueueFull,
@@ -93,6 +97,7 @@ impl Reason {
         Self::TapDown,
         Self::Shutdown,
         Self::Abandoned,
+        Self::Unsuitable,
     ];
 
     /// The metric label.
@@ -107,6 +112,7 @@ impl Reason {
             Self::TapDown => "tap_down",
             Self::Shutdown => "shutdown",
             Self::Abandoned => "abandoned",
+            Self::Unsuitable => "unsuitable",
         }
     }
 }
@@ -126,6 +132,7 @@ pub(crate) struct Tally {
     pub(crate) packets_built: AtomicU64,
     pub(crate) packets_sent: AtomicU64,
     send_errors: [AtomicU64; ERRNOS.len() + 1],
+    pub(crate) streams_broken: AtomicU64,
     pub(crate) unreachable: AtomicU64,
 }
 
@@ -170,6 +177,7 @@ impl Tally {
                 .map(|(name, n)| (name, read(n)))
                 .filter(|(_, n)| *n > 0)
                 .collect(),
+            streams_broken: read(&self.streams_broken),
             unreachable: read(&self.unreachable),
             queue_bytes,
         }
@@ -177,7 +185,7 @@ impl Tally {
 }
 
 /// Refusals that a send or a write is known to meet; every other errno is counted as `other`.
-const ERRNOS: [(i32, &str); 23] = [
+const ERRNOS: [(i32, &str); 24] = [
     (libc::EAGAIN, "EAGAIN"),
     (libc::ENOBUFS, "ENOBUFS"),
     (libc::ENOMEM, "ENOMEM"),
@@ -201,6 +209,7 @@ const ERRNOS: [(i32, &str); 23] = [
     (libc::EDQUOT, "EDQUOT"),
     (libc::EROFS, "EROFS"),
     (libc::EIO, "EIO"),
+    (libc::EPROTO, "EPROTO"),
 ];
 
 #[cfg(test)]

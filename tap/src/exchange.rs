@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
     pub(crate) ended: Instant,
     pub(crate) request: Wire,
     pub(crate) response: Option<Wire>,
+    /// Of the response.
+    pub(crate) status: Option<StatusCode>,
     pub(crate) end: End,
     /// The real connection ends with this exchange.
     pub(crate) last: bool,
@@ -65,7 +67,7 @@ impl Exchange {
             End::Open
         };
         let tuple = Tuple::new(client, server);
-        Ok(Self { connection, tuple, started, answered, ended, request, response, end, last })
+        Ok(Self { connection, tuple, started, answered, ended, request, response, status, end, last })
     }
 
     /// Bytes of memory this exchange holds.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::repeat::Repeat;
 use crate::transport::link::Connect;
 
 /// Settings of one tap. [`Settings::new`] fills in the defaults.
@@ -78,9 +79,26 @@ pub enum Sensor {
         /// Finished files kept, at least 1.
         files: u32,
     },
+    /// Requests alone, sent again to a service; what it answers is forgotten (Envoy's `request_mirror_policies`).
+    Shadow {
+        /// Address and port of the service.
+        addr: Option<SocketAddr>,
+        /// Speaks HTTP to it.
+        repeater: Arc<dyn Repeat>,
+    },
 }
 
 impl Sensor {
+    /// The address that [`crate::Tap::set_sensor`] may change.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } | Self::Shadow { addr, .. } => {
+                *addr
+            }
+            Self::PcapListen { .. } | Self::Ring { .. } => None,
+        }
+    }
+
     /// A sensor that takes VXLAN datagrams.
     pub fn vxlan(addr: Option<SocketAddr>, vni: u32) -> Self {
         Self::Vxlan { addr, vni }

@@ -149,6 +149,11 @@ impl Tap {
         self.thread.unpark();
     }
 
+    /// Where a tap that listens does so, its port known.
+    pub fn listening(&self) -> Option<SocketAddr> {
+        *self.shared.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The tap's name.
     pub fn name(&self) -> &str {
         &self.shared.settings.name
@@ -278,6 +283,16 @@ impl Admission {
         self.fate = Fate::Mirrored;
     }
 
+    /// Its request was sent again, or tried to be: counts as mirrored, with the bytes of the request's body.
+    pub(crate) fn repeated(mut self, body: u64, length_conflicts: u64) {
+        let tally = &self.shared.tally;
+        tally.mirrored.fetch_add(1, Relaxed);
+        add(&tally.body_mirrored, body);
+        add(&tally.body_truncated, self.body.saturating_sub(body));
+        add(&tally.length_conflicts, length_conflicts);
+        self.fate = Fate::Mirrored;
+    }
+
     /// Brings the reservation to what the finished copy really holds.
     fn settle(&mut self, cost: usize) -> bool {
         if cost <= self.reserved {
@@ -346,6 +361,8 @@ pub(crate) struct Shared {
     /// `next` holds a new address.
     changed: AtomicBool,
     next: Mutex<Option<Option<SocketAddr>>>,
+    /// Where a listening tap listens.
+    pub(crate) listening: Mutex<Option<SocketAddr>>,
 }
 
 impl Shared {
@@ -362,6 +379,7 @@ impl Shared {
             asleep: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             next: Mutex::new(None),
+            listening: Mutex::new(None),
         }
     }
 
@@ -402,7 +420,7 @@ impl Shared {
         fits
     }
 
-    fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.tally.snapshot(self.queued.load(Relaxed) as u64)
     }
 }

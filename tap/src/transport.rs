@@ -4,7 +4,13 @@
 //! keeps the equation `packets_built = packets_sent + sum(send_errors)` whenever it holds nothing, and says which
 //! synthetic connections have a hole. None holds more than a constant number of bytes.
 
+mod clock;
+mod dial;
 pub(crate) mod link;
+mod listen;
+mod peer;
+mod plain;
+mod ring;
 pub(crate) mod vxlan;
 
 use std::io;
@@ -58,11 +64,20 @@ pub(crate) struct News {
     pub(crate) resized: bool,
 }
 
+/// Largest IP packet behind an Ethernet header in a capture, whose frames have at most 65535 bytes.
+fn frame_room(mtu: u16) -> u16 {
+    mtu.min(u16::MAX - 14)
+}
+
 /// Opens the way to a sensor.
 pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Box<dyn Transport>> {
     let shared = Arc::clone(shared);
     match shared.settings.sensor.clone() {
         Sensor::Vxlan { addr, vni } => Ok(Box::new(vxlan::Vxlan::open(addr, vni, shared)?)),
-        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "this way out is not built yet")),
+        Sensor::Pcap { addr } => Ok(Box::new(dial::Dial::new(addr, Arc::new(plain::Dialler), shared))),
+        Sensor::PcapTls { addr, connector } => Ok(Box::new(dial::Dial::new(addr, connector, shared))),
+        Sensor::PcapListen { addr } => Ok(Box::new(listen::Listen::open(addr, shared)?)),
+        Sensor::Ring { dir, size, files } => Ok(Box::new(ring::Files::open(&dir, size, files, shared)?)),
+        Sensor::Shadow { .. } => Err(io::Error::new(io::ErrorKind::InvalidInput, "no frames go there")),
     }
 }

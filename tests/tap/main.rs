@@ -13,3 +13,4 @@ mod loss;
 mod receivers;
 mod root;
 mod sensor;
+mod shadow;

@@ -18,6 +18,7 @@ pub(crate) struct Frames {
     shared: Arc<Shared>,
     pool: Pool,
     transport: Box<dyn Transport>,
+    address: Option<SocketAddr>,
     /// What admission was told last.
     up: bool,
     /// When the transport wants to be looked after.
@@ -33,7 +34,8 @@ impl Frames {
         pool.set_room(transport.room());
         let up = transport.is_up();
         shared.down.store(!up, SeqCst);
-        Ok(Self { shared: Arc::clone(shared), pool, transport, up, tend_at: None })
+        let address = settings.sensor.address();
+        Ok(Self { shared: Arc::clone(shared), pool, transport, address, up, tend_at: None })
     }
 
     fn after(&mut self) {
@@ -102,6 +104,10 @@ impl Station for Frames {
     }
 
     fn move_to(&mut self, address: Option<SocketAddr>) {
+        if address == self.address {
+            return;
+        }
+        self.address = address;
         self.pool.close_all(Instant::now(), &mut *self.transport);
         self.transport.flush();
         self.transport.move_to(address);
