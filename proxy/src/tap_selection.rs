@@ -113,7 +113,6 @@ impl Selection {
     }
 
     /// Whether opaque bytes can be selected at all.
-    #[allow(dead_code)]
     pub(crate) fn takes_opaque(&self) -> bool {
         !self.reads_requests() && self.status.is_empty()
     }

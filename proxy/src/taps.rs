@@ -3,7 +3,7 @@
 
 use crate::shadow::Shadow;
 use crate::{connection::Connection, live::Live, tap_selection::Selection};
-use config::{Extent, Sensor, TapKind, TapSettings};
+use config::{Sensor, TapKind, TapSettings};
 use policy::PathCase;
 use std::{
     io,
@@ -13,7 +13,6 @@ use std::{
 };
 
 /// A tap as the data path sees it.
-#[allow(dead_code)]
 pub(crate) struct Tapped {
     pub(crate) tap: tap::Tap,
     pub(crate) selection: Selection,
@@ -131,12 +130,7 @@ fn started_as(settings: &TapSettings) -> io::Result<tap::Settings> {
 
 /// A key that is written and that no room serves yet: better no tap than one that copies what it should not.
 fn unserved(settings: &TapSettings) -> Option<&'static str> {
-    let TapSettings { stream, vlan, redact, pass, .. } = settings;
-    let keys = [
-        ("stream", *stream != Extent::All),
-        ("vlan", vlan.is_some()),
-        ("redact", !redact.is_empty()),
-        ("pass", !pass.is_empty()),
-    ];
+    let TapSettings { vlan, redact, pass, .. } = settings;
+    let keys = [("vlan", vlan.is_some()), ("redact", !redact.is_empty()), ("pass", !pass.is_empty())];
     keys.into_iter().find(|(_, written)| *written).map(|(key, _)| key)
 }

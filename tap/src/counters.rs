@@ -18,6 +18,8 @@ pub struct Counters {
     pub dropped: Vec<(&'static str, u64)>,
     /// Mirrored exchanges of which a body was cut at `max_body`.
     pub truncated: u64,
+    /// Streams of which the rest was not copied because the queue or the rate cap left no room (`sekisho_tap_streams_cut_total`).
+    pub streams_cut: u64,
     /// Mirrored messages whose declared length contradicted the bytes seen; the copy says what was seen.
     pub length_conflicts: u64,
     /// Body bytes of the exchanges that were offered.
@@ -124,6 +126,7 @@ pub(crate) struct Tally {
     pub(crate) mirrored: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
     pub(crate) truncated: AtomicU64,
+    pub(crate) streams_cut: AtomicU64,
     pub(crate) length_conflicts: AtomicU64,
     pub(crate) body_seen: AtomicU64,
     pub(crate) body_mirrored: AtomicU64,
@@ -165,6 +168,7 @@ impl Tally {
             mirrored: read(&self.mirrored),
             dropped: Reason::ALL.iter().zip(&self.dropped).map(|(r, n)| (r.as_str(), read(n))).collect(),
             truncated: read(&self.truncated),
+            streams_cut: read(&self.streams_cut),
             length_conflicts: read(&self.length_conflicts),
             body_seen: read(&self.body_seen),
             body_mirrored: read(&self.body_mirrored),

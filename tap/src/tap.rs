@@ -18,12 +18,13 @@ use crate::rate::RateCap;
 use crate::record::Record;
 use crate::settings::{Sensor, Settings};
 use crate::station;
+use crate::stream::Event;
 use crate::worker;
 
 /// A running tap. Cheap to clone; every worker thread holds its own clone.
 #[derive(Debug, Clone)]
 pub struct Tap {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     queue: SyncSender<Work>,
     thread: Thread,
 }
@@ -111,18 +112,23 @@ impl Tap {
     /// Hands over a finished exchange. Secrets are masked and the text is written before it enters the queue.
     pub fn offer(&self, mut admission: Admission, record: Record) {
         admission.count();
+        if let Some(exchange) = self.prepare(&mut admission, record) {
+            self.enqueue(Work::Exchange(Box::new((admission, exchange))));
+        }
+    }
+
+    /// Makes an exchange ready for the queue and its place there as large as it is; `None` when it is dropped.
+    pub(crate) fn prepare(&self, admission: &mut Admission, record: Record) -> Option<Exchange> {
         let seen = body_len(&record);
         admission.body = seen;
         add(&self.shared.tally.body_seen, seen);
-        match Exchange::of(record, self.shared.settings.max_body) {
-            Err(reason) => admission.refuse(reason),
-            Ok(exchange) => {
-                if !self.shared.earns(exchange.len()) {
-                    return admission.refuse(Reason::RateCap);
-                }
-                if admission.settle(exchange.cost()) {
-                    self.enqueue(Work::Exchange(Box::new((admission, exchange))));
-                }
+        let exchange = Exchange::of(record, self.shared.settings.max_body);
+        let exchange = exchange.and_then(|e| if self.shared.earns(e.len()) { Ok(e) } else { Err(Reason::RateCap) });
+        match exchange {
+            Ok(exchange) => admission.settle(exchange.cost()).then_some(exchange),
+            Err(reason) => {
+                admission.give_up(reason);
+                None
             }
         }
     }
@@ -170,14 +176,21 @@ impl Tap {
     }
 
     fn enqueue(&self, work: Work) {
-        let (work, reason) = match self.queue.try_send(work) {
-            Ok(()) => return self.wake(),
-            Err(TrySendError::Full(work)) => (work, Reason::QueueFull),
-            Err(TrySendError::Disconnected(work)) => (work, Reason::Shutdown),
-        };
-        if let Work::Exchange(boxed) = work {
+        if let Err((Work::Exchange(boxed), reason)) = self.try_enqueue(work) {
             let (admission, _) = *boxed;
             admission.refuse(reason);
+        }
+    }
+
+    /// Gives the work back, with the reason, when it cannot be queued.
+    pub(crate) fn try_enqueue(&self, work: Work) -> Result<(), (Work, Reason)> {
+        match self.queue.try_send(work) {
+            Ok(()) => {
+                self.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(work)) => Err((work, Reason::QueueFull)),
+            Err(TrySendError::Disconnected(work)) => Err((work, Reason::Shutdown)),
         }
     }
 
@@ -257,7 +270,7 @@ impl Admission {
         debug_assert!(!self.counted, "an exchange that counts as matched cannot be unmatched");
     }
 
-    fn count(&mut self) {
+    pub(crate) fn count(&mut self) {
         if !std::mem::replace(&mut self.counted, true) {
             self.shared.tally.matched.fetch_add(1, Relaxed);
         }
@@ -266,6 +279,10 @@ impl Admission {
     /// Gives the exchange up for a reason.
     pub fn refuse(mut self, reason: Reason) {
         self.count();
+        self.give_up(reason);
+    }
+
+    fn give_up(&mut self, reason: Reason) {
         if self.fate == Fate::Open {
             self.fate = Fate::Dropped(reason);
         }
@@ -291,6 +308,17 @@ impl Admission {
         add(&tally.body_truncated, self.body.saturating_sub(body));
         add(&tally.length_conflicts, length_conflicts);
         self.fate = Fate::Mirrored;
+    }
+
+    /// A stream's opening is built into packets, with the exchange before it if there is one.
+    pub(crate) fn opened(mut self, exchange: Option<&Exchange>) {
+        match exchange {
+            Some(exchange) => self.mirrored(exchange),
+            None => {
+                self.shared.tally.mirrored.fetch_add(1, Relaxed);
+                self.fate = Fate::Mirrored;
+            }
+        }
     }
 
     /// Brings the reservation to what the finished copy really holds.
@@ -337,6 +365,8 @@ enum Fate {
 #[derive(Debug)]
 pub(crate) enum Work {
     Exchange(Box<(Admission, Exchange)>),
+    /// Of the stream on this real connection.
+    Stream(u64, Box<Event>),
     Closed(u64),
 }
 
@@ -403,7 +433,7 @@ impl Shared {
     }
 
     /// Takes from what the rate cap allows.
-    fn earns(&self, bytes: usize) -> bool {
+    pub(crate) fn earns(&self, bytes: usize) -> bool {
         self.cap.as_ref().is_none_or(|cap| cap.take(bytes, self.nanos()))
     }
 
@@ -411,7 +441,12 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn reserve(&self, bytes: usize) -> bool {
+    /// Gives room back.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Relaxed);
+    }
+
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
         let before = self.queued.fetch_add(bytes, Relaxed);
         let fits = before.checked_add(bytes).is_some_and(|after| after <= self.settings.queue_bytes);
         if !fits {
@@ -438,7 +473,7 @@ fn body_len(record: &Record) -> u64 {
 }
 
 /// Budget taken at admission, before anything is known: about what a small exchange holds. Offering corrects it.
-const ADMIT_COST: usize = 1024;
+pub(crate) const ADMIT_COST: usize = 1024;
 /// The thread stops gathering when more than this part of the budget is taken.
 const HURRY: usize = 4;
 /// Slots beyond those the byte budget can fill, for notices of closed connections.

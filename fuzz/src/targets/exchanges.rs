@@ -11,7 +11,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Instant,
 };
-use tap::{Fields, Message, Reason, Record, Settings, Side, Verdict};
+use tap::{Fields, Message, Reason, Record, Sensor, Settings, Side, Verdict};
 
 pub(super) const WORDS: &[&[u8]] = &[b"\0\0\0", b"\x07\xff\xff", b"\x06", b"\x80", b"\xff"];
 
@@ -43,7 +43,8 @@ pub(super) fn run(input: &[u8]) {
 /// Settings in eleven bytes, then an exchange for every few bytes; what is not given is drawn from what is.
 pub(crate) fn attempt(input: &[u8]) -> Tried {
     let mut given = Given::new(input);
-    let mut settings = Settings::new("fuzz", None, u32::from(given.two()) << 8 | u32::from(given.byte()));
+    let vni = u32::from(given.two()) << 8 | u32::from(given.byte());
+    let mut settings = Settings::new("fuzz", Sensor::vxlan(None, vni));
     settings.mtu = *[given.two().max(576), 576, 1280, 1500, 9000, 65_535].get(usize::from(given.byte() % 6)).unwrap();
     settings.max_body = [usize::from(given.two()), 128 * 1024][usize::from(given.byte() & 1)];
     settings.rollover = [600, 2000, 70_000, 512 * 1024][usize::from(given.byte() % 4)];
@@ -135,6 +136,8 @@ fn exchange(piece: &[u8], mtu: u16, max_body: usize) -> (Plan, Record) {
         request,
         response,
         started: Instant::now(),
+        answered: None,
+        ended: Instant::now(),
         aborted: [Side::Client, Side::Server].get(usize::from(flags >> 4)).copied(),
         verdict: Verdict::Allowed,
         rule: None,
@@ -347,7 +350,8 @@ impl<'a> Reader<'a> {
     }
 
     fn datagram<'b>(&mut self, datagram: &'b [u8]) -> Option<((SocketAddr, SocketAddr), usize, &'b [u8])> {
-        let [_, v0, v1, v2] = self.settings.vni.to_be_bytes();
+        let Sensor::Vxlan { vni, .. } = self.settings.sensor else { panic!("not VXLAN") };
+        let [_, v0, v1, v2] = vni.to_be_bytes();
         assert_eq!(datagram[..8], [8, 0, 0, 0, v0, v1, v2, 0]);
         assert!(datagram.len() + self.outer <= usize::from(self.settings.mtu), "{} bytes", datagram.len());
         let packet = SlicedPacket::from_ethernet(&datagram[8..]).expect("a strict parser takes it");

@@ -10,15 +10,17 @@ use super::{
 };
 use crate::{
     connection::{Connection, Picked},
+    guard::Judged,
     live::Live,
     observe::metrics::Verdict,
     tap_selection::{Ending, Sampled, Selection},
+    tap_streams::Streams,
     taps::Tapped,
 };
-use config::TapVerdict;
+use config::{TapKind, TapVerdict};
 use http::{Method, StatusCode};
 use policy::{Target, canonicalise};
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
 /// The copy of one exchange, and the places reserved for it in the queues of the taps.
 pub(super) struct TapCopy {
@@ -143,60 +145,125 @@ impl TapCopy {
 
     /// All is over: each tap gets its part, if it was meant for it.
     pub(super) fn offer(self, exchange: &Exchange, aborted: Option<Side>) {
-        let Self { entries, mut request, mut response, answered, .. } = self;
-        let ended = Instant::now();
-        let facts = exchange.facts.borrow();
-        let live = &exchange.live;
-        let connection = &exchange.connection;
-        request.complete = facts.request_complete;
+        let story = Story::of(exchange, aborted, self.answered);
+        let Self { entries, mut request, mut response, .. } = self;
+        request.complete = story.request_complete;
         if let Some(response) = &mut response {
-            response.complete = facts.response_complete;
+            response.complete = story.response_complete;
         }
-        let judged = facts.judged.as_ref();
-        let verdict = judged.map_or(Verdict::Deny, |judged| judged.verdict);
-        let ending = Ending {
-            direction: connection.direction(),
-            callee: judged.and_then(|judged| judged.question.party.peer()),
-            rule: judged.and_then(|judged| judged.rule.as_deref()),
-            verdict: selectable(verdict),
-            status: Some(facts.status),
-            wire: facts.callee.as_ref().and_then(|made| made.wire).unwrap_or_else(|| connection.wire()),
-        };
-        let mut meant: Vec<_> = entries
-            .into_iter()
-            .filter_map(|entry| {
-                let tapped = live.taps.get(entry.tap)?;
-                entry.settle(tapped, &ending).map(|(admission, body)| (tapped, admission, body))
-            })
-            .collect();
-        let record = |tapped: &Tapped, request: tap::Message, response: Option<tap::Message>| tap::Record {
-            connection: connection.id,
-            client: connection.remote,
-            server: tapped.server(connection, live),
-            request,
-            response,
-            started: exchange.started,
-            answered,
-            ended,
-            aborted: aborted.map(|side| match side {
-                Side::Request => tap::Side::Client,
-                Side::Response => tap::Side::Server,
-            }),
-            verdict: told(verdict),
-            rule: judged.and_then(|judged| judged.rule.clone()),
-            last: false,
-        };
+        let mut meant = story.settle(exchange, entries);
         let last = meant.pop();
         for (tapped, admission, body) in meant {
             let (request, response) = (part(&request, body), response.as_ref().map(|message| part(message, body)));
-            tapped.tap.offer(admission, record(tapped, request, response));
+            tapped.tap.offer(admission, story.record(exchange, tapped, request, response));
         }
         if let Some((tapped, admission, body)) = last {
             request.body.truncate(body);
             if let Some(response) = &mut response {
                 response.body.truncate(body);
             }
-            tapped.tap.offer(admission, record(tapped, request, response));
+            tapped.tap.offer(admission, story.record(exchange, tapped, request, response));
+        }
+    }
+
+    /// The exchange is over as far as it is HTTP: what takes packets gets it now, and a stream follows. The rest waits.
+    pub(super) fn switch(mut self: Box<Self>, exchange: &Exchange) -> (Streams, Option<Box<Self>>) {
+        let mut streams = Streams::default();
+        let taps = &exchange.live.taps;
+        let is_frames = |entry: &Entry| taps.get(entry.tap).is_some_and(|tapped| tapped.kind == TapKind::Frames);
+        let (now, later) = std::mem::take(&mut self.entries).into_iter().partition(is_frames);
+        self.entries = later;
+        (self.request.complete, self.request.body_len) = (true, 0);
+        if let Some(response) = &mut self.response {
+            response.complete = true;
+        }
+        let story = Story::of(exchange, None, self.answered);
+        for (tapped, admission, _) in story.settle(exchange, now) {
+            let response = self.response.as_ref().map(tap::Message::without_body);
+            let record = story.record(exchange, tapped, self.request.without_body(), response);
+            streams.open(tapped, admission, tap::Opening::Switched(Box::new(record)));
+        }
+        let waits = !self.entries.is_empty();
+        (streams, waits.then_some(self))
+    }
+}
+
+/// What there is to tell of an exchange, to every tap the same.
+struct Story {
+    judged: Option<Judged>,
+    status: u16,
+    /// The ends of the connection that carried it on.
+    wire: (SocketAddr, SocketAddr),
+    answered: Option<Instant>,
+    ended: Instant,
+    aborted: Option<Side>,
+    request_complete: bool,
+    response_complete: bool,
+}
+
+impl Story {
+    fn of(exchange: &Exchange, aborted: Option<Side>, answered: Option<Instant>) -> Self {
+        let facts = exchange.facts.borrow();
+        let carried = facts.callee.as_ref().and_then(|made| made.wire);
+        Self {
+            judged: facts.judged.clone(),
+            status: facts.status,
+            wire: carried.unwrap_or_else(|| exchange.connection.wire()),
+            answered,
+            ended: Instant::now(),
+            aborted,
+            request_complete: facts.request_complete,
+            response_complete: facts.response_complete,
+        }
+    }
+
+    /// A request without a judgement was refused before one.
+    fn verdict(&self) -> Verdict {
+        self.judged.as_ref().map_or(Verdict::Deny, |judged| judged.verdict)
+    }
+
+    /// Those whose tap it was meant for, with how much of each body.
+    fn settle<'a>(&self, exchange: &'a Exchange, entries: Vec<Entry>) -> Vec<(&'a Tapped, tap::Admission, usize)> {
+        let judged = self.judged.as_ref();
+        let ending = Ending {
+            direction: exchange.connection.direction(),
+            callee: judged.and_then(|judged| judged.question.party.peer()),
+            rule: judged.and_then(|judged| judged.rule.as_deref()),
+            verdict: selectable(self.verdict()),
+            status: Some(self.status),
+            wire: self.wire,
+        };
+        let settle = |entry: Entry| {
+            let tapped = exchange.live.taps.get(entry.tap)?;
+            entry.settle(tapped, &ending).map(|(admission, body)| (tapped, admission, body))
+        };
+        entries.into_iter().filter_map(settle).collect()
+    }
+
+    fn record(
+        &self,
+        exchange: &Exchange,
+        tapped: &Tapped,
+        request: tap::Message,
+        response: Option<tap::Message>,
+    ) -> tap::Record {
+        let connection = &exchange.connection;
+        tap::Record {
+            connection: connection.id,
+            client: connection.remote,
+            server: tapped.server(connection, &exchange.live),
+            request,
+            response,
+            started: exchange.started,
+            answered: self.answered,
+            ended: self.ended,
+            aborted: self.aborted.map(|side| match side {
+                Side::Request => tap::Side::Client,
+                Side::Response => tap::Side::Server,
+            }),
+            verdict: told(self.verdict()),
+            rule: self.judged.as_ref().and_then(|judged| judged.rule.clone()),
+            last: false,
         }
     }
 }
@@ -294,7 +361,7 @@ fn part(message: &tap::Message, body: usize) -> tap::Message {
     copy
 }
 
-/// A request without a judgement was refused before one.
+/// A verdict as taps select it.
 pub(crate) fn selectable(verdict: Verdict) -> TapVerdict {
     match verdict {
         Verdict::Allow => TapVerdict::Allow,
@@ -303,7 +370,7 @@ pub(crate) fn selectable(verdict: Verdict) -> TapVerdict {
     }
 }
 
-pub(crate) fn told(verdict: Verdict) -> tap::Verdict {
+fn told(verdict: Verdict) -> tap::Verdict {
     match verdict {
         Verdict::Allow => tap::Verdict::Allowed,
         Verdict::WouldDeny => tap::Verdict::WouldDeny,

@@ -19,6 +19,7 @@ use crate::{
         refusal,
     },
     overload::Level,
+    tap_streams::Streams,
     tunnel,
     upstream::{Made, Route},
     watch::Place,
@@ -173,6 +174,16 @@ impl Exchange {
     /// A connection has been found for it.
     pub(crate) fn sending_on(&self, made: &Rc<Made>) {
         self.facts.borrow_mut().callee = Some(Rc::clone(made));
+    }
+
+    /// The connection becomes a tunnel. The taps that copy streams get the exchange now, and then what passes.
+    pub(crate) fn switched(&self) -> Streams {
+        let Some(copy) = self.facts.borrow_mut().copy.take() else {
+            return Streams::default();
+        };
+        let (streams, rest) = copy.switch(self);
+        self.facts.borrow_mut().copy = rest;
+        streams
     }
 
     /// The connection became a tunnel, and that has ended.

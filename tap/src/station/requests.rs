@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::counters::Reason;
 use crate::repeat::{Repeat, Repeated};
 use crate::station::Station;
+use crate::stream::Event;
 use crate::tap::{Shared, Work};
 
 /// The station of a tap that repeats requests.
@@ -32,10 +33,16 @@ impl Requests {
 
 impl Station for Requests {
     fn handle(&mut self, work: Work, _: Instant) {
-        let Work::Exchange(boxed) = work else {
-            return;
+        let (admission, exchange) = match work {
+            Work::Exchange(boxed) => *boxed,
+            Work::Stream(_, event) => {
+                if let Event::Opened(boxed) = *event {
+                    boxed.0.refuse(Reason::Unsuitable);
+                }
+                return;
+            }
+            Work::Closed(_) => return,
         };
-        let (admission, exchange) = *boxed;
         let Some(to) = self.to else {
             return admission.refuse(Reason::TapDown);
         };
