@@ -281,7 +281,7 @@ mod tests {
         for (n, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(seen.dropped_for(reason), n as u64 + 1);
         }
-        assert_eq!(seen.dropped_total(), (1..=9).sum::<u64>());
+        assert_eq!(seen.dropped_total(), (1..=Reason::ALL.len() as u64).sum::<u64>());
     }
 
     #[test]
