@@ -9,5 +9,7 @@
 mod community;
 mod copy;
 mod loss;
+mod receive;
 mod root;
 mod sensor;
+mod transports;

@@ -15,7 +15,7 @@ use crate::flow::Out;
 use crate::pcap;
 use crate::tap::Shared;
 use crate::transport::clock::Clock;
-use crate::transport::peer::{Peer, QUIET, QUIET_IN_HASTE, STALL, errno};
+use crate::transport::peer::{Peer, QUIET, QUIET_IN_HASTE, STALL, errno, has_left};
 use crate::transport::wire::Wire;
 use crate::transport::{News, Transport, frame_room};
 use sys::streams;
@@ -84,14 +84,14 @@ impl Listen {
                     self.readers.push(reader);
                     continue;
                 }
-                Ok(()) => {
-                    self.gone = libc::ENOBUFS;
-                    reader.leave(self.gone, now, &self.shared.tally);
-                    self.leaving.push((reader, self.gone));
-                }
-                Err(error) => {
+                Err(error) if !has_left(&error) => {
                     self.gone = errno(&error);
                     reader.give_up(self.gone, &self.shared.tally);
+                }
+                ended => {
+                    self.gone = ended.map_or_else(|error| errno(&error), |()| libc::ENOBUFS);
+                    reader.leave(self.gone, now, &self.shared.tally);
+                    self.leaving.push((reader, self.gone));
                 }
             }
             self.shared.tally.streams_broken.fetch_add(1, Relaxed);
