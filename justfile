@@ -51,6 +51,10 @@ faults: release
 fuzz seconds="180" *arguments:
     RUSTC_WORKSPACE_WRAPPER="$PWD/fuzz/instrument" cargo run --package sekisho-fuzz --locked --quiet -- --in-all {{ seconds }} --files {{ arguments }}
 
+# so many random exchanges through the tap: every packet before a strict parser, every stream whole, every body where it belongs
+exchanges count="10000000" *seed:
+    RUSTC_WORKSPACE_WRAPPER="$PWD/fuzz/instrument" cargo run --package sekisho-fuzz --locked --quiet --config 'profile.dev.package.etherparse.opt-level=3' -- exchanges {{ count }} {{ seed }}
+
 # everything that has to hold before a change goes in
 test:
     scripts/test

@@ -3,6 +3,7 @@
 mod deny;
 mod log_verify;
 mod rotate;
+mod running;
 mod serve;
 mod token;
 

@@ -7,6 +7,9 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `server` | opening the folder, listening, the second hand, the end |
+//! | `steps` | the rotation of roots: what the operator asks for, what happens by itself |
+//! | `key_sets` | the keys of clusters, which change while we run |
+//! | `view` | readiness, metrics, state |
 //! | `standing` | what is in force: issuer, bundle, own certificate; replaced whole |
 //! | `desk` | the story of one request, in the order cheap to dear |
 //! | `memory` | what the log says of certificates that have not ended |
@@ -14,19 +17,25 @@
 //! | `kubernetes` | what is asked of a cluster's API server |
 //! | `turns`, `buckets` | what is done at once, and how much for one caller |
 //! | `answer` | from a refusal to a status, a label and a record |
+//! | `acts` | denying, join tokens |
 //! | `metrics`, `admin` | what an operator sees and may do |
 
+mod acts;
 mod admin;
 mod answer;
 mod buckets;
 mod desk;
 mod istio;
+mod key_sets;
 mod kubernetes;
 mod memory;
 mod metrics;
 mod server;
 mod standing;
+mod steps;
 mod trust;
 mod turns;
+mod view;
 
-pub use server::{Say, Server, ServerError, Step};
+pub use server::{SOCKET, Say, Server, ServerError};
+pub use steps::Step;

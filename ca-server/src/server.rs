@@ -3,26 +3,22 @@
 use crate::admin::{self, Face};
 use crate::desk::{Desk, Parts, Shares};
 use crate::istio::{Bounded, Istio};
+use crate::key_sets::{self, KeySet};
 use crate::kubernetes::Api;
 use crate::memory::{LONGEST_TOKEN, Memory};
-use crate::metrics::Now;
 use crate::standing::{Own, Standing};
 use crate::trust::Watching;
 use crate::turns::Turns;
-use ca::attest::{Cluster, Clusters, Jwks, Template, TokenRules};
 use ca::denied::DenyList;
 use ca::log::{self, Act, Event, Log, LogKey, Text, What};
-use ca::rotation::{Advice, Go, LastLeaf, Phase, RootId, Schedule};
+use ca::rotation::Schedule;
 use ca::{Keys, RotatingFolder, Tokens};
 use config::{CaSettings, ClusterSettings, Listen};
-use identity::{SpiffeId, TrustDomain};
+use identity::SpiffeId;
 use rpc::{Limits, Refused, Routes, Watcher};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -36,22 +32,22 @@ pub type Say = Arc<dyn Fn(&str, Value) + Send + Sync>;
 
 /// A CA that may begin to answer.
 pub struct Server {
-    desk: Arc<Desk>,
-    folder: Mutex<RotatingFolder>,
-    settings: CaSettings,
-    passphrase: Option<Vec<u8>>,
-    own: Own,
-    schedule: Schedule,
-    key_sets: Mutex<Vec<KeySet>>,
-    taking_keys: Mutex<()>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) folder: Mutex<RotatingFolder>,
+    pub(crate) settings: CaSettings,
+    pub(crate) passphrase: Option<Vec<u8>>,
+    pub(crate) own: Own,
+    pub(crate) schedule: Schedule,
+    pub(crate) key_sets: Mutex<Vec<KeySet>>,
+    pub(crate) taking_keys: Mutex<()>,
     /// Of the deny list on the disk.
-    denied_version: AtomicU64,
-    say: Say,
+    pub(crate) denied_version: AtomicU64,
+    pub(crate) say: Say,
 }
 
 /// A sentence for the operator.
 #[derive(Debug)]
-pub struct ServerError(String);
+pub struct ServerError(pub(crate) String);
 
 impl std::fmt::Display for ServerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -62,70 +58,8 @@ impl std::fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 /// Takes any error that has a sentence.
-fn error(error: impl std::fmt::Display) -> ServerError {
+pub(crate) fn error(error: impl std::fmt::Display) -> ServerError {
     ServerError(error.to_string())
-}
-
-/// A step of a rotation that an operator asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Found a new root and publish it.
-    Prepare,
-    /// Let it issue; with the flag although not everybody knows it.
-    Activate {
-        /// Not everybody is waited for.
-        unasked: bool,
-    },
-    /// One step back.
-    Rollback,
-    /// Take roots out whose time has come.
-    Finish,
-    /// A root is known to others.
-    Compromise {
-        /// Which.
-        root: RootId,
-        /// When it leaves, from now.
-        leave_after: Duration,
-    },
-}
-
-impl Step {
-    /// Reads the last segment of a path and the query behind it.
-    pub(crate) fn parse(word: &str, query: &str) -> Result<Self, String> {
-        let mut parameters = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('='));
-        match word {
-            "prepare" | "rollback" | "finish" if query.is_empty() => Ok(match word {
-                "prepare" => Self::Prepare,
-                "rollback" => Self::Rollback,
-                _ => Self::Finish,
-            }),
-            "activate" => match (parameters.next(), parameters.next()) {
-                (None, _) => Ok(Self::Activate { unasked: false }),
-                (Some(Some(("override", "true"))), None) => Ok(Self::Activate { unasked: true }),
-                _ => Err("activate takes `override=true` and nothing else".to_owned()),
-            },
-            "compromise" => {
-                let (mut root, mut leave_after) = (None, None);
-                for parameter in parameters {
-                    match parameter {
-                        Some(("root", value)) if root.is_none() => root = RootId::parse(value),
-                        Some(("leave_after", value)) if leave_after.is_none() => {
-                            leave_after = value.parse().ok().filter(|seconds| *seconds <= 604_800);
-                        }
-                        _ => return Err("compromise takes `root` and `leave_after`, once each".to_owned()),
-                    }
-                }
-                match (root, leave_after) {
-                    (Some(root), Some(seconds)) => {
-                        Ok(Self::Compromise { root, leave_after: Duration::from_secs(seconds) })
-                    }
-                    _ => Err("compromise takes `root=ID` and `leave_after=SECONDS`".to_owned()),
-                }
-            }
-            "prepare" | "rollback" | "finish" => Err(format!("{word} takes no parameters")),
-            _ => Err("the steps are prepare, activate, rollback, finish and compromise".to_owned()),
-        }
-    }
 }
 
 impl Server {
@@ -143,14 +77,14 @@ impl Server {
         let domain = folder.trust_domain().clone();
         let id = SpiffeId::parse(&format!("spiffe://{domain}/{}", settings.identity)).map_err(error)?;
         let own = Own { id, names: settings.names.clone() };
-        let keys = Keys { passphrase: passphrase.as_deref(), secret: None };
+        let keys = Keys { passphrase: passphrase.as_deref(), secret: settings.keys.as_deref() };
         let authority = folder.authority(keys, now).map_err(error)?;
         let standing = Standing::make(&authority, &own, now).map_err(error)?;
         let log_key = LogKey::load(&settings.dir, passphrase.as_deref()).map_err(error)?;
         let (log, opened) = Log::open(&settings.dir, log_key, now, log::Settings::default()).map_err(error)?;
         let memory = recall(settings, &standing, now)?;
         let denied = DenyList::load(&settings.dir).map_err(error)?;
-        let (clusters, key_sets) = clusters(&settings.clusters, &domain)?;
+        let (clusters, key_sets) = key_sets::clusters(&settings.clusters, &domain)?;
         let signing = match settings.signing {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             some => some,
@@ -238,6 +172,18 @@ impl Server {
                 serving.push(tokio::spawn(admin::serve(listener, face, Arc::clone(&self), stop.clone())));
             }
         }
+        let socket = self.settings.dir.join(SOCKET);
+        match (rpc::bind_unix(&socket, 0o600), own_user()) {
+            (Ok(listener), Some(user)) => {
+                serving.push(tokio::spawn(admin::serve_unix(listener, user, Arc::clone(&self), stop.clone())));
+            }
+            // Everything else works; the commands say that they find no socket.
+            (bound, _) => {
+                let why =
+                    bound.err().map_or("whose process this is cannot be seen".to_owned(), |error| error.to_string());
+                (self.say)("socket_missing", json!({ "path": socket.display().to_string(), "detail": why }));
+            }
+        }
         for cluster in self.settings.clusters.iter().filter(|cluster| cluster.jwks.is_none()) {
             serving.push(tokio::spawn(Arc::clone(&self).follow_keys(cluster.name.clone(), stop.clone())));
         }
@@ -265,47 +211,10 @@ impl Server {
         for task in serving {
             let _ = task.await;
         }
+        let _ = std::fs::remove_file(&socket);
         let server = Arc::clone(&self);
         let _ = tokio::task::spawn_blocking(move || server.act(What::Stopped, "", "", None, "ca")).await;
         Ok(())
-    }
-
-    /// Asks a cluster for its keys: at once, then now and then, and when a token names one that is not known here.
-    async fn follow_keys(self: Arc<Self>, cluster: String, mut stop: watch::Receiver<bool>) {
-        let Some(api) = self.desk.apis.get(&cluster) else { return };
-        let mut before = None;
-        loop {
-            let asked = api.key_set().await;
-            let pause = if asked.is_ok() { KEYS_EVERY } else { KEYS_AGAIN };
-            if before.as_ref() != Some(&asked) {
-                let parsed = asked
-                    .as_ref()
-                    .map_err(Clone::clone)
-                    .and_then(|text| Jwks::parse(text).map_err(|error| error.to_string()));
-                self.take_keys(&cluster, parsed);
-                before = Some(asked);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.desk.keys_wanted.notified() => {}
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
-        }
-    }
-
-    fn take_keys(&self, cluster: &str, read: Result<Jwks, String>) {
-        // One after the other: each makes a new set of clusters from the last one.
-        let _one = lock(&self.taking_keys);
-        let clusters =
-            read.and_then(|jwks| self.desk.clusters.load().with_keys(cluster, jwks).map_err(|error| error.to_string()));
-        match clusters {
-            Ok(clusters) => {
-                self.desk.clusters.store(Arc::new(clusters));
-                (self.say)("keys_changed", json!({ "cluster": cluster }));
-            }
-            // The old ones go on.
-            Err(why) => (self.say)("keys_rejected", json!({ "cluster": cluster, "detail": why })),
-        }
     }
 
     /// What each second brings: new keys of clusters, a changed deny list, a step of the rotation, a new issuer.
@@ -322,14 +231,6 @@ impl Server {
         }
     }
 
-    fn look_at_key_sets(&self) {
-        for set in lock(&self.key_sets).iter_mut() {
-            if let Some(read) = set.changed() {
-                self.take_keys(&set.cluster, read);
-            }
-        }
-    }
-
     fn look_at_the_deny_list(&self) {
         match DenyList::load(&self.settings.dir) {
             Ok(list) if list.version() != self.denied_version.load(Ordering::Relaxed) => {
@@ -342,231 +243,20 @@ impl Server {
         }
     }
 
-    /// What the rotation may do by itself: prepare near the end of the root, activate when everybody knows the new one, finish
-    /// when nobody holds a leaf of the old one.
-    fn rotate(&self, now: SystemTime) {
-        let standing = Arc::clone(&self.desk.standing.borrow());
-        let advice = {
-            let memory = self.desk.memory();
-            standing.rotation.advice(standing.root_life, |root| memory.roster.last_leaf(root, now), &self.schedule, now)
-        };
-        for advice in advice {
-            let step = match advice {
-                Advice::Prepare => Step::Prepare,
-                Advice::AwaitGate { .. } => {
-                    let verdict = self.desk.memory().roster.verdict(standing.rotation.sequence(), 0, now);
-                    if verdict.met().is_none() {
-                        continue;
-                    }
-                    Step::Activate { unasked: false }
-                }
-                Advice::Finish(_) => Step::Finish,
-                Advice::Expired(_) | Advice::ExpiresSoon { .. } | Advice::Leaves { .. } => continue,
-            };
-            if let Err(why) = self.step(step, "ca") {
-                (self.say)("rotation_refused", json!({ "detail": why }));
-            }
-            // The others were advised of a state that is no more.
-            return;
-        }
-    }
-
-    /// Takes a step, records it, and stands by the new state.
-    ///
-    /// # Errors
-    /// Why not, as a sentence.
-    pub(crate) fn step(&self, step: Step, by: &str) -> Result<(), String> {
-        let now = SystemTime::now();
-        let mut folder = lock(&self.folder);
-        let sequence = folder.rotation().sequence();
-        let text = |error: ca::CaError| error.to_string();
-        let (what, subject, detail) = match step {
-            Step::Prepare => {
-                folder.prepare(self.keys(), now).map_err(text)?;
-                let next = folder.rotation().next().map(|root| root.to_string()).unwrap_or_default();
-                (What::RotationPrepared, next, String::new())
-            }
-            Step::Activate { unasked } => {
-                let verdict = self.desk.memory().roster.verdict(sequence, ca::rotation::MAX_NAMED, now);
-                let go = match (verdict.met(), unasked) {
-                    (Some(met), _) => Go::Met(met),
-                    (None, true) => Go::Override {
-                        left_out: verdict.awaited.iter().map(|awaited| awaited.id.clone()).collect(),
-                        total: u64::try_from(verdict.awaited_total).ok(),
-                    },
-                    (None, false) => {
-                        let names = verdict.awaited.iter().take(3).map(|awaited| awaited.id.as_str());
-                        return Err(format!(
-                            "{} holders do not know the new root yet, among them {}; `override=true` does not wait for them",
-                            verdict.awaited_total,
-                            names.collect::<Vec<_>>().join(", ")
-                        ));
-                    }
-                };
-                let overridden = matches!(go, Go::Override { .. });
-                folder.activate(go, self.schedule.splay, self.keys(), now).map_err(text)?;
-                let what = if overridden { What::RotationOverridden } else { What::RotationActivated };
-                (what, folder.rotation().issuing().to_string(), format!("{} not waited for", verdict.awaited_total))
-            }
-            Step::Rollback => {
-                let leaves = self.leaves(now);
-                folder.rollback(leaves, &self.schedule, self.keys(), now).map_err(text)?;
-                (What::RotationRolledBack, folder.rotation().issuing().to_string(), String::new())
-            }
-            Step::Finish => {
-                let before: Vec<RootId> = folder.rotation().retiring().collect();
-                let cleared: Vec<_> = {
-                    let mut memory = self.desk.memory();
-                    before.iter().filter_map(|root| memory.roster.cleared(*root, now)).collect()
-                };
-                folder.finish(self.leaves(now), &cleared, &self.schedule, now).map_err(text)?;
-                let left: Vec<String> = before.iter().map(ToString::to_string).collect();
-                (What::RotationFinished, left.join(" "), String::new())
-            }
-            Step::Compromise { root, leave_after } => {
-                let splay = self.schedule.splay_compromised.min(leave_after / 2);
-                folder.compromise(root, now + leave_after, splay, self.keys(), now).map_err(text)?;
-                (
-                    What::RootCompromised,
-                    root.to_string(),
-                    format!("leaves in {} s at the latest", leave_after.as_secs()),
-                )
-            }
-        };
-        let sequence = folder.rotation().sequence();
-        drop(folder);
-        (self.say)(what.label(), json!({ "subject": subject, "sequence": sequence, "by": by }));
-        self.stand(now);
-        self.act(what, &subject, &detail, Some(sequence), by)
-    }
-
-    /// Stands by what the folder says now, with a new intermediate.
-    fn stand(&self, now: SystemTime) {
-        let made = {
-            let folder = lock(&self.folder);
-            let authority = folder.authority(self.keys(), now).map_err(|error| error.to_string());
-            authority.and_then(|authority| Standing::make(&authority, &self.own, now))
-        };
-        match made {
-            Ok(standing) => drop(self.desk.standing.send_replace(Arc::new(standing))),
-            // The issuer of before goes on while it lives; readiness tells when that ends.
-            Err(why) => (self.say)("issuer_rejected", json!({ "detail": why })),
-        }
-    }
-
-    fn leaves(&self, now: SystemTime) -> impl Fn(RootId) -> LastLeaf + '_ {
-        move |root| self.desk.memory().roster.last_leaf(root, now)
-    }
-
-    fn keys(&self) -> Keys<'_> {
-        Keys { passphrase: self.passphrase.as_deref(), secret: None }
-    }
-
     /// Records what was done. Waits for the disk.
-    fn act(&self, what: What, subject: &str, detail: &str, bundle: Option<u64>, by: &str) -> Result<(), String> {
+    pub(crate) fn act(
+        &self,
+        what: What,
+        subject: &str,
+        detail: &str,
+        bundle: Option<u64>,
+        by: &str,
+    ) -> Result<(), String> {
         let text = Text::bounded;
         let act = Act { what, subject: text(subject), detail: text(detail), bundle, by: text(by) };
         let written = self.desk.log.append_and_wait(SystemTime::now(), Event::Act(Box::new(act)));
         self.desk.log_works.store(written.is_ok(), Ordering::Relaxed);
         written.map(drop).map_err(|error| error.to_string())
-    }
-
-    /// Whether requests can be answered as they should be, and will be for as long as a certificate lives.
-    pub(crate) fn readiness(&self) -> Result<(), String> {
-        let now = SystemTime::now();
-        let standing = Arc::clone(&self.desk.standing.borrow());
-        let wanted = self.settings.lifetimes.default;
-        let left = |end: SystemTime| end.duration_since(now).unwrap_or_default();
-        if left(standing.own_not_after).is_zero() {
-            return Err("the server's own certificate has ended".to_owned());
-        }
-        for (what, end) in [("root", standing.root_not_after), ("intermediate", standing.issuer.not_after())] {
-            if left(end) < wanted {
-                return Err(format!("the {what} ends before a certificate issued now should"));
-            }
-        }
-        match self.desk.log_works.load(Ordering::Relaxed) {
-            true => Ok(()),
-            false => Err("the audit log cannot be written".to_owned()),
-        }
-    }
-
-    /// The text for Prometheus.
-    pub(crate) fn metrics(&self) -> String {
-        let standing = Arc::clone(&self.desk.standing.borrow());
-        let mut expiries =
-            vec![("own".to_owned(), standing.own_not_after), ("intermediate".to_owned(), standing.issuer.not_after())];
-        for root in standing.rotation.bundle() {
-            if let Some(end) = standing.rotation.not_after(root) {
-                expiries.push((format!("root {root}"), end));
-            }
-        }
-        let (holders, certificates) = {
-            let memory = self.desk.memory();
-            (memory.roster.len(), memory.len())
-        };
-        self.desk.metrics.text(&Now {
-            waiting: self.desk.turns.waiting(),
-            holders,
-            certificates,
-            denied: self.desk.denied.borrow().entries(SystemTime::now()).len(),
-            sequence: standing.rotation.sequence(),
-            log_sequence: self.desk.log.head().seq,
-            expiries,
-        })
-    }
-
-    /// The state, for people and scripts.
-    pub(crate) fn status(&self) -> Value {
-        let now = SystemTime::now();
-        let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let standing = Arc::clone(&self.desk.standing.borrow());
-        let rotation = &standing.rotation;
-        let (verdict, holders) = {
-            let mut memory = self.desk.memory();
-            (memory.roster.verdict(rotation.sequence(), ca::rotation::MAX_NAMED, now), memory.roster.len())
-        };
-        let roots: Vec<Value> = rotation
-            .bundle()
-            .into_iter()
-            .map(|root| {
-                json!({
-                    "id": root.to_string(),
-                    "issues": root == rotation.issuing(),
-                    "not_after": rotation.not_after(root).map(seconds),
-                    "holders": self.desk.memory().roster.holders_of(root),
-                })
-            })
-            .collect();
-        let awaited: Vec<Value> = verdict
-            .awaited
-            .iter()
-            .map(|awaited| {
-                json!({
-                    "id": awaited.id,
-                    "knows": awaited.knows,
-                    "watches": awaited.watches,
-                    "ends": seconds(awaited.ends),
-                    "refused": awaited.nack,
-                })
-            })
-            .collect();
-        let head = self.desk.log.head();
-        json!({
-            "trust_domain": standing.bundle.trust_domain().as_str(),
-            "id": self.own.id.as_str(),
-            "ready": self.readiness().is_ok(),
-            "phase": rotation.phase().word(),
-            "sequence": rotation.sequence(),
-            "roots": roots,
-            "holders": holders,
-            "awaited": awaited,
-            "awaited_total": verdict.awaited_total,
-            "gate_open": rotation.phase() == Phase::Prepared && verdict.met().is_some(),
-            "own_not_after": seconds(standing.own_not_after),
-            "intermediate_not_after": seconds(standing.issuer.not_after()),
-            "log": { "records": head.seq, "head": head.hash.to_string() },
-        })
     }
 }
 
@@ -605,70 +295,6 @@ fn apis(clusters: &[ClusterSettings]) -> BTreeMap<String, Api> {
     clusters.iter().filter_map(of).collect()
 }
 
-/// Where a cluster's keys are, and what they looked like.
-struct KeySet {
-    cluster: String,
-    path: PathBuf,
-    text: Vec<u8>,
-}
-
-impl KeySet {
-    /// The keys, if the file is another than last time. What cannot be read is told once.
-    fn changed(&mut self) -> Option<Result<Jwks, String>> {
-        let text = read_keys(&self.path);
-        match text {
-            Ok(text) if text == self.text => None,
-            Ok(text) => {
-                let parsed = Jwks::parse(&text).map_err(|error| format!("{}: {error}", self.path.display()));
-                self.text = text;
-                Some(parsed)
-            }
-            Err(_) if self.text.is_empty() => None,
-            Err(error) => {
-                self.text.clear();
-                Some(Err(format!("{}: {error}", self.path.display())))
-            }
-        }
-    }
-}
-
-fn clusters(settings: &[ClusterSettings], domain: &TrustDomain) -> Result<(Clusters, Vec<KeySet>), ServerError> {
-    let (mut clusters, mut sets) = (Vec::new(), Vec::new());
-    for cluster in settings {
-        let described = |error: &dyn std::fmt::Display| ServerError(format!("cluster `{}`: {error}", cluster.name));
-        let keys = match &cluster.jwks {
-            // A file that is there and wrong should be heard of at the start.
-            Some(path) => {
-                let in_file = |error: &dyn std::fmt::Display| ServerError(format!("{}: {error}", path.display()));
-                let text = read_keys(path).map_err(|error| in_file(&error))?;
-                let keys = Jwks::parse(&text).map_err(|error| in_file(&error))?;
-                sets.push(KeySet { cluster: cluster.name.clone(), path: path.clone(), text });
-                keys
-            }
-            // The cluster is asked once we run.
-            None => Jwks::unknown(),
-        };
-        clusters.push(Cluster {
-            name: cluster.name.clone(),
-            issuer: cluster.issuer.clone(),
-            audience: cluster.audience.clone(),
-            keys: Arc::new(keys),
-            template: Template::parse(&cluster.template).map_err(|error| described(&error))?,
-            strict: cluster.strict,
-        });
-    }
-    let clusters = Clusters::new(domain.clone(), TokenRules::default(), clusters).map_err(error)?;
-    Ok((clusters, sets))
-}
-
-/// One byte more than a key set may have, so that one that is too large is refused by its reader.
-fn read_keys(path: &Path) -> io::Result<Vec<u8>> {
-    use io::Read;
-    let mut text = Vec::new();
-    fs::File::open(path)?.take(MOST_KEYS).read_to_end(&mut text)?;
-    Ok(text)
-}
-
 fn bind(listens: &[Listen]) -> Result<Vec<TcpListener>, ServerError> {
     let mut listeners = Vec::new();
     for listen in listens {
@@ -681,14 +307,18 @@ fn bind(listens: &[Listen]) -> Result<Vec<TcpListener>, ServerError> {
     Ok(listeners)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The user this process runs as, from the owner of our own entry in `/proc`.
+fn own_user() -> Option<u32> {
+    std::fs::metadata("/proc/self").ok().map(|about| std::os::unix::fs::MetadataExt::uid(&about))
+}
+
+/// In the CA's folder, where commands look for a server.
+pub const SOCKET: &str = "admin.sock";
 /// A request of 16 KiB, its token not counted, which stands in a header.
 const MOST_MESSAGE: usize = 32 * 1024;
-const KEYS_EVERY: Duration = Duration::from_secs(300);
-const KEYS_AGAIN: Duration = Duration::from_secs(10);
 /// For the log, the folder, admin, and what the runtime needs.
 const KEPT_DESCRIPTORS: usize = 256;
-const MOST_KEYS: u64 = (64 << 10) + 1;

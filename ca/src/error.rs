@@ -58,6 +58,13 @@ pub enum CaError {
     PassphraseUnused,
     /// The passphrase does not open the key.
     PassphraseWrong,
+    /// The key of a root is neither where it was said to be nor in the CA's folder.
+    KeyAbsent {
+        /// Where it should be.
+        secret: PathBuf,
+        /// In the CA's folder.
+        folder: PathBuf,
+    },
     /// An empty passphrase protects nothing.
     PassphraseEmpty,
     /// The root certificate is not acceptable.
@@ -155,6 +162,12 @@ impl fmt::Display for CaError {
                 write!(f, "refused to release what was made: {what} differs from the request")
             }
             Self::JoinToken(detail) => write!(f, "a join token {detail}"),
+            Self::KeyAbsent { secret, folder } => write!(
+                f,
+                "the root's key is neither {} nor {}; mount the Secret that holds it, under that name",
+                secret.display(),
+                folder.display()
+            ),
             Self::Crypto(detail) => write!(f, "the crypto library failed: {detail}"),
         }
     }

@@ -62,7 +62,9 @@ impl RotatingFolder {
         // The passphrase must be the one in use, or the next start could not open both. A key that is lost is a
         // reason to rotate, not against it.
         match open_root(&self.folder, self.rotation.issuing(), keys) {
-            Err(CaError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(CaError::KeyAbsent { .. }) => {}
+            Err(CaError::Io { error, path, .. })
+                if error.kind() == io::ErrorKind::NotFound && Some(&*path) != keys.secret => {}
             other => drop(other?),
         }
         let root = Root::found(self.folder.trust_domain(), ROOT_LIFETIME, now)?;

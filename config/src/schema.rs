@@ -505,7 +505,7 @@ pub(crate) const TAP: Section = Section {
         key(
             "verdicts",
             "\"allow\" | \"deny\" | \"shadow-deny\", or a list",
-            Absent("every verdict"),
+            Absent("every verdict; for a shadow `allow` and `shadow-deny`"),
             "What was decided; `shadow-deny` is what passes only because of `mode = \"observe\"`. A request without a canonical reading is denied.",
         ),
         key(
@@ -526,7 +526,12 @@ pub(crate) const TAP: Section = Section {
             Absent("no limit"),
             "Bytes of copies per second; what is above is dropped whole, `rate_cap`. A burst may last 100 ms.",
         ),
-        key("body", EXTENT, Text("first 128KiB"), "How much of each body is copied; `all` is bounded by `queue`."),
+        key(
+            "body",
+            EXTENT,
+            Text("first 128KiB"),
+            "How much of each body is copied; `all`, the default for a shadow, is bounded by `queue`.",
+        ),
         key(
             "stream",
             EXTENT,

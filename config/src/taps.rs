@@ -29,7 +29,12 @@ pub(crate) fn read<'a>(
     let mut seen = HashMap::new();
     let mut owned = HashMap::new();
     let mut taps = Vec::new();
-    for (map, span) in tables {
+    for (place, (map, span)) in tables.into_iter().enumerate() {
+        if place == MOST_TAPS {
+            notes
+                .error(&codes::CONFLICT, span.clone(), format!("there are more than {MOST_TAPS} taps"))
+                .help("every tap has a thread and a queue of its own; let one sensor pass copies on");
+        }
         let called = match map.get("name").and_then(|v| v.get_ref().as_str()) {
             Some(name) => format!("tap `{name}`"),
             None => TAP.title.to_owned(),
@@ -69,8 +74,8 @@ fn read_tap(
     notes: &mut Notebook,
 ) -> Option<TapSettings> {
     let allow_plaintext = table.flag("allow_plaintext_tap", notes);
-    let select = read_selection(table, names, rules, notes);
-    let body = extent(table, "body", notes);
+    let mut select = read_selection(table, names, rules, notes);
+    let mut body = extent(table, "body", notes);
     let stream = extent(table, "stream", notes);
     let queue = size(table, "queue", notes);
     let rate_cap = table.text("rate_cap", notes).and_then(|text| checked(values::rate(text.value), text.span, notes));
@@ -86,6 +91,9 @@ fn read_tap(
         check_kind(table, sensor, notes);
     }
     check_selection(table, &select, notes);
+    if matches!(sensor, Some(Sensor::Shadow { .. })) {
+        as_envoy_mirrors(table, &mut select, &mut body);
+    }
     if let (Some(Extent::First(body)), Some(queue)) = (body, queue)
         && body > queue
     {
@@ -112,6 +120,16 @@ fn read_tap(
         pass,
     };
     Some(settings)
+}
+
+/// A shadow gets what Envoy's gets unless the file says otherwise: what the rules let through, with its whole body.
+fn as_envoy_mirrors(table: &Table<'_>, select: &mut TapSelection, body: &mut Option<Extent>) {
+    if !table.has("verdicts") {
+        select.verdicts = vec![TapVerdict::Allow, TapVerdict::ShadowDeny];
+    }
+    if !table.has("body") {
+        *body = Some(Extent::All);
+    }
 }
 
 fn read_selection(table: &Table<'_>, names: &Names, rules: &Rules, notes: &mut Notebook) -> TapSelection {
@@ -342,3 +360,5 @@ fn check_selection(table: &Table<'_>, select: &TapSelection, notes: &mut Noteboo
 /// What a packet can be built with: the least any path carries whole in IPv4 (RFC 791 §3.1), and the most IP has.
 const MTU: std::ops::RangeInclusive<u32> = 576..=65535;
 const MOST_QUEUE: u64 = 1 << 30;
+/// The data path keeps one bit for each.
+const MOST_TAPS: usize = 64;

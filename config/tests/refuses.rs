@@ -425,6 +425,7 @@ fn each_slip_has_its_code() {
         (tap("syslog+udp://127.0.0.1#a"), &["E0108"]),
         (tap("shadow://web"), &["E0111"]),
         (tap("pcapng:///a") + "[[tap]]\nname = \"b\"\nto_sensor = \"pcapng:///a?files=9\"\n", &["E0110"]),
+        ((0..=64).map(|n| tap("json:stdout").replace("\"a\"", &format!("\"a{n}\""))).collect(), &["E0111"]),
         // what of a tap contradicts another part
         (local("json:stdout", "mtu = 1500"), &["E0111"]),
         (local("json:stdout", "stream = \"none\"\nvlan = 1\nport = 80"), &["E0111"; 3]),

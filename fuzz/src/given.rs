@@ -38,6 +38,15 @@ impl<'a> Given<'a> {
         Some(self.bytes(length.into()))
     }
 
+    /// Bytes behind their length in one byte, of which four bits count: short pieces, many of them; `None` at the end.
+    pub(crate) fn piece_of_byte(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let length = 2 + self.byte() % 16;
+        Some(self.bytes(length.into()))
+    }
+
     pub(crate) fn rest(self) -> &'a [u8] {
         self.0
     }

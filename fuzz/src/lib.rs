@@ -13,6 +13,7 @@
 //! | `reached` | which edges an input reached that none did before |
 //! | `worker` | one target in a process of its own: a crash, a hang or a flood of memory ends only that |
 //! | `crew` | all targets, a few at a time; the table at the end |
+//! | `many` | so many exchanges through the tap, counted |
 //! | `places` | edges by source file |
 //!
 //! All of it is stable Rust: the counters are LLVM's, switched on for our own crates by the script `instrument`.
@@ -22,6 +23,7 @@
 pub mod corpus;
 pub mod crew;
 mod given;
+pub mod many;
 mod mutate;
 pub mod places;
 mod random;

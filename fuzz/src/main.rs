@@ -2,7 +2,7 @@
 
 use fuzz::{
     crew::{self, Asked},
-    targets,
+    many, targets,
     worker::{self, Orders},
 };
 use std::{
@@ -14,7 +14,9 @@ const USAGE: &str = "\
 sekisho-fuzz [--seconds N | --in-all N] [--target NAME]... [--jobs N] [--seed N] [--keep] [--files]
     fuzzes each target for N seconds (15), or all of them in N seconds together; --keep keeps inputs that reached more, --files shows edges by source file
 sekisho-fuzz again TARGET FILE...
-    tries these inputs again, and panics as they do";
+    tries these inputs again, and panics as they do
+sekisho-fuzz exchanges COUNT [SEED]
+    so many random exchanges through the tap, with what their copy must be known; says how many";
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -41,6 +43,8 @@ fn main() {
             }
             Ok(true)
         }
+        ["exchanges", count] => many::run(number(count), seed_of_now()),
+        ["exchanges", count, seed] => many::run(number(count), number(seed)),
         _ => crew::run(&asked(&words)),
     };
     match done {
@@ -54,10 +58,9 @@ fn main() {
 }
 
 fn asked(words: &[&str]) -> Asked {
-    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
     let jobs = thread::available_parallelism().map_or(1, usize::from);
     let time = Duration::from_secs(15);
-    let mut asked = Asked { targets: Vec::new(), time, jobs, seed: now, keep: false, by_file: false };
+    let mut asked = Asked { targets: Vec::new(), time, jobs, seed: seed_of_now(), keep: false, by_file: false };
     let mut in_all = None;
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -82,6 +85,10 @@ fn asked(words: &[&str]) -> Asked {
         asked.time = Duration::from_secs(seconds / u64::try_from(rounds.max(1)).unwrap_or(1));
     }
     asked
+}
+
+fn seed_of_now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
 }
 
 fn number(text: &str) -> u64 {

@@ -36,7 +36,7 @@ pub enum SvidError {
     /// The leaf is a CA certificate.
     IsCa,
     /// The leaf's basic constraints are absent or not an empty sequence.
-    BasicConstraints,
+    BasicConstraints(&'static str),
     /// The leaf's key usage is absent, not critical, or not that of a leaf.
     KeyUsage(&'static str),
     /// The leaf's extended key usage lacks client or server authentication.
@@ -103,7 +103,7 @@ impl SvidError {
             Self::SanNotCritical => "san_not_critical",
             Self::DnsName => "dns_name",
             Self::IsCa => "leaf_is_ca",
-            Self::BasicConstraints => "basic_constraints",
+            Self::BasicConstraints(_) => "basic_constraints",
             Self::KeyUsage(_) => "key_usage",
             Self::ExtKeyUsage => "ext_key_usage",
             Self::WeakKey(_) => "weak_key",
@@ -161,9 +161,9 @@ impl fmt::Display for SvidError {
             Self::IsCa => f.write_str(
                 "the first certificate is a CA certificate, which is never a peer's own (X509-SVID §5.2)",
             ),
-            Self::BasicConstraints => f.write_str(
-                "the leaf's basic constraints are not an empty sequence (X509-SVID §4.1, X.690 §11.5)",
-            ),
+            Self::BasicConstraints(detail) => {
+                write!(f, "the leaf's basic constraints {detail} (X509-SVID §4.1, X.690 §11.5)")
+            }
             Self::KeyUsage(detail) => {
                 write!(f, "the leaf's key usage {detail} (X509-SVID §4.3)")
             }

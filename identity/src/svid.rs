@@ -118,13 +118,13 @@ fn spiffe_id(names: &AlternativeNames) -> Result<SpiffeId, SvidError> {
 }
 
 fn check_leaf_constraints(certificate: &X509Certificate<'_>) -> Result<(), SvidError> {
-    let extension = x509::extension(certificate, BASIC_CONSTRAINTS).ok_or(SvidError::BasicConstraints)?;
-    let content = der::whole(der::SEQUENCE, extension.value).ok_or(SvidError::BasicConstraints)?;
+    let extension = x509::extension(certificate, BASIC_CONSTRAINTS).ok_or(SvidError::BasicConstraints("are absent"))?;
+    let content = der::whole(der::SEQUENCE, extension.value).ok_or(NOT_EMPTY)?;
     match Reader::new(content).next() {
         None if content.is_empty() => Ok(()),
         Some((der::BOOLEAN, [0xff])) => Err(SvidError::IsCa),
         // An explicit FALSE is not DER, and a path length without a CA has no meaning.
-        _ => Err(SvidError::BasicConstraints),
+        _ => Err(NOT_EMPTY),
     }
 }
 
@@ -171,6 +171,8 @@ fn hex_serial(serial: &[u8]) -> String {
     let magnitude = serial.strip_prefix(&[0]).unwrap_or(serial);
     magnitude.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+const NOT_EMPTY: SvidError = SvidError::BasicConstraints("are not an empty sequence");
 
 /// ECDSA, RSA PKCS #1 and RSA-PSS with SHA-2, and Ed25519.
 const SIGNATURE_ALGORITHMS: &[&[u8]] = &[

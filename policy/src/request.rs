@@ -2,8 +2,8 @@
 //!
 //! Methods are tokens and case-sensitive (RFC 9110 §9.1): `GET` does not include `HEAD`.
 
-use crate::canonical::{PathOptions, is_token};
-use crate::case::PathCase;
+use crate::canonical::{PathOptions, Target, is_token};
+use crate::case::{self, PathCase};
 use crate::pattern_error::PatternError;
 use crate::template::PathTemplate;
 use std::fmt;
@@ -79,6 +79,15 @@ impl RequestPattern {
     #[must_use]
     pub fn matches(&self, method: &str, path: &str) -> bool {
         self.methods.contains(method) && self.template.matches(path)
+    }
+
+    /// Whether this operation, [made for the same case](Self::comparing), covers a request.
+    #[must_use]
+    pub fn covers(&self, target: &Target<'_>, case: PathCase) -> bool {
+        match case {
+            PathCase::Sensitive => self.matches(target.method(), target.path()),
+            PathCase::Insensitive => case::with_folded(target.path(), |path| self.matches(target.method(), path)),
+        }
     }
 
     /// The same for a path that is known to have no escapes. The path rules out more than the method does.

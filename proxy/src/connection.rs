@@ -10,6 +10,7 @@ use crate::{
     parties::{Name, Remembered},
     shares::Share,
     stream::Stream,
+    tap_selection::{Callee, Opening, Sampled},
     tls::{Peer, TlsFacts},
     upstream::Route,
     watch::Place,
@@ -54,6 +55,16 @@ pub(crate) enum Entry {
     Service(SocketAddr),
 }
 
+/// The taps that may copy something of a connection, one bit for each, by their places in the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Picked {
+    /// Of the rules; 0 is none.
+    generation: u64,
+    pub(crate) selected: u64,
+    /// Of these, the ones whose sample leaves this connection out.
+    pub(crate) sampled_out: u64,
+}
+
 /// What an HTTP/1.1 connection is doing, for the timer that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -96,6 +107,8 @@ pub(crate) struct Connection {
     peer_ends: Option<Instant>,
     /// A request began after that.
     outlived: Cell<bool>,
+    picked: Cell<Picked>,
+    copied: Cell<bool>,
     /// Held for the connection's life.
     _share: Option<Share>,
 }
@@ -141,6 +154,8 @@ impl Connection {
             trusted: Cell::new((version, true)),
             peer_ends,
             outlived: Cell::new(false),
+            picked: Cell::default(),
+            copied: Cell::default(),
             _share: share,
         });
         connection.cells().connections.inc();
@@ -169,11 +184,72 @@ impl Connection {
         }
     }
 
-    /// The server end of the copied conversation: our own address with the application's port, so that an IDS can apply its
-    /// rules by port.
-    pub(crate) fn server_for_tap(&self) -> SocketAddr {
+    /// The server end of the copied conversation. Inbound: our own address with the application's port, so that an IDS can
+    /// apply its rules by port. Outbound: what the application dialled, or the first known address of the one service that
+    /// a local listener stands for.
+    pub(crate) fn server_for_tap(&self, live: &Live) -> SocketAddr {
+        if let (Entry::Service(bind), None) = (self.entry, self.original_dst)
+            && let Some(service) = live.service_by_bind(bind).and_then(|at| live.snapshot.services.get(at))
+        {
+            let endpoints = service.endpoints.iter().filter_map(|endpoint| match endpoint {
+                config::Endpoint::Socket(address) => Some(*address),
+                config::Endpoint::Name { .. } => None,
+            });
+            if let Some(known) = service.addresses.iter().copied().chain(endpoints).next() {
+                return known;
+            }
+        }
         let ip: IpAddr = self.original_dst.map_or(self.local.ip(), |destination| destination.ip());
         SocketAddr::new(ip, self.rule_port())
+    }
+
+    /// The ends of this connection on the wire, as both of them know it.
+    pub(crate) fn wire(&self) -> (SocketAddr, SocketAddr) {
+        (self.remote, self.original_dst.unwrap_or(self.local))
+    }
+
+    /// Which taps may copy something of this connection, as far as could be told when it opened. Found once for each
+    /// generation of the rules.
+    pub(crate) fn picked(&self, live: &Live) -> Picked {
+        let kept = self.picked.get();
+        if kept.generation == live.generation {
+            return kept;
+        }
+        let opening = Opening {
+            direction: self.direction(),
+            caller: if self.is_inbound() { self.peer.as_ref().map(Peer::id) } else { Some(&live.snapshot.workload) },
+            callee: self.callee(live),
+            port: self.rule_port(),
+            wire: self.is_inbound().then(|| self.wire()),
+        };
+        let mut picked = Picked { generation: live.generation, selected: 0, sampled_out: 0 };
+        for (place, tapped) in live.taps.iter().enumerate().take(64) {
+            if tapped.selection.of_connection(&opening) {
+                picked.selected |= 1 << place;
+                if tapped.selection.sample_of_connection(&opening) == Sampled::Out {
+                    picked.sampled_out |= 1 << place;
+                }
+            }
+        }
+        self.picked.set(picked);
+        picked
+    }
+
+    /// Who is called by this connection, if that is known before any request.
+    pub(crate) fn callee<'a>(&self, live: &'a Live) -> Callee<'a> {
+        let service = match (self.entry, self.original_dst) {
+            (Entry::Inbound, _) => return Callee::Is(Some(&live.snapshot.workload)),
+            (Entry::Service(bind), _) => live.service_by_bind(bind),
+            (Entry::Outbound, Some(destination)) => live.service_by_address(destination),
+            (Entry::Outbound, None) => None,
+        };
+        let service = service.and_then(|at| live.snapshot.services.get(at));
+        service.map_or(Callee::Late, |service| Callee::Is(Some(&service.identity)))
+    }
+
+    /// A tap got something of this connection, and is to hear of its end.
+    pub(crate) fn is_copied(&self) {
+        self.copied.set(true);
     }
 
     /// Whether the bundle in force still trusts the peer. Costs one comparison unless the credentials have changed.
@@ -267,9 +343,9 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.worker.connections.leave(&self.place);
         self.cells().connections_active.dec();
-        if self.is_inbound() {
-            for tap in &self.worker.live().taps {
-                tap.closed(self.id);
+        if self.copied.get() {
+            for tapped in &self.worker.live().taps {
+                tapped.tap.closed(self.id);
             }
         }
     }

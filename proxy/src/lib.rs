@@ -13,6 +13,7 @@
 //! | `opaque`, `tunnel` | what is not HTTP |
 //! | `live`, `worker`, `watch`, `drain` | what is in force, who serves it, what must end |
 //! | `overload`, `shares`, `descriptors` | what is shed when memory runs short; how many places one caller may take; what is kept free |
+//! | `taps`, `tap_selection`, `tap_streams` | the taps that run, what of the traffic each of them copies, and what is no exchange |
 //! | `observe` | access log, refusals, metrics, admin |
 //!
 //! A request is sent on only with a `passage::Passage`. That holds a `policy::Permit`, which exists only after a judgement of the
@@ -43,8 +44,11 @@ mod overload;
 mod parties;
 mod passage;
 mod proxy;
+mod shadow;
 mod shares;
 mod stream;
+mod tap_selection;
+mod tap_streams;
 mod tap_tls;
 mod taps;
 mod tls;

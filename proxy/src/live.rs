@@ -5,6 +5,7 @@
 
 use crate::{
     observe::metrics::Names,
+    taps::Tapped,
     upstream::{Expect, Route, Security, Target},
 };
 use config::{Protocol, Snapshot};
@@ -25,7 +26,10 @@ pub(crate) struct Published {
     /// 1 for the first, one more for each that follows.
     pub(crate) generation: u64,
     pub(crate) since: SystemTime,
-    pub(crate) taps: Vec<tap::Tap>,
+    /// In the order of the file, at most 64.
+    pub(crate) taps: Vec<Tapped>,
+    /// A tap copies a part of the outbound connections.
+    pub(crate) samples_outbound: bool,
     /// The application, when its address is in the file.
     pub(crate) app: Option<Arc<Route>>,
     /// One per `[[service]]`, in the order of the file.
@@ -98,7 +102,13 @@ impl Published {
                 })
             })
             .collect();
+        let case = snapshot.rules.path_options().case;
+        let taps = taps.into_iter().zip(&snapshot.taps).map(|(tap, settings)| Tapped::new(tap, settings, case));
+        let taps: Vec<_> = taps.collect();
+        let samples = |tap: &Tapped| tap.selection.covers(Direction::Outbound) && tap.selection.samples();
+        let samples_outbound = taps.iter().any(samples);
         Self {
+            samples_outbound,
             captured_app_id: names.id("InboundPassthroughCluster"),
             original_dst_id: names.id("OriginalDstCluster"),
             passthrough_id: names.id("PassthroughCluster"),

@@ -7,6 +7,7 @@ use crate::{
     guard::{self, Question},
     observe::{access_log, refusal},
     stream::Stream,
+    tap_streams::Streams,
     tls::{Alpn, Peer},
     tunnel,
     upstream::{Dialled, Expect, Route, Security, addresses, dial},
@@ -46,6 +47,7 @@ pub(crate) async fn carry(
         worker.shared.overload.shed_connection();
         (outcome.flag, outcome.details) = ("OM", "overload".to_owned());
         stream.reset();
+        Streams::opaque(&connection, &worker.live(), None, None).refused();
         return access_log::opaque(&connection, &outcome);
     }
     let live = worker.live();
@@ -64,6 +66,7 @@ pub(crate) async fn carry(
             // `observe` refuses nothing: who does not prove an identity is reached as without the proxy, and noted.
             None if live.snapshot.mode == Mode::Observe => route = None,
             None => {
+                Streams::opaque(&connection, &live, None, None).refused();
                 stream.reset();
                 return access_log::opaque(&connection, &outcome);
             }
@@ -72,7 +75,14 @@ pub(crate) async fn carry(
     let (judged, permit) = guard::judge(&live, question, None);
     let rule = judged.rule.clone();
     outcome.judged = Some(judged.clone());
+    let wire = early.as_ref().and_then(|dialled: &Dialled| dialled.wire(&live));
+    // With a connection that is still to be made, the copy waits for it only where its ends are looked at.
+    let mut copies = None;
+    if permit.is_none() || wire.is_some() || !live.samples_outbound || connection.is_inbound() {
+        copies = Some(Streams::opaque(&connection, &live, Some(&judged), wire));
+    }
     let Some(_permit) = permit else {
+        copies.unwrap_or_default().refused();
         outcome.details = format!("rbac_access_denied_matched_policy[{}]", rule.as_deref().unwrap_or("none"));
         stream.reset();
         refusal::opaque(&connection, &outcome);
@@ -94,6 +104,7 @@ pub(crate) async fn carry(
         (None, None) => {
             outcome.flag = "NR";
             outcome.details = "route_not_found".to_owned();
+            copies.unwrap_or_default().refused();
             return access_log::opaque(&connection, &outcome);
         }
     };
@@ -102,13 +113,24 @@ pub(crate) async fn carry(
         Some(dialled) => Some(dialled),
         None => connect(&connection, &route, &mut outcome).await,
     };
+    let wire = dialled.as_ref().and_then(|dialled| dialled.wire(&live));
+    let mut copies = copies.unwrap_or_else(|| Streams::opaque(&connection, &live, Some(&judged), wire));
     let Some(mut dialled) = dialled else {
+        copies.refused();
         stream.reset();
         return access_log::opaque(&connection, &outcome);
     };
     let idle = live.snapshot.proxy.timeouts.downstream_idle;
-    let (end, passed) =
-        tunnel::run(&mut stream, &mut dialled.stream, &judged, None, &connection, dialled.peer.as_ref(), idle).await;
+    let (end, passed) = tunnel::run(
+        (&mut stream, &mut dialled.stream),
+        &mut copies,
+        &judged,
+        None,
+        &connection,
+        dialled.peer.as_ref(),
+        idle,
+    )
+    .await;
     outcome.passed = passed;
     (outcome.flag, outcome.details) = match end {
         tunnel::End::Closed => ("-", "-".to_owned()),

@@ -6,6 +6,7 @@ use std::{
     future::Future,
     io,
     mem::MaybeUninit,
+    net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
@@ -67,6 +68,15 @@ impl Stream {
             Ok(_) => true,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         }
+    }
+
+    /// Its own end and the other one, as the kernel knows them.
+    pub(crate) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let tcp = match &self.transport {
+            Transport::Plain(tcp) => tcp,
+            Transport::Tls(tls) => tls.tcp(),
+        };
+        Some((tcp.local_addr().ok()?, tcp.peer_addr().ok()?))
     }
 
     /// Closes with a reset, so that the other end cannot take what it got for the whole.

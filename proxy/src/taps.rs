@@ -1,15 +1,57 @@
-//! The taps that run for the snapshot in force: started when a file names them, kept over reloads that leave them as they
-//! are, stopped when a file no longer has them.
+//! The taps that run for the snapshot in force: started when a file names them, kept over reloads that leave what they were
+//! started with as it is, stopped when a file no longer has them.
 
-use crate::{live::Current, tap_tls::Secured};
-use config::{Extent, Sensor, TapSelection, TapSettings};
+use crate::{
+    connection::Connection,
+    live::{Current, Live},
+    shadow::Shadow,
+    tap_selection::Selection,
+    tap_tls::Secured,
+};
+use config::{Redaction, Sensor, TapKind, TapSettings};
 use identity::Credentials;
+use policy::PathCase;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
+
+/// A tap as the data path sees it.
+pub(crate) struct Tapped {
+    pub(crate) tap: tap::Tap,
+    pub(crate) selection: Selection,
+    /// Bytes of each body that are copied.
+    pub(crate) body: usize,
+    /// Bytes of each direction of a stream that are copied.
+    pub(crate) stream: u64,
+    /// The server's port in the copy, if it is not its own.
+    pub(crate) port: Option<u16>,
+    pub(crate) kind: TapKind,
+}
+
+impl Tapped {
+    pub(crate) fn new(tap: tap::Tap, settings: &TapSettings, case: PathCase) -> Self {
+        Self {
+            tap,
+            selection: Selection::new(&settings.select, case),
+            body: usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX),
+            stream: settings.stream.bytes(),
+            port: settings.port,
+            kind: settings.sensor.kind(),
+        }
+    }
+
+    /// The server end of the copy of a connection.
+    pub(crate) fn server(&self, connection: &Connection, live: &Live) -> SocketAddr {
+        let mut server = connection.server_for_tap(live);
+        if let Some(port) = self.port {
+            server.set_port(port);
+        }
+        server
+    }
+}
 
 /// Running taps, with the settings each was started for.
 pub(crate) struct Taps {
@@ -35,14 +77,23 @@ impl Taps {
     pub(crate) fn set(&mut self, wanted: &[TapSettings]) -> io::Result<Vec<tap::Tap>> {
         let mut started = Vec::new();
         for settings in wanted {
-            if !self.running.iter().any(|(running, _, _)| running == settings) {
-                let (tap, running) = tap::Tap::start(started_as(settings, &self.credentials)?)
+            if !self.running.iter().any(|(running, _, _)| running.runs_on_as(settings)) {
+                let alike = |(other, tap, _): &(TapSettings, tap::Tap, tap::Running)| {
+                    let is_alike = (&other.redact, &other.pass) == (&settings.redact, &settings.pass);
+                    is_alike.then(|| Arc::clone(tap.redaction()))
+                };
+                // One for all that mask the same: they share the text of a head.
+                let redaction = self.running.iter().chain(&started).find_map(alike);
+                let redaction = redaction.unwrap_or_else(|| redaction_of(settings));
+                let (tap, running) = tap::Tap::start(started_as(settings, redaction, &self.credentials)?)
                     .map_err(|error| io::Error::new(error.kind(), format!("tap {}: {error}", settings.name)))?;
                 started.push((settings.clone(), tap, running));
             }
         }
-        let (keep, stop): (Vec<_>, Vec<_>) =
-            self.running.drain(..).partition(|(running, _, _)| wanted.contains(running));
+        let (keep, stop): (Vec<_>, Vec<_>) = self
+            .running
+            .drain(..)
+            .partition(|(running, _, _)| wanted.iter().any(|settings| running.runs_on_as(settings)));
         self.running = keep;
         self.running.extend(started);
         if !stop.is_empty() {
@@ -56,7 +107,7 @@ impl Taps {
         // In the order of the file.
         Ok(wanted
             .iter()
-            .filter_map(|settings| self.running.iter().find(|(running, _, _)| running == settings))
+            .filter_map(|settings| self.running.iter().find(|(running, _, _)| running.runs_on_as(settings)))
             .map(|(_, tap, _)| tap.clone())
             .collect())
     }
@@ -79,28 +130,46 @@ impl Taps {
 }
 
 /// What the tap is told at its start.
-fn started_as(settings: &TapSettings, credentials: &Arc<Current<Credentials>>) -> io::Result<tap::Settings> {
+fn started_as(
+    settings: &TapSettings,
+    redaction: Arc<tap::Redaction>,
+    credentials: &Arc<Current<Credentials>>,
+) -> io::Result<tap::Settings> {
     let refuse =
         |what: String| Err(io::Error::new(io::ErrorKind::Unsupported, format!("tap {}: {what}", settings.name)));
-    let Some(sensor) = sensor(&settings.sensor, credentials) else {
-        return refuse(format!("a sensor of `{}` is not yet supported", settings.sensor.scheme()));
-    };
+    let sensor = sensor(settings, credentials)?;
     if let Some(key) = unserved(settings) {
         return refuse(format!("`{key}` is not yet supported"));
     }
     let mut started = tap::Settings::new(settings.name.clone(), sensor);
     started.workload = credentials.load().svid().id().to_string();
     started.mtu = settings.mtu;
+    started.redaction = redaction;
     started.queue_bytes = usize::try_from(settings.queue).unwrap_or(usize::MAX);
-    started.max_body = usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX);
+    // Whoever collects the bodies cuts them, and may do so otherwise after a reload.
+    started.max_body = usize::MAX;
+    started.rate_cap = settings.rate_cap;
     Ok(started)
 }
 
+fn redaction_of(settings: &TapSettings) -> Arc<tap::Redaction> {
+    fn secret(name: &Redaction) -> tap::Secret<'_> {
+        match name {
+            Redaction::Header(name) => tap::Secret::Header(name),
+            Redaction::Cookie(name) => tap::Secret::Cookie(name),
+            Redaction::Query(name) => tap::Secret::Query(name),
+            Redaction::Json(name) => tap::Secret::Json(name),
+        }
+    }
+    tap::Redaction::new(settings.redact.iter().map(secret), settings.pass.iter().map(secret))
+}
+
 /// Where the copy goes; `None` for a kind of tap that no room serves yet.
-fn sensor(sensor: &Sensor, credentials: &Arc<Current<Credentials>>) -> Option<tap::Sensor> {
+fn sensor(settings: &TapSettings, credentials: &Arc<Current<Credentials>>) -> io::Result<tap::Sensor> {
+    let sensor = &settings.sensor;
     // A name is resolved later.
     let addr = sensor.remote().and_then(|(host, port)| Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, port)));
-    Some(match sensor {
+    Ok(match sensor {
         Sensor::Vxlan { vni, .. } => tap::Sensor::Vxlan { addr, vni: *vni },
         Sensor::Pcap { .. } => tap::Sensor::Pcap { addr },
         Sensor::PcapListen { address } => tap::Sensor::PcapListen { addr: *address },
@@ -109,21 +178,17 @@ fn sensor(sensor: &Sensor, credentials: &Arc<Current<Credentials>>) -> Option<ta
             tap::Sensor::PcapTls { addr, connector: Arc::new(secured) }
         }
         Sensor::Pcapng { folder, size, files } => tap::Sensor::Ring { dir: folder.clone(), size: *size, files: *files },
-        _ => return None,
+        Sensor::Shadow { .. } => tap::Sensor::Shadow { addr, repeater: Arc::new(Shadow::start(&settings.name)?) },
+        other => {
+            let what = format!("a sensor of `{}` is not yet supported", other.scheme());
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+        }
     })
 }
 
 /// A key that is written and that no room serves yet: better no tap than one that copies what it should not.
 fn unserved(settings: &TapSettings) -> Option<&'static str> {
-    let TapSettings { select, stream, rate_cap, port, vlan, redact, pass, .. } = settings;
-    let keys = [
-        ("a selector", *select != TapSelection::default()),
-        ("stream", *stream != Extent::All),
-        ("rate_cap", rate_cap.is_some()),
-        ("port", port.is_some()),
-        ("vlan", vlan.is_some()),
-        ("redact", !redact.is_empty()),
-        ("pass", !pass.is_empty()),
-    ];
+    let TapSettings { vlan, .. } = settings;
+    let keys = [("vlan", vlan.is_some())];
     keys.into_iter().find(|(_, written)| *written).map(|(key, _)| key)
 }

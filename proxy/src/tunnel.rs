@@ -4,7 +4,10 @@
 //! instead of ending, a TLS stream without close_notify included (RFC 8446 §6.1), is passed on as a reset, so that nobody
 //! takes a cut message for a whole one.
 
-use crate::{connection::Connection, guard::Judged, http::Asked, limits, stream::Stream, tls::Peer, watch::Place};
+use crate::{
+    connection::Connection, guard::Judged, http::Asked, limits, stream::Stream, tap_streams::Streams, tls::Peer,
+    watch::Place,
+};
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -33,8 +36,8 @@ pub(crate) struct Passed {
 
 /// Carries bytes until the end.
 pub(crate) async fn run(
-    downstream: &mut Stream,
-    upstream: &mut Stream,
+    (downstream, upstream): (&mut Stream, &mut Stream),
+    copies: &mut Streams,
     judged: &Judged,
     asked: Option<&Asked>,
     connection: &Connection,
@@ -44,12 +47,12 @@ pub(crate) async fn run(
     let worker = &connection.worker;
     let place = Place::default();
     let mut epoch = worker.watches.epoch();
-    let mut up = Half::new();
-    let mut down = Half::new();
+    let mut up = Half::new(tap::Side::Client);
+    let mut down = Half::new(tap::Side::Server);
     let end = poll_fn(|cx| {
         let before = up.passed + down.passed;
-        let up_state = up.poll(cx, downstream, upstream);
-        let down_state = down.poll(cx, upstream, downstream);
+        let up_state = up.poll(cx, downstream, upstream, copies);
+        let down_state = down.poll(cx, upstream, downstream, copies);
         if up.passed + down.passed != before {
             worker.watches.moved(&place);
         }
@@ -74,6 +77,7 @@ pub(crate) async fn run(
     })
     .await;
     worker.watches.leave(&place);
+    copies.end(end);
     if end != End::Closed {
         downstream.reset();
         upstream.reset();
@@ -97,6 +101,8 @@ fn broke(side: Side, downwards: bool) -> End {
 
 /// One direction.
 struct Half {
+    /// Whose bytes they are.
+    sender: tap::Side,
     buffer: Vec<u8>,
     from: usize,
     until: usize,
@@ -113,11 +119,17 @@ enum State {
 }
 
 impl Half {
-    fn new() -> Self {
-        Self { buffer: Vec::new(), from: 0, until: 0, passed: 0, state: State::Open }
+    fn new(sender: tap::Side) -> Self {
+        Self { sender, buffer: Vec::new(), from: 0, until: 0, passed: 0, state: State::Open }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, source: &mut Stream, sink: &mut Stream) -> Poll<Result<(), Side>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Stream,
+        sink: &mut Stream,
+        copies: &mut Streams,
+    ) -> Poll<Result<(), Side>> {
         loop {
             if self.state == State::Done {
                 return Poll::Ready(Ok(()));
@@ -128,11 +140,13 @@ impl Half {
                 if written == 0 {
                     return Poll::Ready(Err(Side::Sink));
                 }
+                copies.passed(self.sender, waiting.get(..written).unwrap_or_default());
                 self.from += written;
                 self.passed += u64::try_from(written).unwrap_or(0);
             }
             if self.state == State::Ending {
                 ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(|_| Side::Sink)?;
+                copies.finished(self.sender);
                 self.state = State::Done;
                 self.buffer = Vec::new();
                 continue;

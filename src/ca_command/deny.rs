@@ -1,27 +1,59 @@
-//! `sekisho ca deny`: the emergency deny list of a CA's folder.
+//! `sekisho ca deny`: the emergency deny list of a CA's folder, through the server that runs on it or without one.
 
-use super::Failed;
+use super::running::{Book, Running};
+use super::{Failed, passphrase};
 use crate::cli::{CaDeny, DenyStep, DenyWhat, Format};
 use ca::denied::{DEFAULT_LIFE, Denied, DenyList};
+use ca::log::What;
+use serde_json::json;
 use std::time::SystemTime;
 
 /// Changes the list and prints it.
 pub(super) fn deny(arguments: &CaDeny) -> Result<(), Failed> {
     let now = SystemTime::now();
-    let list = match &arguments.step {
-        DenyStep::List => DenyList::load(&arguments.dir)?,
+    let dir = &arguments.dir;
+    match &arguments.step {
+        DenyStep::List => {}
         DenyStep::Add { what, reason, time } => {
-            let denied = read(what)?;
-            let until = now.checked_add(time.unwrap_or(DEFAULT_LIFE)).ok_or("--for: too long")?;
-            DenyList::change(&arguments.dir, |list| list.add(denied, reason, until, now))?
+            let (denied, time) = (read(what)?, time.unwrap_or(DEFAULT_LIFE));
+            let until = now.checked_add(time).ok_or("--for: too long")?;
+            let (kind, value) = (denied.kind(), denied.value());
+            let asked = json!({ "kind": kind, "value": value, "reason": reason, "seconds": time.as_secs() });
+            match Running::on(dir)? {
+                Some(server) => drop(server.ask("/deny/add", &asked)?),
+                None => {
+                    let book = book(arguments, now)?;
+                    let name = denied.to_string();
+                    DenyList::change(dir, |list| list.add(denied, reason, until, now))?;
+                    book.record(What::Denied, &name, reason, None)?;
+                }
+            }
         }
         DenyStep::Remove { what } => {
             let denied = read(what)?;
-            DenyList::change(&arguments.dir, |list| list.remove(&denied, now))?
+            let asked = json!({ "kind": denied.kind(), "value": denied.value() });
+            match Running::on(dir)? {
+                Some(server) => drop(server.ask("/deny/remove", &asked)?),
+                None => {
+                    let book = book(arguments, now)?;
+                    DenyList::change(dir, |list| list.remove(&denied, now))?;
+                    book.record(What::DenialLifted, &denied.to_string(), "", None)?;
+                }
+            }
         }
-    };
+    }
+    print(&DenyList::load(dir)?, arguments.format, now);
+    Ok(())
+}
+
+fn book(arguments: &CaDeny, now: SystemTime) -> Result<Book, Failed> {
+    let passphrase = arguments.passphrase_file.as_deref().map(passphrase).transpose()?;
+    Book::open(&arguments.dir, passphrase.as_deref(), now)
+}
+
+fn print(list: &DenyList, format: Format, now: SystemTime) {
     let entries = list.entries(now);
-    match arguments.format {
+    match format {
         Format::Human => {
             out!("version {}, {} denied", list.version(), entries.len());
             for entry in &entries {
@@ -30,7 +62,7 @@ pub(super) fn deny(arguments: &CaDeny) -> Result<(), Failed> {
         }
         Format::Json => {
             let entries = entries.iter().map(|entry| {
-                serde_json::json!({
+                json!({
                     "kind": entry.denied.kind(),
                     "value": entry.denied.value(),
                     "reason": entry.reason,
@@ -39,10 +71,9 @@ pub(super) fn deny(arguments: &CaDeny) -> Result<(), Failed> {
                 })
             });
             let entries: Vec<_> = entries.collect();
-            out!("{}", serde_json::json!({ "schema": 1, "version": list.version(), "entries": entries }));
+            out!("{}", json!({ "schema": 1, "version": list.version(), "entries": entries }));
         }
     }
-    Ok(())
 }
 
 fn read(what: &DenyWhat) -> Result<Denied, Failed> {

@@ -1,11 +1,15 @@
-//! `sekisho ca rotate` and `sekisho ca recover`: the roots over time, on a folder on which no server runs.
+//! `sekisho ca rotate` and `sekisho ca recover`: the roots over time. A step goes through the server that runs on the folder;
+//! where none runs, and to recover, the folder is changed here.
 
+use super::running::{Book, Running};
 use super::{Failed, Opened};
 use crate::cli::{CaRecover, CaRotate, Format, RotateStep};
 use ca::{
     Recovery, Report, RotatingFolder,
+    log::What,
     rotation::{Advice, Go, LastLeaf, Passed, RootId, Schedule},
 };
+use serde_json::json;
 use std::{path::Path, time::SystemTime};
 
 /// Takes one step and prints where the rotation stands then.
@@ -13,34 +17,78 @@ pub(super) fn rotate(arguments: &CaRotate) -> Result<(), Failed> {
     let now = SystemTime::now();
     let schedule = Schedule::default();
     if !matches!(arguments.step, RotateStep::Status) {
-        let opened = Opened::from(&arguments.keys)?;
-        let keys = opened.keys();
-        let mut folder = RotatingFolder::open(&arguments.dir)?;
-        // Without a server nobody counts leaves: what they can be at most is waited for.
-        let unknown = |_| LastLeaf::Unknown;
-        match &arguments.step {
-            RotateStep::Status => {}
-            RotateStep::Prepare => folder.prepare(keys, now)?,
-            RotateStep::Activate { unasked: false } => return Err(Failed::NotNow(NOBODY_ASKED.to_owned())),
-            RotateStep::Activate { unasked: true } => {
-                let go = Go::Override { left_out: Vec::new(), total: None };
-                folder.activate(go, schedule.splay, keys, now)?;
-            }
-            RotateStep::Rollback => folder.rollback(unknown, &schedule, keys, now)?,
-            RotateStep::Finish => folder.finish(unknown, &[], &schedule, now)?,
-            RotateStep::Compromise { root, leave_in } => {
-                let root = match root {
-                    None => folder.rotation().issuing(),
-                    Some(text) => {
-                        RootId::parse(text).ok_or_else(|| format!("--root: `{text}` is no name of a root"))?
-                    }
-                };
-                let leave_by = now.checked_add(*leave_in).ok_or("--leave-in: too long")?;
-                folder.compromise(root, leave_by, schedule.splay_compromised, keys, now)?;
-            }
+        match Running::on(&arguments.dir)? {
+            Some(server) => drop(server.ask(&format!("/rotation/{}", path(arguments, &schedule, now)?), &json!({}))?),
+            None => step(arguments, &schedule, now)?,
         }
     }
     print(&arguments.dir, arguments.format, &schedule, now)
+}
+
+/// The step in the server's words.
+fn path(arguments: &CaRotate, schedule: &Schedule, now: SystemTime) -> Result<String, Failed> {
+    Ok(match &arguments.step {
+        // It is read from the folder.
+        RotateStep::Status => return Err("status is no step".into()),
+        RotateStep::Prepare => "prepare".to_owned(),
+        RotateStep::Activate { unasked: false } => "activate".to_owned(),
+        RotateStep::Activate { unasked: true } => "activate?override=true".to_owned(),
+        RotateStep::Rollback => "rollback".to_owned(),
+        RotateStep::Finish => "finish".to_owned(),
+        RotateStep::Compromise { root, leave_in } => {
+            let issuing = Report::read(&arguments.dir, |_| LastLeaf::Unknown, schedule, now)?.rotation.issuing();
+            let root = compromised(root.as_deref(), issuing)?;
+            format!("compromise?root={root}&leave_after={}", leave_in.as_secs())
+        }
+    })
+}
+
+fn compromised(named: Option<&str>, issuing: RootId) -> Result<RootId, Failed> {
+    match named {
+        None => Ok(issuing),
+        Some(text) => RootId::parse(text).ok_or_else(|| format!("--root: `{text}` is no name of a root").into()),
+    }
+}
+
+/// Takes a step on a folder without a server.
+fn step(arguments: &CaRotate, schedule: &Schedule, now: SystemTime) -> Result<(), Failed> {
+    let opened = Opened::from(&arguments.keys)?;
+    let keys = opened.keys();
+    let mut folder = RotatingFolder::open(&arguments.dir)?;
+    let book = Book::open(&arguments.dir, opened.passphrase.as_deref(), now)?;
+    // Without a server nobody counts leaves: what they can be at most is waited for.
+    let unknown = |_| LastLeaf::Unknown;
+    let issuing = |folder: &RotatingFolder| folder.rotation().issuing().to_string();
+    let (what, subject, detail) = match &arguments.step {
+        RotateStep::Status => return Ok(()),
+        RotateStep::Prepare => {
+            folder.prepare(keys, now)?;
+            let next = folder.rotation().next().map(|root| root.to_string());
+            (What::RotationPrepared, next.unwrap_or_default(), String::new())
+        }
+        RotateStep::Activate { unasked: false } => return Err(Failed::NotNow(NOBODY_ASKED.to_owned())),
+        RotateStep::Activate { unasked: true } => {
+            let go = Go::Override { left_out: Vec::new(), total: None };
+            folder.activate(go, schedule.splay, keys, now)?;
+            (What::RotationOverridden, issuing(&folder), "nobody asked".to_owned())
+        }
+        RotateStep::Rollback => {
+            folder.rollback(unknown, schedule, keys, now)?;
+            (What::RotationRolledBack, issuing(&folder), String::new())
+        }
+        RotateStep::Finish => {
+            let before: Vec<String> = folder.rotation().retiring().map(|root| root.to_string()).collect();
+            folder.finish(unknown, &[], schedule, now)?;
+            (What::RotationFinished, before.join(" "), String::new())
+        }
+        RotateStep::Compromise { root, leave_in } => {
+            let root = compromised(root.as_deref(), folder.rotation().issuing())?;
+            let leave_by = now.checked_add(*leave_in).ok_or("--leave-in: too long")?;
+            folder.compromise(root, leave_by, schedule.splay_compromised, keys, now)?;
+            (What::RootCompromised, root.to_string(), format!("leaves in {} s at the latest", leave_in.as_secs()))
+        }
+    };
+    book.record(what, &subject, &detail, Some(folder.rotation().sequence()))
 }
 
 /// Prints what has expired and what to do; with `--apply` does it.
@@ -60,6 +108,8 @@ pub(super) fn recover(arguments: &CaRecover) -> Result<(), Failed> {
     }
     let opened = Opened::from(&arguments.keys)?;
     let mut folder = RotatingFolder::open(&arguments.dir)?;
+    let book = Book::open(&arguments.dir, opened.passphrase.as_deref(), now)?;
+    let before = folder.rotation().sequence();
     if let Some(known) = arguments.sequence_above {
         folder.resume_above(known, now)?;
         out!("the bundle's sequence is {} now", folder.rotation().sequence());
@@ -73,6 +123,10 @@ pub(super) fn recover(arguments: &CaRecover) -> Result<(), Failed> {
             Recovery::Finished => out!("expired roots are out of the bundle"),
         }
     }
+    let (sequence, issuing) = (folder.rotation().sequence(), folder.rotation().issuing().to_string());
+    if sequence != before {
+        book.record(What::Recovery, &issuing, &format!("bundle {before} to {sequence}"), Some(sequence))?;
+    }
     out!("{}", if expired { AFTERWARDS } else { NOTHING_EXPIRED });
     Ok(())
 }
@@ -81,7 +135,7 @@ fn print(dir: &Path, format: Format, schedule: &Schedule, now: SystemTime) -> Re
     let report = Report::read(dir, |_| LastLeaf::Unknown, schedule, now)?;
     match format {
         Format::Human => human(&report),
-        Format::Json => out!("{}", json(&report)),
+        Format::Json => out!("{}", document(&report)),
     }
     Ok(())
 }
@@ -116,11 +170,11 @@ fn sentence(advice: &Advice) -> String {
     }
 }
 
-fn json(report: &Report) -> serde_json::Value {
+fn document(report: &Report) -> serde_json::Value {
     let rotation = &report.rotation;
     let time = |time: SystemTime| proxy::rfc3339(time).to_string();
     let roots = report.roots.iter().map(|(root, begin, end)| {
-        serde_json::json!({
+        json!({
             "id": root.to_string(),
             "role": role(report, *root),
             "not_before": time(*begin),
@@ -129,10 +183,10 @@ fn json(report: &Report) -> serde_json::Value {
         })
     });
     let passed = rotation.passed().map(|passed| match passed {
-        Passed::Gate => serde_json::json!({ "by": "gate" }),
-        Passed::Compromise => serde_json::json!({ "by": "compromise" }),
+        Passed::Gate => json!({ "by": "gate" }),
+        Passed::Compromise => json!({ "by": "compromise" }),
         Passed::Override { left_out, total } => {
-            serde_json::json!({ "by": "override", "left_out": left_out, "left_out_total": total })
+            json!({ "by": "override", "left_out": left_out, "left_out_total": total })
         }
     });
     let advice = report.advice.iter().map(|advice| {
@@ -144,9 +198,9 @@ fn json(report: &Report) -> serde_json::Value {
             Advice::Leaves { root, until } => ("await_leaves", Some(root), Some(*until)),
             Advice::Finish(root) => ("finish", Some(root), None),
         };
-        serde_json::json!({ "what": what, "root": root.map(ToString::to_string), "time": at.map(time) })
+        json!({ "what": what, "root": root.map(ToString::to_string), "time": at.map(time) })
     });
-    serde_json::json!({
+    json!({
         "schema": 1,
         "trust_domain": report.trust_domain.as_str(),
         "phase": rotation.phase().word(),
@@ -155,7 +209,7 @@ fn json(report: &Report) -> serde_json::Value {
         "issuing": rotation.issuing().to_string(),
         "roots": roots.collect::<Vec<_>>(),
         "renew": rotation.renew().map(|renew| {
-            serde_json::json!({ "since": time(renew.since()), "splay_seconds": renew.splay().as_secs() })
+            json!({ "since": time(renew.since()), "splay_seconds": renew.splay().as_secs() })
         }),
         "passed": passed,
         "advice": advice.collect::<Vec<_>>(),

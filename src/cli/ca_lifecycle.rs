@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 
 #[derive(Args)]
 pub(crate) struct CaRotate {
-    /// The CA's folder; no server may run on it, except for `status`
+    /// The CA's folder; where a server runs on it, the step goes through the server
     #[arg(long)]
     pub(crate) dir: PathBuf,
     #[command(flatten)]
@@ -58,9 +58,12 @@ pub(crate) enum RotateStep {
 
 #[derive(Args)]
 pub(crate) struct CaDeny {
-    /// The CA's folder; a server may run on it
+    /// The CA's folder; where a server runs on it, the change goes through the server
     #[arg(long)]
     pub(crate) dir: PathBuf,
+    /// File whose first line opens the audit log's key, where no server runs and the keys are encrypted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Human, global = true)]
     pub(crate) format: Format,

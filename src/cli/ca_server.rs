@@ -26,9 +26,12 @@ pub(crate) struct CaCheck {
 
 #[derive(Args)]
 pub(crate) struct CaToken {
-    /// The CA's folder
+    /// The CA's folder; where a server runs on it, the token comes from the server
     #[arg(long)]
     pub(crate) dir: PathBuf,
+    /// File whose first line opens the audit log's key, where no server runs and the keys are encrypted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) step: TokenStep,
 }

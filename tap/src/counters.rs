@@ -18,6 +18,8 @@ pub struct Counters {
     pub dropped: Vec<(&'static str, u64)>,
     /// Mirrored exchanges of which a body was cut at `max_body`.
     pub truncated: u64,
+    /// Streams of which the rest was not copied because the queue or the rate cap left no room (`sekisho_tap_streams_cut_total`).
+    pub streams_cut: u64,
     /// Mirrored messages whose declared length contradicted the bytes seen; the copy says what was seen.
     pub length_conflicts: u64,
     /// Body bytes of the exchanges that were offered.
@@ -81,11 +83,13 @@ pub enum Reason {
     Shutdown,
     /// The exchange ended without a record.
     Abandoned,
+    /// It is no whole request that could be sent again, which is all that this kind of tap does.
+    Unsuitable,
 }
 
 impl Reason {
     /// Every reason, in the order of the snapshot.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SampledOut,
         Self::RateCap,
         Self::QueueFull,
@@ -95,6 +99,7 @@ impl Reason {
         Self::TapDown,
         Self::Shutdown,
         Self::Abandoned,
+        Self::Unsuitable,
     ];
 
     /// The metric label.
@@ -109,6 +114,7 @@ impl Reason {
             Self::TapDown => "tap_down",
             Self::Shutdown => "shutdown",
             Self::Abandoned => "abandoned",
+            Self::Unsuitable => "unsuitable",
         }
     }
 }
@@ -120,6 +126,7 @@ pub(crate) struct Tally {
     pub(crate) mirrored: AtomicU64,
     dropped: [AtomicU64; Reason::ALL.len()],
     pub(crate) truncated: AtomicU64,
+    pub(crate) streams_cut: AtomicU64,
     pub(crate) length_conflicts: AtomicU64,
     pub(crate) body_seen: AtomicU64,
     pub(crate) body_mirrored: AtomicU64,
@@ -161,6 +168,7 @@ impl Tally {
             mirrored: read(&self.mirrored),
             dropped: Reason::ALL.iter().zip(&self.dropped).map(|(r, n)| (r.as_str(), read(n))).collect(),
             truncated: read(&self.truncated),
+            streams_cut: read(&self.streams_cut),
             length_conflicts: read(&self.length_conflicts),
             body_seen: read(&self.body_seen),
             body_mirrored: read(&self.body_mirrored),
@@ -181,7 +189,7 @@ impl Tally {
 }
 
 /// Refusals that a send or a write is known to meet; every other errno is counted as `other`.
-const ERRNOS: [(i32, &str); 23] = [
+const ERRNOS: [(i32, &str); 24] = [
     (libc::EAGAIN, "EAGAIN"),
     (libc::ENOBUFS, "ENOBUFS"),
     (libc::ENOMEM, "ENOMEM"),
@@ -205,6 +213,7 @@ const ERRNOS: [(i32, &str); 23] = [
     (libc::EDQUOT, "EDQUOT"),
     (libc::EROFS, "EROFS"),
     (libc::EIO, "EIO"),
+    (libc::EPROTO, "EPROTO"),
 ];
 
 #[cfg(test)]

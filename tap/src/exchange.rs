@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
     pub(crate) ended: Instant,
     pub(crate) request: Wire,
     pub(crate) response: Option<Wire>,
+    /// Of the response.
+    pub(crate) status: Option<StatusCode>,
     pub(crate) end: End,
     /// The real connection ends with this exchange.
     pub(crate) last: bool,
@@ -65,13 +67,18 @@ impl Exchange {
             End::Open
         };
         let tuple = Tuple::new(client, server);
-        Ok(Self { connection, tuple, started, answered, ended, request, response, end, last })
+        Ok(Self { connection, tuple, started, answered, ended, request, response, status, end, last })
     }
 
     /// Bytes of memory this exchange holds.
     pub(crate) fn cost(&self) -> usize {
         let held = |wire: &Wire| wire.head.capacity() + wire.body.capacity() + wire.tail.capacity();
         size_of::<Self>() + self.wires().map(held).sum::<usize>()
+    }
+
+    /// Bytes that will be sent.
+    pub(crate) fn len(&self) -> usize {
+        self.wires().map(Wire::len).sum()
     }
 
     /// Body bytes that are copied.

@@ -137,6 +137,14 @@ impl Flow {
         }
     }
 
+    /// Whether `side` has said that it sends nothing more.
+    pub(crate) fn has_finished(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.client.finished,
+            Side::Server => self.server.finished,
+        }
+    }
+
     fn half(&mut self, side: Side) -> &mut Half {
         match side {
             Side::Client => &mut self.client,

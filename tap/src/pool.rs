@@ -6,6 +6,8 @@
 //! A connection is replaced before a message would take a direction past `rollover`; a message that is larger by
 //! itself goes on one of its own. Bounded: at most [`MAX_OPEN`] are open, the longest unused ends first.
 
+mod streams;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -31,6 +33,7 @@ pub(crate) struct Pool {
     /// Connections with something unacknowledged, and since when; by age.
     owed: VecDeque<(Instant, u64)>,
     ports: Ports,
+    streams: streams::Streams,
     /// Key of the initial sequence numbers (RFC 6528).
     secret: RandomState,
 }
@@ -65,6 +68,7 @@ impl Pool {
             uses: 0,
             owed: VecDeque::new(),
             ports: Ports::default(),
+            streams: streams::Streams::default(),
             secret,
         }
     }
@@ -112,8 +116,9 @@ impl Pool {
         }
     }
 
-    /// The real connection is gone: its synthetic one ends.
+    /// The real connection is gone: its synthetic one ends. A stream that has not ended by now was broken off.
     pub(crate) fn close(&mut self, connection: u64, now: Instant, out: &mut dyn Out) {
+        self.end_stream(connection, Side::Client, now, now, out);
         if let Some(mut entry) = self.take(connection) {
             entry.flow.advance(now);
             self.end(entry, Side::Client, now, out);
@@ -125,6 +130,7 @@ impl Pool {
         while let Some(connection) = self.longest_unused() {
             self.close(connection, now, out);
         }
+        self.close_streams(now, out);
     }
 
     /// Ends what stood idle for too long.
@@ -142,6 +148,7 @@ impl Pool {
 
     /// Acknowledges what no later exchange has acknowledged for [`ACK_DELAY`].
     pub(crate) fn acknowledge(&mut self, now: Instant, out: &mut dyn Out) {
+        self.acknowledge_streams(out);
         while let Some((since, connection)) = self.owed.front().copied() {
             if now.saturating_duration_since(since) < ACK_DELAY {
                 return;
@@ -162,6 +169,7 @@ impl Pool {
 
     /// Acknowledges everything.
     pub(crate) fn acknowledge_all(&mut self, out: &mut dyn Out) {
+        self.acknowledge_streams(out);
         for (_, connection) in self.owed.drain(..) {
             if let Some(entry) = self.current.get_mut(&connection) {
                 entry.owed = false;
@@ -178,6 +186,7 @@ impl Pool {
     /// A datagram of this connection was lost on the way out: what follows goes on a new one, so that no message has
     /// a hole. The IDS forgets the old one by itself; a FIN beyond the hole would not be understood.
     pub(crate) fn forget(&mut self, connection: u64, now: Instant) {
+        self.forget_stream(connection, now);
         if let Some(entry) = self.take(connection) {
             self.ports.release(entry.tuple, connection, now);
         }
@@ -188,6 +197,7 @@ impl Pool {
         while let Some(connection) = self.longest_unused() {
             self.forget(connection, now);
         }
+        self.forget_streams(now);
     }
 
     /// Request and response on an open connection; gives it back if it stays open.
@@ -218,13 +228,24 @@ impl Pool {
     }
 
     fn open(&mut self, exchange: &Exchange, now: Instant, out: &mut dyn Out) -> Entry {
-        let connection = exchange.connection;
-        let tuple = self.ports.claim(exchange.tuple, connection, now);
+        let (flow, tuple) = self.new_flow(exchange.connection, exchange.tuple, exchange.started, now, out);
+        Entry { flow, tuple, used: now, stamp: 0, place: 0, owed: false }
+    }
+
+    /// A synthetic connection that opens at `at`.
+    fn new_flow(
+        &mut self,
+        connection: u64,
+        wanted: Tuple,
+        at: Instant,
+        now: Instant,
+        out: &mut dyn Out,
+    ) -> (Flow, Tuple) {
+        let tuple = self.ports.claim(wanted, connection, now);
         self.uses += 1;
         let isn = |side: u8| self.secret.hash_one((tuple, side, self.uses)) as u32;
         let mss = if tuple.is_ipv6() { self.mss.1 } else { self.mss.0 };
-        let flow = Flow::open(connection, &tuple, mss, (isn(0), isn(1)), exchange.started, out);
-        Entry { flow, tuple, used: now, stamp: 0, place: 0, owed: false }
+        (Flow::open(connection, &tuple, mss, (isn(0), isn(1)), at, out), tuple)
     }
 
     fn end(&mut self, entry: Entry, first: Side, now: Instant, out: &mut dyn Out) {
@@ -233,7 +254,7 @@ impl Pool {
     }
 
     fn keep(&mut self, connection: u64, mut entry: Entry, now: Instant, out: &mut dyn Out) {
-        if self.current.len() >= MAX_OPEN
+        if self.current.len() + self.streams.len() >= MAX_OPEN
             && let Some(oldest) = self.longest_unused()
         {
             self.close(oldest, now, out);
@@ -391,6 +412,8 @@ const SYNTHETIC_COUNT: u16 = 65_535 - SYNTHETIC_FIRST + 1;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{HeaderMap, Method, StatusCode};
     use proptest::prelude::*;
 
@@ -422,8 +445,11 @@ mod tests {
             connection,
             client: "10.0.0.1:40000".parse().unwrap(),
             server: "10.0.0.2:8080".parse().unwrap(),
-            request: with(Message::request(Method::POST, &format!("/{connection}"), host, &HeaderMap::new()), sent),
-            response: Some(with(Message::response(StatusCode::OK, &HeaderMap::new()), answered)),
+            request: with(
+                Message::request(&Arc::default(), Method::POST, &format!("/{connection}"), host, &HeaderMap::new()),
+                sent,
+            ),
+            response: Some(with(Message::response(&Arc::default(), StatusCode::OK, &HeaderMap::new()), answered)),
             started: Instant::now(),
             answered: None,
             ended: Instant::now(),

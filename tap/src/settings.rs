@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::redact::Redaction;
+use crate::repeat::Repeat;
 use crate::transport::link::Connect;
 
 /// Settings of one tap. [`Settings::new`] fills in the defaults.
@@ -22,8 +24,12 @@ pub struct Settings {
     /// Largest IP packet, in bytes: with [`Sensor::Vxlan`] of the outer ones on the path to the sensor, where the smaller
     /// of this and the route's MTU is used, otherwise of the synthetic ones. Default 1500, 576 to 65535.
     pub mtu: u16,
+    /// What is masked. Default: [`Redaction::default`].
+    pub redaction: Arc<Redaction>,
     /// Bytes of a body that are copied. Default 128 KiB, a little over Suricata's shipped body limit of 100 KiB.
     pub max_body: usize,
+    /// Bytes of copies that may be admitted per second, in bursts of 100 ms. Default: no limit.
+    pub rate_cap: Option<u64>,
     /// Bytes that admitted exchanges may hold, in the making and in the queue. Default 4 MiB.
     pub queue_bytes: usize,
     /// Bytes in one direction after which a synthetic connection is replaced. Default 512 KiB: Suricata stops
@@ -76,13 +82,22 @@ pub enum Sensor {
         /// Finished files kept, at least 1.
         files: u32,
     },
+    /// Requests alone, sent again to a service; what it answers is forgotten (Envoy's `request_mirror_policies`).
+    Shadow {
+        /// Address and port of the service.
+        addr: Option<SocketAddr>,
+        /// Speaks HTTP to it.
+        repeater: Arc<dyn Repeat>,
+    },
 }
 
 impl Sensor {
     /// The address that [`crate::Tap::set_sensor`] may change.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } => *addr,
+            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } | Self::Shadow { addr, .. } => {
+                *addr
+            }
             Self::PcapListen { .. } | Self::Ring { .. } => None,
         }
     }
@@ -101,7 +116,9 @@ impl Settings {
             sensor,
             workload: String::new(),
             mtu: 1500,
+            redaction: Arc::default(),
             max_body: 128 * 1024,
+            rate_cap: None,
             queue_bytes: 4 * 1024 * 1024,
             rollover: 512 * 1024,
             idle: Duration::from_secs(30),

@@ -4,6 +4,7 @@
 //! A station may wait; the queue then fills, and admission drops whole exchanges.
 
 mod frames;
+mod requests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,5 +43,8 @@ pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Box<dyn Station>> {
         | Sensor::PcapListen { .. }
         | Sensor::PcapTls { .. }
         | Sensor::Ring { .. } => Ok(Box::new(frames::Frames::open(shared)?)),
+        Sensor::Shadow { addr, repeater } => {
+            Ok(Box::new(requests::Requests::open(shared, *addr, Arc::clone(repeater))))
+        }
     }
 }

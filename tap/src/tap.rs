@@ -14,15 +14,18 @@ use std::time::{Duration, Instant};
 
 use crate::counters::{Counters, Reason, Tally};
 use crate::exchange::Exchange;
+use crate::rate::RateCap;
 use crate::record::Record;
+use crate::redact::Redaction;
 use crate::settings::{Sensor, Settings};
 use crate::station;
+use crate::stream::Event;
 use crate::worker;
 
 /// A running tap. Cheap to clone; every worker thread holds its own clone.
 #[derive(Debug, Clone)]
 pub struct Tap {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     queue: SyncSender<Work>,
     thread: Thread,
 }
@@ -43,6 +46,8 @@ pub struct Admission {
     reserved: usize,
     /// Body bytes of the exchange, known once it is offered.
     body: u64,
+    /// It counts as matched. One that is held for its end does not yet, and leaves no trace if it is dropped.
+    counted: bool,
     fate: Fate,
 }
 
@@ -69,37 +74,62 @@ impl Tap {
     /// dropped.
     #[must_use]
     pub fn admit(&self) -> Option<Admission> {
+        self.shared.tally.matched.fetch_add(1, Relaxed);
+        self.reserve(true).map_err(|reason| self.shared.tally.drop_one(reason)).ok()
+    }
+
+    /// Asks for room for one exchange of which only its end tells whether it is meant for this tap. Counts nothing yet:
+    /// the admission is to be offered, which counts it as matched, or [forgotten](Admission::forget).
+    ///
+    /// # Errors
+    /// Why it would be dropped; [`Tap::refuse`] counts that, should it turn out to be meant.
+    pub fn hold(&self) -> Result<Admission, Reason> {
+        self.reserve(false).map_err(|reason| if reason == Reason::QueueFull { Reason::HoldOverflow } else { reason })
+    }
+
+    /// Counts one exchange as matched and dropped.
+    pub fn refuse(&self, reason: Reason) {
+        self.shared.tally.matched.fetch_add(1, Relaxed);
+        self.shared.tally.drop_one(reason);
+    }
+
+    fn reserve(&self, counted: bool) -> Result<Admission, Reason> {
         let shared = &self.shared;
-        shared.tally.matched.fetch_add(1, Relaxed);
-        let refused = if shared.stopping.load(Relaxed) {
-            Some(Reason::Shutdown)
-        } else if shared.down.load(Relaxed) {
-            Some(Reason::TapDown)
-        } else if !shared.reserve(ADMIT_COST) {
-            Some(Reason::QueueFull)
-        } else {
-            None
-        };
-        match refused {
-            Some(reason) => {
-                shared.tally.drop_one(reason);
-                None
-            }
-            None => Some(Admission { shared: Arc::clone(shared), reserved: ADMIT_COST, body: 0, fate: Fate::Open }),
+        if shared.stopping.load(Relaxed) {
+            return Err(Reason::Shutdown);
         }
+        if shared.down.load(Relaxed) {
+            return Err(Reason::TapDown);
+        }
+        if shared.cap.as_ref().is_some_and(|cap| !cap.is_open(shared.nanos())) {
+            return Err(Reason::RateCap);
+        }
+        if !shared.reserve(ADMIT_COST) {
+            return Err(Reason::QueueFull);
+        }
+        Ok(Admission { shared: Arc::clone(shared), reserved: ADMIT_COST, body: 0, counted, fate: Fate::Open })
     }
 
     /// Hands over a finished exchange. Secrets are masked and the text is written before it enters the queue.
     pub fn offer(&self, mut admission: Admission, record: Record) {
+        admission.count();
+        if let Some(exchange) = self.prepare(&mut admission, record) {
+            self.enqueue(Work::Exchange(Box::new((admission, exchange))));
+        }
+    }
+
+    /// Makes an exchange ready for the queue and its place there as large as it is; `None` when it is dropped.
+    pub(crate) fn prepare(&self, admission: &mut Admission, record: Record) -> Option<Exchange> {
         let seen = body_len(&record);
         admission.body = seen;
         add(&self.shared.tally.body_seen, seen);
-        match Exchange::of(record, self.shared.settings.max_body) {
-            Err(reason) => admission.refuse(reason),
-            Ok(exchange) => {
-                if admission.settle(exchange.cost()) {
-                    self.enqueue(Work::Exchange(Box::new((admission, exchange))));
-                }
+        let exchange = Exchange::of(record, self.shared.settings.max_body);
+        let exchange = exchange.and_then(|e| if self.shared.earns(e.len()) { Ok(e) } else { Err(Reason::RateCap) });
+        match exchange {
+            Ok(exchange) => admission.settle(exchange.cost()).then_some(exchange),
+            Err(reason) => {
+                admission.give_up(reason);
+                None
             }
         }
     }
@@ -136,6 +166,11 @@ impl Tap {
         &self.shared.settings.name
     }
 
+    /// What is masked for this tap.
+    pub fn redaction(&self) -> &Arc<Redaction> {
+        &self.shared.settings.redaction
+    }
+
     /// Body bytes worth collecting per message.
     pub fn max_body(&self) -> usize {
         self.shared.settings.max_body
@@ -147,14 +182,21 @@ impl Tap {
     }
 
     fn enqueue(&self, work: Work) {
-        let (work, reason) = match self.queue.try_send(work) {
-            Ok(()) => return self.wake(),
-            Err(TrySendError::Full(work)) => (work, Reason::QueueFull),
-            Err(TrySendError::Disconnected(work)) => (work, Reason::Shutdown),
-        };
-        if let Work::Exchange(boxed) = work {
+        if let Err((Work::Exchange(boxed), reason)) = self.try_enqueue(work) {
             let (admission, _) = *boxed;
             admission.refuse(reason);
+        }
+    }
+
+    /// Gives the work back, with the reason, when it cannot be queued.
+    pub(crate) fn try_enqueue(&self, work: Work) -> Result<(), (Work, Reason)> {
+        match self.queue.try_send(work) {
+            Ok(()) => {
+                self.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(work)) => Err((work, Reason::QueueFull)),
+            Err(TrySendError::Disconnected(work)) => Err((work, Reason::Shutdown)),
         }
     }
 
@@ -228,8 +270,25 @@ impl Admission {
         granted
     }
 
+    /// A held exchange turned out not to be meant for this tap: nothing is counted.
+    pub fn forget(mut self) {
+        self.release_to(0);
+        debug_assert!(!self.counted, "an exchange that counts as matched cannot be unmatched");
+    }
+
+    pub(crate) fn count(&mut self) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.shared.tally.matched.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Gives the exchange up for a reason.
     pub fn refuse(mut self, reason: Reason) {
+        self.count();
+        self.give_up(reason);
+    }
+
+    fn give_up(&mut self, reason: Reason) {
         if self.fate == Fate::Open {
             self.fate = Fate::Dropped(reason);
         }
@@ -245,6 +304,27 @@ impl Admission {
         add(&tally.truncated, u64::from(exchange.is_cut()));
         add(&tally.length_conflicts, exchange.length_conflicts());
         self.fate = Fate::Mirrored;
+    }
+
+    /// Its request was sent again, or tried to be: counts as mirrored, with the bytes of the request's body.
+    pub(crate) fn repeated(mut self, body: u64, length_conflicts: u64) {
+        let tally = &self.shared.tally;
+        tally.mirrored.fetch_add(1, Relaxed);
+        add(&tally.body_mirrored, body);
+        add(&tally.body_truncated, self.body.saturating_sub(body));
+        add(&tally.length_conflicts, length_conflicts);
+        self.fate = Fate::Mirrored;
+    }
+
+    /// A stream's opening is built into packets, with the exchange before it if there is one.
+    pub(crate) fn opened(mut self, exchange: Option<&Exchange>) {
+        match exchange {
+            Some(exchange) => self.mirrored(exchange),
+            None => {
+                self.shared.tally.mirrored.fetch_add(1, Relaxed);
+                self.fate = Fate::Mirrored;
+            }
+        }
     }
 
     /// Brings the reservation to what the finished copy really holds.
@@ -268,6 +348,7 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.release_to(0);
         let reason = match self.fate {
+            _ if !self.counted => return,
             Fate::Mirrored => return,
             Fate::Dropped(reason) => reason,
             Fate::Open if self.shared.stopping.load(Relaxed) => Reason::Shutdown,
@@ -290,6 +371,8 @@ enum Fate {
 #[derive(Debug)]
 pub(crate) enum Work {
     Exchange(Box<(Admission, Exchange)>),
+    /// Of the stream on this real connection.
+    Stream(u64, Box<Event>),
     Closed(u64),
 }
 
@@ -298,6 +381,9 @@ pub(crate) enum Work {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) tally: Tally,
+    cap: Option<RateCap>,
+    /// The clock of `cap` starts here.
+    started: Instant,
     /// Bytes held by admitted exchanges; never above `settings.queue_bytes`.
     queued: AtomicUsize,
     /// Nobody takes what is copied: refuse at admission.
@@ -318,6 +404,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
+            cap: settings.rate_cap.map(RateCap::new),
+            started: Instant::now(),
             settings,
             tally: Tally::default(),
             queued: AtomicUsize::new(0),
@@ -350,7 +438,21 @@ impl Shared {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reserve(&self, bytes: usize) -> bool {
+    /// Takes from what the rate cap allows.
+    pub(crate) fn earns(&self, bytes: usize) -> bool {
+        self.cap.as_ref().is_none_or(|cap| cap.take(bytes, self.nanos()))
+    }
+
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Gives room back.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Relaxed);
+    }
+
+    pub(crate) fn reserve(&self, bytes: usize) -> bool {
         let before = self.queued.fetch_add(bytes, Relaxed);
         let fits = before.checked_add(bytes).is_some_and(|after| after <= self.settings.queue_bytes);
         if !fits {
@@ -377,7 +479,7 @@ fn body_len(record: &Record) -> u64 {
 }
 
 /// Budget taken at admission, before anything is known: about what a small exchange holds. Offering corrects it.
-const ADMIT_COST: usize = 1024;
+pub(crate) const ADMIT_COST: usize = 1024;
 /// The thread stops gathering when more than this part of the budget is taken.
 const HURRY: usize = 4;
 /// Slots beyond those the byte budget can fill, for notices of closed connections.

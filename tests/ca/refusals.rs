@@ -143,11 +143,7 @@ const OTHERS: &[Case] = &[
         name: "a join token that has ended",
         reason: "join_expired",
         code: "UNAUTHENTICATED",
-        ready: |world| {
-            let create = ["token", "--dir", "ca", "create", "--id", "spiffe://example.org/vm/db-3", "--ttl", "10m"];
-            let token = run(earlier("-1h", world.setting.dir.path()).arg("ca").args(create));
-            world.by_token(token.trim())
-        },
+        ready: |world| world.by_token(&world.old_token),
     },
     Case {
         name: "a request for the rights of a CA",
@@ -293,10 +289,12 @@ const FORGED: Case = Case {
 
 struct World {
     setting: Setting,
+    /// Of an hour ago.
+    old_token: String,
 }
 
 impl World {
-    /// Half an hour's lineage too old lies in `old.pem`.
+    /// A certificate of half an hour's lineage too old lies in `old.pem`.
     fn new() -> Self {
         let dir = Scratch::new();
         let mut client = cluster(&dir);
@@ -306,9 +304,11 @@ impl World {
         let issue =
             ["ca", "issue", "--dir", "ca", "--id", "spiffe://example.org/vm/old", "--out", ".", "--name", "old"];
         run(earlier("-90m", dir.path()).args(issue));
+        let create = ["token", "--dir", "ca", "create", "--id", "spiffe://example.org/vm/db-3", "--ttl", "10m"];
+        let old_token = run(earlier("-1h", dir.path()).arg("ca").args(create)).trim().to_owned();
         let sections = "[issue]\nttl = \"1h\"\nmax_ttl = \"2h\"\nlineage = \"1h\"\n[limits]\nkeys_per_token = 2\n";
         let server = CaServer::start_over(dir.path(), &dir.join("ca"), &format!("{sections}{CLUSTER}"));
-        Self { setting: Setting { client, server, dir } }
+        Self { setting: Setting { client, server, dir }, old_token }
     }
 
     fn by_token(&self, token: &str) -> Value {
@@ -343,7 +343,7 @@ impl World {
 
     /// Puts something on the deny list, and waits until the server has read it.
     fn deny(&self, what: &[&str]) {
-        let told = || self.setting.server.child.stderr.text().matches("deny_list_changed").count();
+        let told = || self.setting.server.child().stderr.text().matches("deny_list_changed").count();
         let before = told();
         self.ca(&["deny"], &[&["add", "--reason", "test"], what].concat());
         wait::until("the deny list to be read again", wait::SOON, || (told() > before).then_some(()));

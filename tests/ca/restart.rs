@@ -16,11 +16,11 @@ fn lineage_replay_and_used_tokens_survive_the_end_of_the_process() {
 
     for (round, killed) in [false, true].into_iter().enumerate() {
         if killed {
-            setting.server.child.kill();
+            setting.server.kill();
         } else {
             setting.server.stop();
         }
-        setting.server.start_again();
+        setting.server.again();
 
         let name = format!("web{round}");
         let csr = setting.client.csr(json!({ "key_file": setting.dir.join(format!("{name}.key")) }));
@@ -52,7 +52,7 @@ fn a_token_is_held_to_its_key_for_longer_than_what_was_issued_for_it() {
         (setting.server.metrics().sum("sekisho_ca_certificates", &[]) == 0.0).then_some(())
     });
     setting.server.stop();
-    setting.server.start_again();
+    setting.server.again();
     let answer = setting.ask(&token, json!({}));
     assert_eq!(answer["code"], "UNAUTHENTICATED", "{answer}");
     assert!(answer["details"].as_str().unwrap().contains("with another key"), "{answer}");

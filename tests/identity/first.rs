@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use support::pair::{Addresses, SERVER};
 use support::scratch::Scratch;
 use support::sidecar::Sidecar;
-use support::{ca_beside::CaServer, wait};
+use support::{ca_server::CaServer, wait};
 
 use super::count;
 use super::world::{lines, with_identity};

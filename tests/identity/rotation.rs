@@ -76,7 +76,7 @@ fn a_rotation_goes_on_after_the_ca_is_killed_in_each_state() {
 /// `kill -9`; what is on the disk must be this phase. Then again.
 fn kill(world: &mut World, phase: &str) {
     world.ca.kill();
-    let state = std::fs::read_to_string(world.ca.folder.join("state.json")).unwrap();
+    let state = std::fs::read_to_string(world.ca.home().join("state.json")).unwrap();
     let state: serde_json::Value = serde_json::from_str(&state).unwrap();
     assert_eq!(state["phase"], phase, "killed too late");
     world.ca.again();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use support::ca_beside::CaServer;
+use support::ca_server::CaServer;
 use support::child::Child;
 use support::load::{Load, Total};
 use support::origin::{Origin, Reply};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use support::child::run;
 use support::sidecar::Sidecar;
-use support::{tools, wait, wire};
+use support::{tools, wait};
 
 /// The VNI of the contract's tap.
 const VNI: u32 = 42;
@@ -23,7 +23,8 @@ pub(crate) struct Sensor {
 
 impl Sensor {
     pub(crate) fn start(addr: SocketAddr) -> Self {
-        let socket = wire::roomy_udp(addr);
+        // A large buffer; over IPv6 the datagrams come without a checksum (RFC 6935), which an ordinary socket refuses.
+        let socket = tap::receive::listen(addr).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let frames = Frames::default();
         let stop = Arc::new(AtomicBool::new(false));
@@ -43,6 +44,11 @@ impl Sensor {
     /// How many datagrams came so far.
     pub(crate) fn count(&self) -> usize {
         self.frames.lock().unwrap().len()
+    }
+
+    /// Bytes of the largest datagram so far.
+    pub(crate) fn longest(&self) -> usize {
+        self.frames.lock().unwrap().iter().map(|(_, datagram)| datagram.len()).max().unwrap_or(0)
     }
 
     /// Waits until so many transactions have been copied and every packet of them has come, so that a burst never meets
@@ -85,7 +91,7 @@ impl Drop for Sensor {
 }
 
 /// A capture file in the classic format, link type Ethernet.
-fn pcap<'a>(frames: impl Iterator<Item = (SystemTime, &'a [u8])>) -> Vec<u8> {
+pub(crate) fn pcap<'a>(frames: impl Iterator<Item = (SystemTime, &'a [u8])>) -> Vec<u8> {
     let mut out = Vec::new();
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1] {
         out.extend_from_slice(&word.to_le_bytes());
@@ -141,7 +147,8 @@ impl Copy {
         let found = run(tshark.args(["-Y", faults]));
         assert!(found.is_empty(), "tshark finds fault:\n{found}");
         // The filter above is worth something only if checksums were looked at: every packet has to say "good".
-        let checked = self.fields("tcp.checksum.status == 1 && ip.checksum.status == 1", &["frame.number"]).len();
+        let checked =
+            self.fields("tcp.checksum.status == 1 && (ip.checksum.status == 1 || ipv6)", &["frame.number"]).len();
         let tcp = self.fields("tcp", &["frame.number"]).len();
         assert_eq!(checked, tcp, "{tcp} packets, of which {checked} have checked and good sums");
         assert_eq!(tcp, self.packets, "the copy holds something that is no TCP");
@@ -159,15 +166,35 @@ impl Copy {
         self.fields("http.response", &["http.response.code"])
     }
 
+    /// The capture file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder it lies in.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Ports that connections were opened to.
+    pub(crate) fn servers(&self) -> Vec<u16> {
+        self.servers.iter().map(|port| port.parse().unwrap()).collect()
+    }
+
     /// The bytes of every direction of every connection, put together by tcpflow.
     pub(crate) fn flows(&self) -> Vec<Vec<u8>> {
+        self.files_of_tcpflow().into_iter().map(|(_, bytes)| bytes).collect()
+    }
+
+    /// The same with the names of the files, which tell both ends.
+    pub(crate) fn files_of_tcpflow(&self) -> Vec<(String, Vec<u8>)> {
         let out = self.dir.join("tap-flows");
         let _ = std::fs::remove_dir_all(&out);
         run(tools::system("tcpflow", "tcpflow").arg("-q").arg("-r").arg(&self.path).arg("-o").arg(&out));
         let files = std::fs::read_dir(&out).unwrap().flatten();
         files
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(|c: char| c.is_ascii_digit()))
-            .map(|entry| std::fs::read(entry.path()).unwrap())
+            .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+            .filter(|(name, _)| name.starts_with(|c: char| c.is_ascii_hexdigit() || c == ':') && name.contains('-'))
             .collect()
     }
 
@@ -176,7 +203,8 @@ impl Copy {
         self.flows().iter().any(|flow| flow.windows(bytes.len()).any(|window| window == bytes))
     }
 
-    fn tshark(&self) -> std::process::Command {
+    /// tshark on this file, with checksums on and every server's port read as HTTP.
+    pub(crate) fn tshark(&self) -> std::process::Command {
         let mut command = tools::system("tshark", "tshark");
         command.arg("-r").arg(&self.path);
         command.args(["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"]);

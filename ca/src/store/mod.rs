@@ -110,11 +110,20 @@ impl Folder {
 
     /// A root's key as PKCS #8 DER.
     pub(crate) fn key(&self, root: RootId, keys: Keys<'_>) -> Result<Vec<u8>, CaError> {
-        let mounted = keys.secret.map(|secret| secret.join(format!("{root}.key")));
-        match mounted.filter(|path| fs::symlink_metadata(path).is_ok()) {
-            Some(path) => load_key(&path, Secrecy::MountedSecret, keys.passphrase),
-            None => load_key(&self.root(root).join(KEY), Secrecy::Owner, keys.passphrase),
+        let own = self.root(root).join(KEY);
+        let Some(secret) = keys.secret else { return load_key(&own, Secrecy::Owner, keys.passphrase) };
+        // A mount that is not there is an error of its own, whatever else there is.
+        fs::read_dir(secret).map_err(|error| io_error("read", secret, error))?;
+        let mounted = secret.join(format!("{root}.key"));
+        if fs::symlink_metadata(&mounted).is_ok() {
+            return load_key(&mounted, Secrecy::MountedSecret, keys.passphrase);
         }
+        load_key(&own, Secrecy::Owner, keys.passphrase).map_err(|error| match error {
+            CaError::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => {
+                CaError::KeyAbsent { secret: mounted, folder: own }
+            }
+            other => other,
+        })
     }
 
     /// Puts a root into the folder, where it means nothing until the state names it.

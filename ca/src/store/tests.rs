@@ -99,6 +99,12 @@ fn a_key_is_read_from_a_mounted_secret_through_its_links() {
     let keys = Keys { passphrase: None, secret: Some(secret.path()) };
     assert_eq!(folder.key(id(), keys).unwrap(), [1, 2, 3]);
     assert!(folder.key(id(), Keys::default()).is_err());
+    let absent = RootId::of_key(b"another");
+    let error = folder.key(absent, keys).unwrap_err().to_string();
+    assert!(error.contains(&format!("{absent}.key")) && error.contains("roots"), "{error}");
+    let unmounted = secret.path().join("unmounted");
+    let nowhere = Keys { secret: Some(&unmounted), ..keys };
+    assert!(matches!(folder.key(id(), nowhere), Err(CaError::Io { path, .. }) if path == unmounted));
     // The default mode of a Secret is not enough for a root key.
     fs::set_permissions(version.join(&name), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(matches!(folder.key(id(), keys), Err(CaError::KeyFileMode { .. })));

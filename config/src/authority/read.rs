@@ -37,6 +37,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<CaSettin
     let root = Table::open(map, 0..0, &ROOT, ROOT.called().to_owned(), notes);
     let dir = path(&root, "dir", base, notes);
     let passphrase_file = if root.has("passphrase_file") { path(&root, "passphrase_file", base, notes) } else { None };
+    let keys = if root.has("keys") { path(&root, "keys", base, notes) } else { None };
     let server = section(&root, "server", &SERVER, &empty, notes);
     let issue = section(&root, "issue", &ISSUE, &empty, notes);
     let rotation = section(&root, "rotation", &ROTATION, &empty, notes);
@@ -53,6 +54,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<CaSettin
     Some(CaSettings {
         dir: dir?,
         passphrase_file,
+        keys,
         identity: identity?,
         names,
         listen: listen(&server, "listen", notes),

@@ -27,6 +27,12 @@ pub(crate) const ROOT: Section = Section {
             Absent("the keys in the folder are not encrypted"),
             "A file whose first line opens them.",
         ),
+        key(
+            "keys",
+            "path",
+            Absent("root keys are in `dir` alone"),
+            "A folder with root keys as `<root id>.key`, such as a mounted Secret. A key that is not in it is looked for in `dir`.",
+        ),
         key("server", "table", Absent("as if empty"), "Listeners, and who the CA says it is."),
         key("issue", "table", Absent("as if empty"), "Lifetimes."),
         key("cluster", "tables", Absent("none"), "Whose service-account tokens are accepted, `[[cluster]]`."),

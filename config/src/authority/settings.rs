@@ -12,6 +12,8 @@ pub struct CaSettings {
     pub dir: PathBuf,
     /// Its first line opens the keys in the folder. Absent: they are not encrypted.
     pub passphrase_file: Option<PathBuf>,
+    /// A folder with root keys, such as a mounted Secret; keys that are not in it are in `dir`.
+    pub keys: Option<PathBuf>,
     /// The path of the CA's own SPIFFE ID, without the leading slash.
     pub identity: String,
     /// DNS names that the CA's own certificate carries for callers that compare names.

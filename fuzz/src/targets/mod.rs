@@ -16,6 +16,7 @@
 //! | `config` | the rule file |
 //! | `dns` | answers of name servers |
 //! | `tap` | exchanges to packets, read back by others |
+//! | `exchanges` | the same with their contents known: what a strict reader makes of the packets |
 //! | `tls` | a server's handshake, and records after one |
 
 mod attest;
@@ -24,6 +25,7 @@ mod canonical;
 mod certificates;
 mod config;
 mod dns;
+pub(crate) mod exchanges;
 mod first_bytes;
 mod forwarded;
 mod http1;
@@ -114,6 +116,7 @@ pub const TARGETS: &[Target] = &[
     target("dns", "answers of name servers", dns::answer, dns::WORDS, 2048),
     target("dns_files", "resolv.conf and hosts", dns::files, dns::FILES, 2048),
     target("tap", "exchanges to packets and back", tap::run, tap::WORDS, 4096),
+    target("tap_exchanges", "exchanges whose copy is known", exchanges::run, exchanges::WORDS, 1024),
     target("tap_receive", "datagrams into the tap's reader", tap::receive, &[], 4096),
     target("tls_hello", "a server's handshake with whatever comes", tls::hello, tls::HELLO, 4096),
     target("tls_records", "records after a handshake, sealed and not", tls::records, tls::RECORDS, 4096),

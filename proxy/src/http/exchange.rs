@@ -19,6 +19,7 @@ use crate::{
         refusal,
     },
     overload::Level,
+    tap_streams::Streams,
     tunnel,
     upstream::{Made, Route},
     watch::Place,
@@ -175,6 +176,16 @@ impl Exchange {
         self.facts.borrow_mut().callee = Some(Rc::clone(made));
     }
 
+    /// The connection becomes a tunnel. The taps that copy streams get the exchange now, and then what passes.
+    pub(crate) fn switched(&self) -> Streams {
+        let Some(copy) = self.facts.borrow_mut().copy.take() else {
+            return Streams::default();
+        };
+        let (streams, rest) = copy.switch(self);
+        self.facts.borrow_mut().copy = rest;
+        streams
+    }
+
     /// The connection became a tunnel, and that has ended.
     pub(crate) fn tunnelled(&self, end: tunnel::End, passed: tunnel::Passed) {
         let mut facts = self.facts.borrow_mut();
@@ -254,8 +265,7 @@ impl Exchange {
         let mut facts = self.facts.borrow_mut();
         facts.status = status.as_u16();
         if let Some(copy) = &mut facts.copy {
-            copy.response = Some(tap::Message::response(status, fields));
-            copy.answered = Some(Instant::now());
+            copy.responding(status, fields);
         }
     }
 

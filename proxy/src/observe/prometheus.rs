@@ -190,12 +190,13 @@ fn tables(page: &mut Page, shared: &Shared) {
 }
 
 fn taps(page: &mut Page, shared: &Shared) {
-    for tap in &shared.live.load().taps {
+    for tap in shared.live.load().taps.iter().map(|tapped| &tapped.tap) {
         let counters = tap.counters();
         let labels = [("tap", tap.name())];
         page.sample("counter", "sekisho_tap_matched_total", &labels, counters.matched);
         page.sample("counter", "sekisho_tap_mirrored_total", &labels, counters.mirrored);
         page.sample("counter", "sekisho_tap_truncated_total", &labels, counters.truncated);
+        page.sample("counter", "sekisho_tap_streams_cut_total", &labels, counters.streams_cut);
         page.sample("counter", "sekisho_tap_packets_built_total", &labels, counters.packets_built);
         page.sample("counter", "sekisho_tap_packets_sent_total", &labels, counters.packets_sent);
         page.sample("gauge", "sekisho_tap_queue_bytes", &labels, counters.queue_bytes);

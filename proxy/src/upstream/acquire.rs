@@ -125,7 +125,9 @@ async fn open(worker: &Rc<Worker>, live: &Rc<Live>, route: &Route, key: Key, wid
     let stamp = worker.identity().version();
     let dialled = dial(worker, live, route, key.address, alpn).await?;
     let http = key.http;
-    let made = Made::new(worker, key, (dialled.peer, dialled.opened, dialled.open), stamp, route.expected().cloned());
+    let wire = dialled.wire(live);
+    let expected = route.expected().cloned();
+    let made = Made::new(worker, key, (dialled.peer, dialled.opened, dialled.open), stamp, expected, wire);
     let upstream = start(dialled.stream, http, width).await?;
     let lease = Lease { upstream, made, reused: false };
     worker.pool.keep_shared(&lease);

@@ -29,6 +29,13 @@ pub(crate) struct Dialled {
     pub(crate) open: Open,
 }
 
+impl Dialled {
+    /// Its ends, if a tap has to know them: asking the kernel costs a call.
+    pub(crate) fn wire(&self, live: &Live) -> Option<(SocketAddr, SocketAddr)> {
+        if live.samples_outbound { self.stream.ends() } else { None }
+    }
+}
+
 /// Counts a connection as open until it is dropped.
 pub(crate) struct Opened {
     metrics: Arc<WorkerMetrics>,

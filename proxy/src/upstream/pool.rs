@@ -68,6 +68,8 @@ pub(crate) struct Made {
     /// The credentials it was made with, and who the callee had to be.
     pub(crate) stamp: u64,
     pub(crate) expected: Option<identity::SpiffeId>,
+    /// Its ends, where a tap has to know them.
+    pub(crate) wire: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// One of the bounded number of connections of a route, from before it is dialled until it is closed.
@@ -107,9 +109,11 @@ impl Made {
         (peer, opened, open): (Option<Peer>, Opened, Open),
         stamp: u64,
         expected: Option<identity::SpiffeId>,
+        wire: Option<(SocketAddr, SocketAddr)>,
     ) -> Rc<Self> {
         let address = key.address.to_string().into();
-        Rc::new(Self { worker: Rc::clone(worker), _open: open, key, address, peer, _opened: opened, stamp, expected })
+        let worker = Rc::clone(worker);
+        Rc::new(Self { worker, _open: open, key, address, peer, _opened: opened, stamp, expected, wire })
     }
 }
 

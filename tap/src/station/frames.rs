@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::counters::Reason;
 use crate::pool::{Limits, Pool};
 use crate::station::Station;
+use crate::stream::Event;
 use crate::tap::{Shared, Work};
 use crate::transport::{self, Transport};
 
@@ -58,6 +59,33 @@ impl Frames {
         }
     }
 
+    /// What is said on a stream while nobody takes it is lost, and the rest with it: no hole.
+    fn stream(&mut self, connection: u64, event: Event, now: Instant) {
+        let out = &mut *self.transport;
+        match event {
+            Event::Opened(boxed) if !out.is_up() => boxed.0.refuse(Reason::TapDown),
+            Event::Opened(boxed) => {
+                let (admission, opened) = *boxed;
+                if self.pool.open_stream(connection, &opened, now, out) {
+                    admission.opened(opened.exchange.as_ref());
+                } else {
+                    admission.refuse(Reason::QueueFull);
+                }
+            }
+            Event::Said(_, at, chunk) if !out.is_up() => {
+                drop((at, chunk));
+                self.pool.abandon_stream(connection, now);
+            }
+            Event::Said(side, at, chunk) => {
+                if self.pool.say(connection, side, chunk.bytes(), (at, now), out) {
+                    chunk.mirrored();
+                }
+            }
+            Event::Finished(side, at) => self.pool.finish_stream(connection, side, (at, now), out),
+            Event::Reset(side, at) => self.pool.end_stream(connection, side, at, now, out),
+        }
+    }
+
     /// What the transport does by itself, and a new file or reader where it wants one.
     fn tend(&mut self) {
         let next = self.transport.tend();
@@ -81,6 +109,7 @@ impl Station for Frames {
                 admission.mirrored(&exchange);
             }
             Work::Exchange(boxed) => boxed.0.refuse(Reason::TapDown),
+            Work::Stream(connection, event) => self.stream(connection, *event, now),
             Work::Closed(connection) => self.pool.close(connection, now, &mut *self.transport),
         }
         self.after();

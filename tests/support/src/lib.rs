@@ -5,7 +5,6 @@
 //! | --- | --- |
 //! | `scratch` `ports` `child` `tools` `root` `wait` | folders, free ports, processes that end with their test, found tools, rights, patience |
 //! | `pki` | certificates from `sekisho ca`, and the bad ones that only openssl would make |
-//! | `ca_server` | the built binary as a CA that serves |
 //! | `sidecar` `pair` `rest` | the built binary as a sidecar; the pair of the contract files; what it holds when nothing is under way |
 //! | `ca_server` `istio` | the built binary as a CA, and a client of it by others |
 //! | `wire` `message` `load` | exact bytes over TCP, HTTP/1 messages as read, strict load |
@@ -22,7 +21,6 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failure in here is a failed test
 
-pub mod ca_beside;
 pub mod ca_server;
 pub mod catalogue;
 pub mod child;

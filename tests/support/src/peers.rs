@@ -173,6 +173,15 @@ pub fn h2_requests(to: SocketAddr, requests: &[Value]) -> Vec<Value> {
     serde_json::from_str(&text).unwrap()
 }
 
+/// HTTP/2 requests over one plain connection, all open at once; each is `{method, path, authority, headers, length}`. Gives
+/// `{most_open, replies: [{status, length}]}`.
+#[must_use]
+pub fn h2_together(to: SocketAddr, requests: &[Value]) -> Value {
+    let ask = json!({"address": to.ip().to_string(), "port": to.port(), "requests": requests});
+    let text = run_with_input(tools::python().arg(tools::script("h2_together.py")), &ask.to_string());
+    serde_json::from_str(&text).unwrap()
+}
+
 /// A gRPC application: service `echo.Echo`. Ends when dropped.
 #[derive(Debug)]
 pub struct GrpcServer {

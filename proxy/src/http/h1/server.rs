@@ -303,9 +303,10 @@ impl Server {
         let judged = exchange.facts.borrow().judged.clone();
         let Some(judged) = judged else { return };
         let idle = exchange.live.snapshot.proxy.timeouts.downstream_idle;
+        let mut copies = exchange.switched();
         let (end, passed) = tunnel::run(
-            &mut self.stream,
-            &mut client.stream,
+            (&mut self.stream, &mut client.stream),
+            &mut copies,
             &judged,
             Some(&exchange.asked),
             &connection,

@@ -1,0 +1,16 @@
+//! The copy before receivers of other make: tshark, tcpflow and scapy have to find no fault, agree on every byte of every
+//! connection, and hold exactly what the applications exchanged, after redaction.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `judge` | the three receivers, and what they agree on |
+//! | `told` | what the copy of a message has to be, from what an application got or gave |
+//! | `http1` | bodies around every bound, over IPv4 and IPv6, inside and outside; a body of 100 MiB |
+//! | `http2` | a hundred streams at once, and gRPC, as HTTP/1.1 in the copy |
+//! | `long` | a long connection before a receiver that stops after 1 MiB |
+
+mod http1;
+mod http2;
+pub(crate) mod judge;
+mod long;
+mod told;
