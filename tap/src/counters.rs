@@ -160,6 +160,13 @@ impl Tally {
         }
     }
 
+    /// Everything lost so far, of whatever kind, without a snapshot.
+    pub(crate) fn lost(&self) -> u64 {
+        let dropped = Reason::ALL.iter().zip(&self.dropped).filter(|(reason, _)| **reason != Reason::SampledOut);
+        let counted = dropped.map(|(_, cell)| cell).chain(&self.send_errors).chain([&self.streams_cut]);
+        counted.map(|cell| cell.load(Relaxed)).sum()
+    }
+
     pub(crate) fn snapshot(&self, queue_bytes: u64) -> Counters {
         let read = |cell: &AtomicU64| cell.load(Relaxed);
         let names = ERRNOS.iter().map(|(_, name)| *name).chain(["other"]);
@@ -232,7 +239,18 @@ mod tests {
         for (n, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(seen.dropped_for(reason), n as u64 + 1);
         }
-        assert_eq!(seen.dropped_total(), (1..=9).sum::<u64>());
+        assert_eq!(seen.dropped_total(), (1..=Reason::ALL.len() as u64).sum::<u64>());
+    }
+
+    #[test]
+    fn what_a_sample_leaves_out_is_not_lost() {
+        let tally = Tally::default();
+        tally.drop_one(Reason::SampledOut);
+        assert_eq!(tally.lost(), 0);
+        tally.drop_one(Reason::QueueFull);
+        tally.send_errors(libc::EPIPE, 7);
+        tally.streams_cut.fetch_add(1, Relaxed);
+        assert_eq!(tally.lost(), 9);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::counters::Counters;
 use crate::flow::Out;
 use crate::settings::Sensor;
 use crate::tap::Shared;
@@ -48,6 +49,11 @@ pub(crate) trait Transport: Out + Send {
 
     /// Begins anew: the next file, the next reader.
     fn renew(&mut self);
+
+    /// Tells of a loss in its own way, if it has one; with none, a frame does.
+    fn tell_loss(&mut self, _counters: &Counters) -> bool {
+        false
+    }
 
     /// The last call: everything is handed on, or counted as not.
     fn finish(&mut self);

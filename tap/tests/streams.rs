@@ -335,3 +335,37 @@ fn disk_that_is_full_is_counted_and_survived() {
     assert_balance(&tap.counters());
     assert_eq!(files(dir.path()).0.len(), 1);
 }
+
+#[test]
+fn loss_is_told_in_the_stream_by_a_packet_that_is_counted_too() {
+    let (listener, tap, running) = dial(4 << 20);
+    let (mut stream, _) = listener.accept().unwrap();
+    offer(&tap, || record(1, "/", 10));
+    until("it is copied", || tap.counters().mirrored == 1 && is_settled(&tap));
+    for _ in 0..3 {
+        tap.admit().unwrap().refuse(tap::Reason::RateCap);
+    }
+    // The thread sleeps until there is work.
+    offer(&tap, || record(1, "/", 10));
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 65_536]);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).matches("dropped_rate_cap=\"3\"").count();
+    while told(&bytes) == 0 {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0);
+        bytes.extend(&buffer[..count]);
+    }
+    let reader = thread::spawn(move || {
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    assert!(running.stop(Duration::from_secs(5)));
+    let bytes = reader.join().unwrap();
+    let mut got = Got::default();
+    got.take(&bytes);
+    let counters = tap.counters();
+    assert_balance(&counters);
+    assert_eq!((got.frames, got.heard.len()), (counters.packets_sent, 4));
+    assert_eq!(told(&bytes), 1, "told once");
+    assert!(String::from_utf8_lossy(&bytes).contains(" 10.0.0.2 sekisho - loss [tap@32473 name=\"ids\" "));
+}

@@ -171,6 +171,9 @@ fn a_reader_that_dies_and_comes_back_loses_nothing_uncounted() {
     let copy = reader.copy(sent - first, dir);
     copy.assert_faultless();
     assert!(copy.requests().contains(&"GET /api/orders/3".to_owned()));
+    // What was lost meanwhile is told in the stream itself.
+    let notices = copy.fields("syslog && udp.dstport == 514 && frame contains \"dropped_tap_down\"", &["frame.number"]);
+    assert!(!notices.is_empty());
 }
 
 #[test]
