@@ -37,7 +37,8 @@ pub struct Counters {
     pub packets_sent: u64,
     /// Packets that did not, by errno, those that occurred (`sekisho_tap_send_errors_total`).
     pub send_errors: Vec<(&'static str, u64)>,
-    /// Connections to receivers and of readers that ended otherwise than by us, and readers turned away.
+    /// Connections to receivers and of readers that ended otherwise than by us, readers turned away, and files that could not
+    /// be written on (`sekisho_tap_streams_broken_total`).
     pub streams_broken: u64,
     /// ICMP errors and the like that came back. With a sensor that only sniffs, port-unreachable is normal.
     pub unreachable: u64,

@@ -82,7 +82,7 @@ pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Box<dyn Transport>> {
         Sensor::Vxlan { addr, vni } => Ok(Box::new(vxlan::Vxlan::open(addr, vni, shared)?)),
         Sensor::Pcap { addr } => Ok(Box::new(dial::Dial::new(addr, Arc::new(wire::Dialler), shared))),
         Sensor::PcapTls { addr, connector } => Ok(Box::new(dial::Dial::new(addr, connector, shared))),
-        Sensor::PcapListen { addr } => Ok(Box::new(listen::Listen::open(addr, shared)?)),
+        Sensor::PcapListen { addr, takes_over } => Ok(Box::new(listen::Listen::open(addr, takes_over, shared)?)),
         Sensor::Ring { dir, size, files } => Ok(Box::new(ring::Files::open(&dir, size, files, shared)?)),
         Sensor::Shadow { .. } => Err(io::Error::new(io::ErrorKind::InvalidInput, "no frames go there")),
     }

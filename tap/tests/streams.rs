@@ -212,7 +212,7 @@ fn nobody_there_is_a_drop_at_admission() {
 
 #[test]
 fn each_listening_reader_gets_every_packet_and_a_slow_one_is_left() {
-    let (tap, running) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap() }, 4 << 20);
+    let (tap, running) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap(), takes_over: false }, 4 << 20);
     let address = tap.listening().unwrap();
     assert!(tap.admit().is_none(), "no reader yet");
     let mut quick = TcpStream::connect(address).unwrap();
@@ -252,8 +252,21 @@ fn each_listening_reader_gets_every_packet_and_a_slow_one_is_left() {
 }
 
 #[test]
+fn port_passes_from_a_tap_to_the_one_that_replaces_it() {
+    let (old_tap, old) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap(), takes_over: false }, 1 << 20);
+    let addr = old_tap.listening().unwrap();
+    let settings = |takes_over| Settings::new("ids", Sensor::PcapListen { addr, takes_over });
+    assert_eq!(Tap::start(settings(false)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    let (tap, running) = Tap::start(settings(true)).unwrap();
+    assert!(old.stop(Duration::from_secs(5)));
+    until("it listens", || tap.listening() == Some(addr));
+    TcpStream::connect(addr).unwrap().read_exact(&mut [0; 24]).unwrap();
+    running.stop(Duration::from_secs(5));
+}
+
+#[test]
 fn readers_are_bounded() {
-    let (tap, running) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap() }, 1 << 20);
+    let (tap, running) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap(), takes_over: false }, 1 << 20);
     let address = tap.listening().unwrap();
     let readers: Vec<_> = (0..9).map(|_| TcpStream::connect(address).unwrap()).collect();
     until("one is turned away", || tap.counters().streams_broken == 1);
