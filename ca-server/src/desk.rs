@@ -332,8 +332,8 @@ impl Desk {
             None => log::Lineage::Begins,
             Some(lineage) => log::Lineage::Continues { first: lineage.record, since: log::Stamp::of(lineage.since) },
         };
-        let record = log::Issue::of_leaf(
-            &issued.leaf,
+        let record = log::Issue::of_svid(
+            &issued.svid,
             Text::bounded(&standing.root.to_string()),
             memory::evidence(attested.evidence()).ok_or_else(unreadable)?,
             lineage,
@@ -357,7 +357,7 @@ impl Desk {
         self.memory().remember(Leaf {
             serial: &issued.serial,
             id: attested.id().as_str(),
-            held: Held { lineage, root: standing.root, issued: now, certificate: Svid::hash_of(&issued.leaf) },
+            held: Held { lineage, root: standing.root, issued: now, certificate: *issued.svid.hash() },
             not_after: issued.not_after,
             sequence: standing.rotation.sequence(),
         });

@@ -8,7 +8,10 @@
 use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage, VerifiedPath};
+use webpki::{
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext,
+    VerifiedPath,
+};
 
 use crate::bundle::{self, Bundle};
 use crate::error::SvidError;
@@ -23,6 +26,8 @@ pub enum Usage {
     Client,
     /// It accepted the connection.
     Server,
+    /// Either, as it comes: whatever a holder of this chain may be later, no peer refuses it. One look instead of two.
+    Both,
 }
 
 /// The most certificates looked at in one chain, leaf included. Leaf, intermediate and root are three.
@@ -117,7 +122,7 @@ fn check_path(
         bundle.anchors(),
         intermediates,
         now,
-        purpose(usage),
+        usage,
         None,
         Some(&|path| check_anchor(path, bundle, now)),
     )?;
@@ -142,10 +147,27 @@ fn check_anchor(path: &VerifiedPath<'_>, bundle: &Bundle, now: UnixTime) -> Resu
 }
 
 /// A certificate without extended key usages is acceptable; one that has them must name the role.
-fn purpose(usage: Usage) -> impl ExtendedKeyUsageValidator {
-    match usage {
-        Usage::Client => KeyUsage::client_auth(),
-        Usage::Server => KeyUsage::server_auth(),
+impl ExtendedKeyUsageValidator for Usage {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        match self {
+            Self::Client => KeyUsage::client_auth().validate(purposes),
+            Self::Server => KeyUsage::server_auth().validate(purposes),
+            Self::Both => both(purposes),
+        }
+    }
+}
+
+fn both(purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+    let purposes = purposes.collect::<Result<Vec<_>, _>>()?;
+    let missing = [(x509::CLIENT_AUTH, KeyUsage::client_auth()), (x509::SERVER_AUTH, KeyUsage::server_auth())]
+        .into_iter()
+        .find(|(name, _)| !purposes.contains(&KeyPurposeId::new(name)));
+    match missing {
+        Some((_, required)) if !purposes.is_empty() => {
+            let present = purposes.iter().map(KeyPurposeId::to_decoded_oid).collect();
+            Err(webpki::Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present }))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -170,6 +192,7 @@ mod tests {
         let server = verify(chain, bundle, Usage::Server, at(seconds));
         let client = verify(chain, bundle, Usage::Client, at(seconds));
         assert_eq!(server.is_ok(), client.is_ok());
+        assert_eq!(verify(chain, bundle, Usage::Both, at(seconds)).is_ok(), client.is_ok());
         match client {
             Ok(svid) => {
                 assert_eq!(svid.id().as_str(), ID);
