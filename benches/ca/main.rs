@@ -176,7 +176,8 @@ where
 
 /// Everybody with a certificate.
 async fn holders(authority: &Authority, papers: &Papers, account: &str, count: usize) -> Vec<Holder> {
-    let work: Vec<_> = papers.pods(account, count, "ES256").into_iter().map(|pod| (pod, papers.csr_and_key())).collect();
+    let work: Vec<_> =
+        papers.pods(account, count, "ES256").into_iter().map(|pod| (pod, papers.csr_and_key())).collect();
     let stranger = papers.stranger();
     let answers = in_parallel(work, |(pod, (csr, key))| {
         let (address, stranger) = (authority.address.clone(), Arc::clone(&stranger));

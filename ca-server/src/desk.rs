@@ -265,7 +265,8 @@ impl Desk {
             (None, Some(svid)) => {
                 // The handshake may be older than the bundle.
                 let chain = ask.caller.chain();
-                identity::verify(chain, &standing.bundle, identity::Usage::Client, now)
+                ask.caller
+                    .verified(&standing.bundle, now)
                     .map_err(|error| Refused::new(error.reason(), Code::Unauthenticated, error.to_string()))?;
                 let lineage = self.memory().held(svid).map(|held| held.lineage.clone());
                 Ok(Shown::Renewal { svid, chain, lineage })
@@ -440,8 +441,8 @@ fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex(bytes: &[u8; 32]) -> String {
+    log::Hash::from_bytes(*bytes).to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

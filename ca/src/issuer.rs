@@ -194,6 +194,7 @@ mod tests {
     use crate::Authority;
     use identity::Credentials;
     use x509_parser::extensions::ParsedExtension;
+    use x509_parser::prelude::{FromDer, X509Certificate};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 

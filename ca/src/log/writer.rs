@@ -2,7 +2,7 @@
 //!
 //! Records wait in a bounded queue. The thread takes all that wait, keeps them together with one flush and one
 //! signature, and tells each caller. While the disk works the next group gathers, so a slow disk makes groups larger, not
-//! queues longer. Who comes alone waits for nothing. In a crowd the next group gathers for a millisecond more: a flush costs as
+//! queues longer. Who comes alone waits for nothing. In a crowd the next group gathers for two milliseconds more: a flush costs as
 //! much for one record as for many, and its CPU time is better spent on the certificates of those that wait. Every caller is told
 //! exactly once, whatever happens.
 
@@ -160,7 +160,7 @@ fn keep(ledger: &mut Ledger, mut group: Vec<Waiting>, shown: &Mutex<Head>) {
 }
 
 /// A tenth of what a request takes in the crowd that makes it worth while.
-const GATHERING: Duration = Duration::from_millis(1);
+const GATHERING: Duration = Duration::from_millis(2);
 
 /// Records in one group; with the longest lines 4 MiB, half of what a crash may leave behind the head.
 const GROUP: usize = 256;
