@@ -92,6 +92,10 @@ rotations count="100": release
 root-rotations count="20": release
     SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_ROOT_ROTATIONS={{ count }} cargo test --locked --test identity -- --nocapture roots_rotate
 
+# the CA's drills: kill -9 at every moment of every step of a rotation, a stolen root, a faulty CA, an operator's acts
+ca-drills: release
+    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --locked --success-output immediate -E '(binary(process) & test(ca_roots)) | (binary(ca) & test(/operator|restart|secret/)) | (binary(identity) & test(/rotation|denied|faulty/))'
+
 # from a sidecar's start to its identity, with the CA beside it, so many times
 first-certificate count="30": release
     SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_FIRST={{ count }} cargo test --locked --test identity -- --nocapture first_certificate

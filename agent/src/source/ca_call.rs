@@ -160,6 +160,7 @@ fn plain(text: String) -> Refused {
 }
 
 const CONNECT: Duration = Duration::from_secs(5);
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long an answer may take.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// Bytes of an answer: a chain and as many roots as a bundle may hold.
 const MESSAGE: usize = 1 << 20;
