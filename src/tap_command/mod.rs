@@ -135,7 +135,9 @@ fn identity(arguments: &cli::TapReceive) -> Result<Option<(Following, Vec<IdPatt
             (source, named_in(cert)?)
         }
         _ => {
-            return Err("who are we? give --cert, --key and --bundle, or -c FILE with [identity], or --plain".to_owned());
+            return Err(
+                "who are we? give --cert, --key and --bundle, or -c FILE with [identity], or --plain".to_owned()
+            );
         }
     };
     let own = TrustDomain::parse(workload.trust_domain()).map_err(|error| error.to_string())?;

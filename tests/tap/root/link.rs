@@ -67,7 +67,7 @@ impl Link {
 
     /// Records what comes to one of the sensor's interfaces.
     pub(crate) fn capture(&self, interface: &str, filter: &str) -> Capture {
-        let file = self.dir.join(&format!("{interface}.pcap"));
+        let file = self.dir.join(format!("{interface}.pcap"));
         let mut command = self.command("tcpdump");
         // 64 MiB of buffer: a recording with holes would fail the test for the recorder's sake.
         command.args(["-i", interface, "--immediate-mode", "-B", "65536", "-U", "-n", "-s", "0", "-Z", "root", "-w"]);
