@@ -22,8 +22,10 @@ use std::{
 pub(crate) struct Tapped {
     pub(crate) tap: tap::Tap,
     pub(crate) selection: Selection,
-    /// Bytes of each body that are copied.
+    /// Bytes of each body that are copied: none for records, which hold none.
     pub(crate) body: usize,
+    /// Bytes of each body that a copy with these settings shows.
+    pub(crate) shown: usize,
     /// Bytes of each direction of a stream that are copied.
     pub(crate) stream: u64,
     /// The server's port in the copy, if it is not its own.
@@ -33,10 +35,12 @@ pub(crate) struct Tapped {
 
 impl Tapped {
     pub(crate) fn new(tap: tap::Tap, settings: &TapSettings, case: PathCase) -> Self {
+        let shown = usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX);
         Self {
             tap,
             selection: Selection::new(&settings.select, case),
-            body: usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX),
+            body: if settings.sensor.kind() == TapKind::Records { 0 } else { shown },
+            shown,
             stream: settings.stream.bytes(),
             port: settings.port,
             kind: settings.sensor.kind(),
@@ -85,7 +89,12 @@ impl Taps {
                 // One for all that mask the same: they share the text of a head.
                 let redaction = self.running.iter().chain(&started).find_map(alike);
                 let redaction = redaction.unwrap_or_else(|| redaction_of(settings));
-                let (tap, running) = tap::Tap::start(started_as(settings, redaction, &self.credentials)?)
+                let mut told = started_as(settings, redaction, &self.credentials)?;
+                if let tap::Sensor::PcapListen { takes_over, .. } = &mut told.sensor {
+                    // The one it replaces stops when all is well.
+                    *takes_over = self.running.iter().any(|(running, ..)| running.sensor == settings.sensor);
+                }
+                let (tap, running) = tap::Tap::start(told)
                     .map_err(|error| io::Error::new(error.kind(), format!("tap {}: {error}", settings.name)))?;
                 started.push((settings.clone(), tap, running));
             }
@@ -135,15 +144,11 @@ fn started_as(
     redaction: Arc<tap::Redaction>,
     credentials: &Arc<Current<Credentials>>,
 ) -> io::Result<tap::Settings> {
-    let refuse =
-        |what: String| Err(io::Error::new(io::ErrorKind::Unsupported, format!("tap {}: {what}", settings.name)));
     let sensor = sensor(settings, credentials)?;
-    if let Some(key) = unserved(settings) {
-        return refuse(format!("`{key}` is not yet supported"));
-    }
     let mut started = tap::Settings::new(settings.name.clone(), sensor);
     started.workload = credentials.load().svid().id().to_string();
     started.mtu = settings.mtu;
+    started.vlan = settings.vlan;
     started.redaction = redaction;
     started.queue_bytes = usize::try_from(settings.queue).unwrap_or(usize::MAX);
     // Whoever collects the bodies cuts them, and may do so otherwise after a reload.
@@ -172,23 +177,15 @@ fn sensor(settings: &TapSettings, credentials: &Arc<Current<Credentials>>) -> io
     Ok(match sensor {
         Sensor::Vxlan { vni, .. } => tap::Sensor::Vxlan { addr, vni: *vni },
         Sensor::Pcap { .. } => tap::Sensor::Pcap { addr },
-        Sensor::PcapListen { address } => tap::Sensor::PcapListen { addr: *address },
+        Sensor::PcapListen { address } => tap::Sensor::PcapListen { addr: *address, takes_over: false },
         Sensor::PcapMtls { id, .. } => {
             let secured = Secured { credentials: Arc::clone(credentials), receiver: id.clone() };
             tap::Sensor::PcapTls { addr, connector: Arc::new(secured) }
         }
         Sensor::Pcapng { folder, size, files } => tap::Sensor::Ring { dir: folder.clone(), size: *size, files: *files },
         Sensor::Shadow { .. } => tap::Sensor::Shadow { addr, repeater: Arc::new(Shadow::start(&settings.name)?) },
-        other => {
-            let what = format!("a sensor of `{}` is not yet supported", other.scheme());
-            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
-        }
+        Sensor::JsonStdout => tap::Sensor::JsonStdout,
+        Sensor::JsonFile { path } => tap::Sensor::JsonFile { path: path.clone() },
+        Sensor::Syslog { .. } => tap::Sensor::Syslog { addr },
     })
-}
-
-/// A key that is written and that no room serves yet: better no tap than one that copies what it should not.
-fn unserved(settings: &TapSettings) -> Option<&'static str> {
-    let TapSettings { vlan, .. } = settings;
-    let keys = [("vlan", vlan.is_some())];
-    keys.into_iter().find(|(_, written)| *written).map(|(key, _)| key)
 }

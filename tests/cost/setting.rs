@@ -25,11 +25,14 @@ pub(crate) struct Shape {
     pub(crate) log: Option<&'static str>,
     /// Ten thousand rules at the callee.
     pub(crate) rules: bool,
-    /// A copy of everything at the callee.
-    pub(crate) tap: bool,
+    /// A tap at the callee, with these lines in its table: none of them, and everything is copied.
+    pub(crate) tap: Option<&'static str>,
     /// A tap at each side that looks at requests and selects none of the load.
     pub(crate) tap_apart: bool,
 }
+
+/// A selection that no measured request is in.
+pub(crate) const NOT_SELECTED: &str = "requests = [\"POST /api/other/{id:uint}\"]\nhosts = [\"other.shop.svc\"]";
 
 /// Folder, certificates, both files, a running origin. Everything ends with it.
 pub(crate) struct Ground {
@@ -68,7 +71,7 @@ impl Ground {
             let text = common(text, server);
             let (without_tap, tap) = text.split_once("[[tap]]").unwrap();
             let tap = match shape {
-                Shape { tap: true, .. } => format!("[[tap]]{tap}"),
+                Shape { tap: Some(lines), .. } => format!("[[tap]]\n{lines}{tap}"),
                 Shape { tap_apart: true, .. } => format!("[[tap]]{tap}{APART}"),
                 _ => String::new(),
             };

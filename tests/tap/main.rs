@@ -8,10 +8,13 @@
 
 mod community;
 mod copy;
+mod flood;
 mod loss;
+mod receive;
 mod receivers;
 mod root;
 mod selection;
 mod sensor;
 mod shadow;
 mod streams;
+mod transports;
