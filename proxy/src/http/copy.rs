@@ -158,6 +158,13 @@ impl TapCopy {
         if !self.collecting {
             (self.request.body, self.response) = (Vec::new(), None);
         }
+        // Nobody's budget counts what only those wanted who have left.
+        for message in [Some(&mut self.request), self.response.as_mut()].into_iter().flatten() {
+            if message.body.len() > self.most {
+                message.body.truncate(self.most);
+                message.body.shrink_to_fit();
+            }
+        }
     }
 
     /// All is over: each tap gets its part, if it was meant for it.
@@ -351,6 +358,9 @@ fn entries(connection: &Connection, live: &Live, asked: &Asked, picked: Picked) 
 fn reads<'a>(selection: &Selection, live: &Live, asked: &'a Asked, target: &mut Option<Option<Target<'a>>>) -> bool {
     if !selection.reads_requests() {
         return true;
+    }
+    if !selection.may_be(asked.method()) {
+        return false;
     }
     let target = target.get_or_insert_with(|| {
         asked.raw().ok().and_then(|raw| canonicalise(live.snapshot.rules.path_options(), &raw).ok())
