@@ -110,7 +110,7 @@ impl FromCa {
         let mut watch = match self.watch(&material).await {
             // A watch that does not come about keeps nobody from the certificate that is due.
             Err(broken) if due.as_ref().is_some_and(|due| due.at <= self.surroundings.now()) => {
-                self.renewed(&material).await?;
+                self.renewed(&material, None).await?;
                 *delivered = true;
                 return Err(broken);
             }
