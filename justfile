@@ -72,6 +72,10 @@ demo:
 bench *arguments:
     cargo bench --bench compare -- {{ arguments }}
 
+# what the CA does in a second, for one core, and how 10,000 sidecars come back; `--quick` for a look, `--only herd` for one row
+bench-ca *arguments: release
+    ulimit -n 20000 && SEKISHO_BIN="$PWD/target/release/sekisho" cargo bench --bench ca -- {{ arguments }}
+
 # half an hour of mixed load with faults: memory, descriptors, tasks and latency over time; `just soak --minutes 5` for a look
 soak *arguments:
     cargo bench --bench soak -- {{ arguments }}
@@ -87,6 +91,10 @@ rotations count="100": release
 # so many replacements of the CA's root, under load between two sidecars
 root-rotations count="20": release
     SEKISHO_BIN="$PWD/target/release/sekisho" SEKISHO_ROOT_ROTATIONS={{ count }} cargo test --locked --test identity -- --nocapture roots_rotate
+
+# the CA's drills: kill -9 at every moment of every step of a rotation, a stolen root, a faulty CA, an operator's acts
+ca-drills: release
+    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --locked --success-output immediate -E '(binary(process) & test(ca_roots)) | (binary(ca) & test(/operator|restart|secret/)) | (binary(identity) & test(/rotation|denied|faulty/))'
 
 # from a sidecar's start to its identity, with the CA beside it, so many times
 first-certificate count="30": release

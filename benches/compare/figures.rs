@@ -108,9 +108,14 @@ pub(crate) fn afterwards(side: &'static str) -> impl Fn(&Value) -> f64 {
     move |run| number(&run["closed"][side]["rss"]) / number(&run["before"][side]["rss"])
 }
 
-/// Copies that a tap lost.
+/// Copies that a tap lost; no figure where the make does not say.
 pub(crate) fn dropped(run: &Value) -> f64 {
-    number(&run["dropped"])
+    run["dropped"].as_f64().unwrap_or(f64::NAN)
+}
+
+/// The most memory the callee had up to the end of a load, which a queue of copies would show.
+pub(crate) fn callee_peak_mib(run: &Value) -> f64 {
+    number(&run["callee"]["memory_kib"]["peak"]) / 1024.0
 }
 
 fn seconds(run: &Value, kind: &str) -> f64 {

@@ -44,13 +44,15 @@ impl Make {
     }
 
     /// Envoy takes part twice, and each half where its protocol has a part in what is measured. nginx cannot speak
-    /// HTTP/2 to an upstream. The tap is ours alone; so is the load that the limits of a small node are held against.
+    /// HTTP/2 to an upstream. Beside our tap stands Envoy's nearest: each request sent to a second cluster as well. The load
+    /// that the limits of a small node are held against is ours alone.
     pub(crate) fn takes_part(self, workload: Workload) -> bool {
         match workload {
             Workload::W1 | Workload::W2 => true,
             Workload::W3 => !matches!(self, Self::Envoy | Self::Nginx),
             Workload::W4 | Workload::W5 | Workload::W6 | Workload::Scale => self != Self::EnvoyH2,
-            Workload::Rules | Workload::Tap => self == Self::Sekisho,
+            Workload::Rules => self == Self::Sekisho,
+            Workload::Tap => matches!(self, Self::Sekisho | Self::Envoy),
         }
     }
 }

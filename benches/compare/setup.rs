@@ -2,7 +2,7 @@
 //!
 //! Words between @ signs are replaced. Lines between `# for each service` or `# for each rule` and `# end` are repeated,
 //! with @SERVICE@ (a DNS name) or @RULE@ (a number) in each copy; lines after `# with rules` or `# with a tap` stay only
-//! where there are any.
+//! where there are any, those after `# without a tap` where there is none.
 
 use std::net::SocketAddr;
 
@@ -19,6 +19,8 @@ pub(crate) struct Shape {
     pub(crate) services: usize,
     /// Where the callee's copies go.
     pub(crate) sensor: Option<SocketAddr>,
+    /// The form of the copies, and further lines of the tap's table.
+    pub(crate) tap: (&'static str, &'static str),
 }
 
 /// The name of a service; the first is the one that is asked for when services are not what is measured.
@@ -38,6 +40,7 @@ pub(crate) fn file(make: Make, side: &str, shape: Shape, addresses: &[(&str, Soc
     text = repeated(&text, "# for each rule", shape.rules, |lines, index| lines.replace("@RULE@", &index.to_string()));
     text = repeated(&text, "# with rules", shape.rules.min(1), |lines, _| lines.to_owned());
     text = repeated(&text, "# with a tap", usize::from(shape.sensor.is_some()), |lines, _| lines.to_owned());
+    text = repeated(&text, "# without a tap", usize::from(shape.sensor.is_none()), |lines, _| lines.to_owned());
     let many = usize::from(shape.services > 0);
     text = repeated(&text, "# with many services", many, |lines, _| lines.to_owned());
     text = repeated(&text, "# with one service", 1 - many, |lines, _| lines.to_owned());
@@ -63,7 +66,9 @@ fn words(make: Make, shape: Shape) -> Vec<(&'static str, String)> {
         ("UPSTREAM_PROTOCOL", envoy(between_h2)),
         ("APP_PROTOCOL", envoy(shape.h2)),
         ("PROTO", haproxy(shape.h2)),
-        ("SENSOR", shape.sensor.map(|sensor| sensor.to_string()).unwrap_or_default()),
+        ("SENSOR", shape.sensor.map(|sensor| shape.tap.0.replace("ADDRESS", &sensor.to_string())).unwrap_or_default()),
+        ("SENSOR_PORT", shape.sensor.map(|sensor| sensor.port().to_string()).unwrap_or_default()),
+        ("TAP_LINES", shape.tap.1.to_owned()),
     ]
 }
 

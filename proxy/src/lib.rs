@@ -47,6 +47,7 @@ mod proxy;
 mod shadow;
 mod shares;
 mod stream;
+mod tap_records;
 mod tap_selection;
 mod tap_streams;
 mod tap_tls;

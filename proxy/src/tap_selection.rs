@@ -101,6 +101,11 @@ impl Selection {
         !self.requests.is_empty() || !self.hosts.is_empty()
     }
 
+    /// Whether a request of this method may be selected: much cheaper to say than what its canonical reading is.
+    pub(crate) fn may_be(&self, method: &str) -> bool {
+        self.requests.is_empty() || self.requests.iter().any(|one| one.methods.contains(method))
+    }
+
     /// Whether a request is selected, as far as its head tells. One without a canonical reading matches no pattern.
     pub(crate) fn of_request(&self, target: Option<&Target<'_>>) -> bool {
         if !self.reads_requests() {

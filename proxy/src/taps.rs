@@ -22,8 +22,10 @@ use std::{
 pub(crate) struct Tapped {
     pub(crate) tap: tap::Tap,
     pub(crate) selection: Selection,
-    /// Bytes of each body that are copied.
+    /// Bytes of each body that are copied: none for records, which hold none.
     pub(crate) body: usize,
+    /// Bytes of each body that a copy with these settings shows.
+    pub(crate) shown: usize,
     /// Bytes of each direction of a stream that are copied.
     pub(crate) stream: u64,
     /// The server's port in the copy, if it is not its own.
@@ -33,10 +35,12 @@ pub(crate) struct Tapped {
 
 impl Tapped {
     pub(crate) fn new(tap: tap::Tap, settings: &TapSettings, case: PathCase) -> Self {
+        let shown = usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX);
         Self {
             tap,
             selection: Selection::new(&settings.select, case),
-            body: usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX),
+            body: if settings.sensor.kind() == TapKind::Records { 0 } else { shown },
+            shown,
             stream: settings.stream.bytes(),
             port: settings.port,
             kind: settings.sensor.kind(),
@@ -140,15 +144,11 @@ fn started_as(
     redaction: Arc<tap::Redaction>,
     credentials: &Arc<Current<Credentials>>,
 ) -> io::Result<tap::Settings> {
-    let refuse =
-        |what: String| Err(io::Error::new(io::ErrorKind::Unsupported, format!("tap {}: {what}", settings.name)));
     let sensor = sensor(settings, credentials)?;
-    if let Some(key) = unserved(settings) {
-        return refuse(format!("`{key}` is not yet supported"));
-    }
     let mut started = tap::Settings::new(settings.name.clone(), sensor);
     started.workload = credentials.load().svid().id().to_string();
     started.mtu = settings.mtu;
+    started.vlan = settings.vlan;
     started.redaction = redaction;
     started.queue_bytes = usize::try_from(settings.queue).unwrap_or(usize::MAX);
     // Whoever collects the bodies cuts them, and may do so otherwise after a reload.
@@ -184,16 +184,8 @@ fn sensor(settings: &TapSettings, credentials: &Arc<Current<Credentials>>) -> io
         }
         Sensor::Pcapng { folder, size, files } => tap::Sensor::Ring { dir: folder.clone(), size: *size, files: *files },
         Sensor::Shadow { .. } => tap::Sensor::Shadow { addr, repeater: Arc::new(Shadow::start(&settings.name)?) },
-        other => {
-            let what = format!("a sensor of `{}` is not yet supported", other.scheme());
-            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
-        }
+        Sensor::JsonStdout => tap::Sensor::JsonStdout,
+        Sensor::JsonFile { path } => tap::Sensor::JsonFile { path: path.clone() },
+        Sensor::Syslog { .. } => tap::Sensor::Syslog { addr },
     })
-}
-
-/// A key that is written and that no room serves yet: better no tap than one that copies what it should not.
-fn unserved(settings: &TapSettings) -> Option<&'static str> {
-    let TapSettings { vlan, .. } = settings;
-    let keys = [("vlan", vlan.is_some())];
-    keys.into_iter().find(|(_, written)| *written).map(|(key, _)| key)
 }

@@ -43,13 +43,13 @@ mod worker;
 
 pub use counters::{Counters, Reason};
 pub use head::{Fields, Head};
-pub use record::{Message, Record, Side, Verdict};
+pub use record::{Decision, Facts, Flow, Message, Record, Side, Tls, Verdict};
 pub use redact::{Kinds, Masked, Redaction, Secret, without_secrets};
 pub use repeat::{Repeat, Repeated};
 pub use settings::{Sensor, Settings};
 pub use stream::{Opening, Stream};
 pub use sys::datagrams::lower_priority;
-pub use tap::{Admission, Running, Tap};
+pub use tap::{Admission, Running, State, Tap};
 pub use transport::link::{Connect, Link};
 pub use transport::vxlan::header as vxlan_header;
 pub use transport::wire::Wire;

@@ -72,8 +72,10 @@ pub(crate) const ACK: u8 = 0x10;
 /// Everything constant of the packets one side sends.
 #[derive(Debug, Clone)]
 pub(crate) struct Direction {
-    /// Ethernet header.
-    front: [u8; 14],
+    /// Ethernet header, with room for a tag.
+    front: [u8; 14 + TAG as usize],
+    /// Whether there is one.
+    is_tagged: bool,
     ip: IpFields,
     ports: [u8; 4],
     /// Pseudo header (without length) and ports, summed.
@@ -88,7 +90,8 @@ enum IpFields {
 }
 
 impl Direction {
-    pub(crate) fn new(source: SocketAddr, destination: SocketAddr) -> Self {
+    /// `vlan` is the identifier of an 802.1Q tag, 12 bits.
+    pub(crate) fn new(source: SocketAddr, destination: SocketAddr, vlan: Option<u16>) -> Self {
         let mut ports = [0; 4];
         concat(&mut ports, &[&source.port().to_be_bytes(), &destination.port().to_be_bytes()]);
         let mut tcp_sum = Sum::default();
@@ -113,9 +116,13 @@ impl Direction {
                 (IpFields::V6 { flow: (0x6000_0000 | label).to_be_bytes(), addresses }, [0x86, 0xdd])
             }
         };
-        let mut front = [0; 14];
-        concat(&mut front, &[&mac(destination.ip()), &mac(source.ip()), &ether_type]);
-        Self { front, ip, ports, tcp_sum }
+        let mut front = [0; 14 + TAG as usize];
+        let (to, from) = (mac(destination.ip()), mac(source.ip()));
+        match vlan {
+            Some(vlan) => concat(&mut front, &[&to, &from, &TPID, &vlan.to_be_bytes(), &ether_type]),
+            None => concat(&mut front, &[&to, &from, &ether_type]),
+        }
+        Self { front, is_tagged: vlan.is_some(), ip, ports, tcp_sum }
     }
 
     /// Appends the frame for one segment to `out`. The payload is at most one segment size long.
@@ -125,7 +132,8 @@ impl Direction {
         let payload: usize = segment.payload.iter().map(|piece| piece.len()).sum();
         let tcp_len = (TCP_HEADER + options.len() + payload) as u16;
 
-        out.extend_from_slice(&self.front);
+        let [untagged @ .., _, _, _, _] = &self.front;
+        out.extend_from_slice(if self.is_tagged { &self.front } else { untagged });
         match &self.ip {
             IpFields::V4 { addresses, sum } => {
                 let total = tcp_len + V4_HEADER;
@@ -164,6 +172,10 @@ impl Direction {
         segment.payload.iter().for_each(|piece| out.extend_from_slice(piece));
     }
 }
+
+/// Bytes of an 802.1Q tag.
+pub(crate) const TAG: u16 = 4;
+const TPID: [u8; 2] = [0x81, 0x00];
 
 /// Appends the frame for one UDP datagram. Both ends are of one family; the payload is at most 1400 bytes long.
 pub(crate) fn udp(source: SocketAddr, destination: SocketAddr, id: u16, payload: &[u8], out: &mut Vec<u8>) {
@@ -284,7 +296,7 @@ mod tests {
 
     fn build(source: &str, destination: &str, segment: &Segment<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        Direction::new(source.parse().unwrap(), destination.parse().unwrap()).write(segment, &mut out);
+        Direction::new(source.parse().unwrap(), destination.parse().unwrap(), None).write(segment, &mut out);
         out
     }
 
@@ -308,6 +320,20 @@ mod tests {
         };
         assert_eq!(tcp.checksum, expected);
         (tcp, payload.to_vec())
+    }
+
+    #[test]
+    fn a_tag_stands_before_the_ether_type_and_changes_nothing_else() {
+        let segment = Segment { seq: 7, ack: 9, flags: ACK, id: 1, mss: None, payload: [b"ab", &[], &[]] };
+        for (from, to) in [("10.0.0.1:4000", "10.0.0.2:80"), ("[fd00::1]:4000", "[fd00::2]:80")] {
+            let (mut plain, mut tagged) = (Vec::new(), Vec::new());
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            Direction::new(from, to, None).write(&segment, &mut plain);
+            Direction::new(from, to, Some(4094)).write(&segment, &mut tagged);
+            let packet = PacketHeaders::from_ethernet_slice(&tagged).unwrap();
+            assert_eq!(packet.vlan_ids().as_slice(), [etherparse::VlanId::try_new(4094).unwrap()]);
+            assert_eq!((&tagged[..12], &tagged[16..]), (&plain[..12], &plain[12..]));
+        }
     }
 
     #[test]

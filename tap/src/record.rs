@@ -3,6 +3,11 @@
 //! Plain values with public fields, no behaviour beyond constructors. Nothing is refused here; [`crate::Tap::offer`]
 //! refuses what cannot be copied safely. Bodies hold at most the tap's `max_body` bytes, `body_len` the true count.
 
+mod facts;
+pub(crate) mod line;
+pub(crate) mod sink;
+pub(crate) mod text;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +16,9 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::head::{Fields, Head};
 use crate::redact::Redaction;
+
+pub use facts::{Decision, Facts, Flow, Tls};
+pub(crate) use facts::{Size, Told, What};
 
 /// One exchange: a request and, unless the exchange was cut short, its response.
 #[derive(Debug, Clone)]

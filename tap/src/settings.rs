@@ -26,6 +26,8 @@ pub struct Settings {
     pub mtu: u16,
     /// What is masked. Default: [`Redaction::default`].
     pub redaction: Arc<Redaction>,
+    /// Identifier of an 802.1Q tag in every frame, 1 to 4094: the one label that Suricata both tracks and logs. Default none.
+    pub vlan: Option<u16>,
     /// Bytes of a body that are copied. Default 128 KiB, a little over Suricata's shipped body limit of 100 KiB.
     pub max_body: usize,
     /// Bytes of copies that may be admitted per second, in bursts of 100 ms. Default: no limit.
@@ -91,16 +93,30 @@ pub enum Sensor {
         /// Speaks HTTP to it.
         repeater: Arc<dyn Repeat>,
     },
+    /// Records as lines of JSON on standard output.
+    JsonStdout,
+    /// Records as lines of JSON, appended to a file of mode 0600 that is opened anew when it has been moved away.
+    JsonFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Records as syslog messages (RFC 5424) over UDP (RFC 5426), a line of JSON each.
+    Syslog {
+        /// Address and port of the receiver, by convention 514.
+        addr: Option<SocketAddr>,
+    },
 }
 
 impl Sensor {
     /// The address that [`crate::Tap::set_sensor`] may change.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } | Self::Shadow { addr, .. } => {
-                *addr
-            }
-            Self::PcapListen { .. } | Self::Ring { .. } => None,
+            Self::Vxlan { addr, .. }
+            | Self::Pcap { addr }
+            | Self::PcapTls { addr, .. }
+            | Self::Syslog { addr }
+            | Self::Shadow { addr, .. } => *addr,
+            Self::PcapListen { .. } | Self::Ring { .. } | Self::JsonStdout | Self::JsonFile { .. } => None,
         }
     }
 
@@ -118,6 +134,7 @@ impl Settings {
             sensor,
             workload: String::new(),
             mtu: 1500,
+            vlan: None,
             redaction: Arc::default(),
             max_body: 128 * 1024,
             rate_cap: None,

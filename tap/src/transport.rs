@@ -84,6 +84,8 @@ pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Box<dyn Transport>> {
         Sensor::PcapTls { addr, connector } => Ok(Box::new(dial::Dial::new(addr, connector, shared))),
         Sensor::PcapListen { addr, takes_over } => Ok(Box::new(listen::Listen::open(addr, takes_over, shared)?)),
         Sensor::Ring { dir, size, files } => Ok(Box::new(ring::Files::open(&dir, size, files, shared)?)),
-        Sensor::Shadow { .. } => Err(io::Error::new(io::ErrorKind::InvalidInput, "no frames go there")),
+        Sensor::JsonStdout | Sensor::JsonFile { .. } | Sensor::Syslog { .. } | Sensor::Shadow { .. } => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "no frames go there"))
+        }
     }
 }

@@ -15,7 +15,7 @@ use support::counting;
 use crate::SIDES;
 use crate::limits::Table;
 use crate::load::{self, Callers};
-use crate::setting::{Ground, Shape};
+use crate::setting::{Ground, NOT_SELECTED, Shape};
 
 #[test]
 fn allocations_of_a_request_stay_within_their_limits() {
@@ -26,6 +26,7 @@ fn allocations_of_a_request_stay_within_their_limits() {
         ("log-envoy", Shape { log: Some("envoy"), ..base }),
         ("log-json", Shape { log: Some("json"), ..base }),
         ("rules", Shape { rules: true, ..base }),
+        ("tap-apart", Shape { tap_apart: true, ..base }),
         ("h2", Shape { http2: true, ..base }),
     ];
     for (name, shape) in shapes {
@@ -33,6 +34,9 @@ fn allocations_of_a_request_stay_within_their_limits() {
             table.gate(&format!("{name}.{side}"), measure(side, shape), 1);
         }
     }
+    // The caller has no tap.
+    let other = Shape { tap: Some(NOT_SELECTED), ..base };
+    table.gate("tap-not-selected.callee", measure("callee", other), 1);
     table.check();
 }
 

@@ -17,7 +17,7 @@ use support::tools;
 use crate::SIDES;
 use crate::limits::Table;
 use crate::load::{self, Callers};
-use crate::setting::{Ground, Shape};
+use crate::setting::{Ground, NOT_SELECTED, Shape};
 
 #[test]
 fn instructions_of_a_request_stay_within_their_limits() {
@@ -36,9 +36,11 @@ fn instructions_of_a_request_stay_within_their_limits() {
     // The rules are the callee's.
     table.gate("rules.callee.percent", percent(rules[1], base[1]), 1);
 
-    let tap = measure(Shape { tap: true, ..Shape::default() });
+    let tap = measure(Shape { tap: Some(""), ..Shape::default() });
     table.note("tap.callee", tap[1], 0);
     table.note("tap.callee.percent", percent(tap[1], base[1]), 1);
+    let other = measure(Shape { tap: Some(NOT_SELECTED), ..Shape::default() });
+    table.gate("tap-not-selected.callee.extra", other[1] - base[1], 0);
 
     gate(&mut table, "h2", measure(Shape { http2: true, ..Shape::default() }));
     table.check();

@@ -6,6 +6,8 @@
 mod away;
 mod denied;
 mod envoy;
+mod fake_ca;
+mod faulty;
 mod first;
 mod renewals;
 mod rotation;

@@ -8,6 +8,7 @@
 
 mod community;
 mod copy;
+mod flood;
 mod loss;
 mod receive;
 mod receivers;

@@ -5,10 +5,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use support::child::{Child, run};
 use support::pair::{HOST, Setting};
 use support::prometheus::Scrape;
 use support::sidecar::Sidecar;
-use support::{wait, wire};
+use support::{tools, wait, wire};
 
 use crate::sensor::{Copy, Sensor};
 
@@ -238,4 +239,70 @@ fn what_follows_a_switch_of_protocols_is_copied_where_the_exchange_ends() {
     let after = |bytes: &[u8]| bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
     assert!(up.starts_with(b"GET /api/orders/1 HTTP/1.1\r\n") && down.starts_with(b"HTTP/1.1 101 Switching"));
     assert!(up[after(&up)..] == sent && down[after(&down)..] == sent);
+}
+
+/// A WebSocket client of other make.
+const TALK: &str = "
+import socket as sockets, sys
+from websockets.sync.client import connect
+line = sockets.create_connection(('127.0.0.1', int(sys.argv[1])))
+with connect('ws://%s/api/orders/1' % sys.argv[2], sock=line, compression=None) as socket:
+    print(socket.recv())
+    for message in ['first', b'\\x00\\xff' * 2000, 'x' * 70000]:
+        socket.send(message)
+        print(socket.recv() == message)
+";
+
+#[test]
+fn tshark_reads_every_message_of_a_websocket() {
+    let names = |text: String| {
+        let text = text.replace("to = \"shop/orders\"\n", "to = \"shop/orders\"\nupgrade = \"websocket\"\n");
+        text.replace("/api/orders/{id:uint}\"]\n", "/api/orders/{id:uint}\"]\nupgrade = \"websocket\"\n")
+    };
+    let setting = Setting::new().client(names).server(names);
+    let mut app = tools::python();
+    app.arg(tools::script("ws_echo.py")).arg(setting.at.app.port().to_string());
+    let mut app = Child::start(setting.dir.path(), "ws", &mut app);
+    app.wait_for("ready");
+    let sensor = Sensor::start(setting.at.sensor);
+    let server = setting.start_server();
+    let _client = setting.start_client();
+    let mut talk = tools::python();
+    let told = run(talk.args(["-c", TALK, &setting.at.entry.port().to_string(), HOST]));
+    assert_eq!(told.lines().collect::<Vec<_>>(), ["hello", "True", "True", "True"]);
+    matched(&server, 1);
+    let copy = sensor.settle(setting.dir.path());
+    copy.assert_faultless();
+    assert_eq!(copy.statuses(), ["101"]);
+    // Opcode and length of each message; 8 is the close, of both sides.
+    let both = copy.fields("websocket.opcode", &["tcp.dstport", "websocket.opcode", "websocket.payload_length"]);
+    let app = setting.at.app.port().to_string();
+    let up: Vec<_> = both.iter().filter_map(|line| line.strip_prefix(&app)).collect();
+    assert!(up.len() < both.len(), "{both:?}");
+    let opcodes: Vec<_> = up.iter().flat_map(|line| line.split('\t').nth(1)).flat_map(|all| all.split(',')).collect();
+    assert_eq!(opcodes, ["1", "2", "1", "8"], "{both:?}");
+}
+
+#[test]
+fn opaque_bytes_are_copied_at_the_callers_side_where_a_tap_says_so() {
+    let setting = opaque("", "");
+    let keys = "direction = \"outbound\"\nto = \"shop/orders\"\nverdicts = \"allow\"";
+    let tap = format!("\n[[tap]]\nname = \"ids\"\nto_sensor = \"vxlan://{}?vni=42\"\n{keys}\n", setting.at.sensor);
+    let setting = setting.client(|text| text + &tap).server(|text| text.split("[[tap]]").next().unwrap().to_owned());
+    echo_at_the_end(setting.at.app);
+    let sensor = Sensor::start(setting.at.sensor);
+    let _server = setting.start_server();
+    let client = setting.start_client();
+    let sent = numbered(20_000);
+    let mut stream = TcpStream::connect(setting.at.entry).unwrap();
+    let source = stream.local_addr().unwrap().port().to_string();
+    stream.write_all(&sent).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    matched(&client, 1);
+    let copy = sensor.settle(setting.dir.path());
+    copy.assert_faultless();
+    // The callee as the file names it, the application as it called.
+    assert!(said(&copy, setting.at.inbound.port()) == (sent.clone(), sent));
+    assert_eq!(copy.fields("tcp.flags.syn == 1 && tcp.flags.ack == 0", &["tcp.srcport"]), [source]);
 }

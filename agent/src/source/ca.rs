@@ -5,7 +5,7 @@
 //! acknowledge once it is in force. What a certificate no longer opens (it has ended, the CA has lost its log, the roots
 //! are others) the token opens again. The key never leaves this process.
 
-use super::ca_call::{Call, Expected};
+use super::ca_call::{ANSWER, Call, Expected};
 use super::status::Status;
 use super::{Broken, left, pause};
 use crate::material::Material;
@@ -14,6 +14,7 @@ use crate::text::printable;
 use identity::{Bundle, CertificateDer, Denial, Denials, SpiffeId, TrustDomain};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -106,20 +107,28 @@ impl FromCa {
         };
         let mut renew_at = self.renewal_of(&material, due);
         // Without a watch there is nobody to tell of new roots: they come with each certificate.
-        let mut watch = self.watch(&material).await?;
+        let mut watch = match self.watch(&material).await {
+            // A watch that does not come about keeps nobody from the certificate that is due.
+            Err(broken) if due.as_ref().is_some_and(|due| due.at <= self.surroundings.now()) => {
+                self.renewed(&material).await?;
+                *delivered = true;
+                return Err(broken);
+            }
+            opened => opened?,
+        };
         loop {
             let wait = renew_at.duration_since(self.surroundings.now()).unwrap_or_default();
             match next(&mut watch, wait, self.leaving.clone()).await? {
                 Next::Leave => {
                     if let Some(watch) = &watch {
-                        watch.say(WatchRequest { leaving: true, ..WatchRequest::default() }).await;
+                        watch.say(WatchRequest { leaving: true, ..WatchRequest::default() }).await?;
                     }
                     return Ok(());
                 }
                 Next::State(None) => return Ok(()),
                 Next::State(Some(state)) => {
                     *delivered = true;
-                    if let Some(changed) = self.take_over(&material, &state, watch.as_ref()).await {
+                    if let Some(changed) = self.take_over(&material, &state, watch.as_ref()).await? {
                         material = changed;
                     }
                     if state.renew_within > 0 {
@@ -130,7 +139,7 @@ impl FromCa {
                 }
                 Next::Look if self.surroundings.now() < renew_at => {}
                 Next::Look => {
-                    material = self.renewed(&material).await?;
+                    material = self.renewed(&material, watch.as_ref()).await?;
                     *delivered = true;
                     renew_at = self.renewal_of(&material, due);
                 }
@@ -152,9 +161,14 @@ impl FromCa {
     }
 
     /// The next one, by the certificate before; by the token where that is not enough.
-    async fn renewed(&self, material: &Material) -> Result<Arc<Material>, Broken> {
+    async fn renewed(&self, material: &Material, watch: Option<&Watch>) -> Result<Arc<Material>, Broken> {
         if matches!(self.expected, Expected::Id(_)) {
-            match Call::as_ourselves(self, material).await {
+            // The watch's connection has proved the certificate in force, unless that is younger: then it takes a new one.
+            let open = match watch.and_then(|watch| watch.proves(material)) {
+                Some(call) => Ok(call),
+                None => Call::as_ourselves(self, material).await,
+            };
+            match open {
                 Ok(call) => match call.certificate(self, None).await {
                     Ok(material) => return Ok(self.publish_issued(material)),
                     // It is not us that is refused, but this certificate.
@@ -183,9 +197,13 @@ impl FromCa {
             Err(other) => return Err(other.into()),
         };
         let (say, hear) = mpsc::channel(4);
-        let opened = TrustClient::new(call.channel()).watch(ReceiverStream::new(hear)).await;
-        match opened {
-            Ok(states) => Ok(Some(Watch { say, states: states.into_inner() })),
+        let mut client = TrustClient::new(call.channel());
+        let opened = tokio::time::timeout(ANSWER, client.watch(ReceiverStream::new(hear))).await;
+        match opened.map_err(|_elapsed| Broken::soon("the CA does not answer a watch".to_owned()))? {
+            Ok(states) => {
+                let shown = *material.credentials().svid().hash();
+                Ok(Some(Watch { say, states: states.into_inner(), call, shown }))
+            }
             Err(status) if status.code() == Code::Unimplemented => Ok(None),
             Err(status) if is_about_the_certificate(status.code()) => {
                 self.first().await?;
@@ -201,7 +219,7 @@ impl FromCa {
         material: &Arc<Material>,
         state: &TrustState,
         watch: Option<&Watch>,
-    ) -> Option<Arc<Material>> {
+    ) -> Result<Option<Arc<Material>>, Broken> {
         let taken = self.with_roots(material, state);
         let answer = match &taken {
             Ok(_) => WatchRequest { acknowledged: state.sequence, ..WatchRequest::default() },
@@ -209,7 +227,18 @@ impl FromCa {
         };
         let taken = match taken {
             Ok(Some(changed)) => Some(self.publish(changed)),
-            Ok(None) => None,
+            // Nothing has changed, and the CA is there again: a fault of before is over.
+            Ok(None) => {
+                let now = self.surroundings.now();
+                self.status.send_if_modified(|status| {
+                    let over = status.fault.is_some();
+                    if over {
+                        status.delivered(now);
+                    }
+                    over
+                });
+                None
+            }
             Err(why) => {
                 let now = self.surroundings.now();
                 self.status.send_modify(|status| status.failed(printable(&why), now));
@@ -217,9 +246,9 @@ impl FromCa {
             }
         };
         if let Some(watch) = watch {
-            watch.say(answer).await;
+            watch.say(answer).await?;
         }
-        taken
+        Ok(taken)
     }
 
     /// The identity under these roots; `None` where they are the same.
@@ -310,12 +339,24 @@ fn denials(entries: &[Denied]) -> Result<Denials, String> {
 struct Watch {
     say: mpsc::Sender<WatchRequest>,
     states: Streaming<TrustState>,
+    /// Its connection.
+    call: Call,
+    /// SHA-256 of the certificate that was shown on it.
+    shown: [u8; 32],
 }
 
 impl Watch {
-    /// A stream that has ended is noticed where it is read.
-    async fn say(&self, message: WatchRequest) {
-        let _ = self.say.send(message).await;
+    /// Its connection, if that is one of this certificate's holder.
+    fn proves(&self, material: &Material) -> Option<Call> {
+        (self.shown == *material.credentials().svid().hash()).then(|| self.call.clone())
+    }
+
+    /// A stream that has ended is noticed where it is read. One that takes nothing any more would hold us up, renewals with it.
+    async fn say(&self, message: WatchRequest) -> Result<(), Broken> {
+        match self.say.send_timeout(message, ANSWER).await {
+            Ok(()) | Err(SendTimeoutError::Closed(_)) => Ok(()),
+            Err(SendTimeoutError::Timeout(_)) => Err(Broken::soon("the CA does not hear what it is told".to_owned())),
+        }
     }
 }
 

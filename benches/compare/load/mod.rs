@@ -81,6 +81,7 @@ pub(crate) fn play(role: &str, argument: &str) {
     match role {
         "origin" => return origin::serve(argument.parse().unwrap()),
         "sensor" => return sensor::serve(argument.parse().unwrap()),
+        "deaf-sensor" => return sensor::ignore(argument.parse().unwrap()),
         _ => {}
     }
     end_at_the_first_panic();

@@ -274,16 +274,38 @@ fn tap(summary: &Summary<'_>, options: &Options) -> Vec<Table> {
     for make in makes(options, Workload::Tap) {
         let [off, on] = ["tap-off", "tap-on"].map(|workload| summary.cell(make, workload, of::cpu_us));
         let extra = gates::extra(summary, make);
+        let ours = make == Make::Sekisho;
+        let lost = if ours { plain(summary.cell(make, "tap-on", of::dropped), 0) } else { "not told".into() };
+        let title = if ours { make.title() } else { "Envoy, request_mirror_policies (requests alone)" };
         table.rows.push(vec![
-            make.title().into(),
+            title.into(),
             ranged(off, 1),
             ranged(on, 1),
             plain(extra, 1),
             percent(extra.over(off)),
-            plain(summary.cell(make, "tap-on", of::dropped), 0),
+            lost,
         ]);
     }
-    vec![table]
+    vec![table, tap_kinds(summary)]
+}
+
+/// The application's latency and the callee's memory, whatever becomes of the copies.
+fn tap_kinds(summary: &Summary<'_>) -> Table {
+    let title = format!("Sekisho's tap before sensors of every kind, {} exchanges of 1 KiB per second", tap::RATE);
+    let heads = ["", "CPU µs", "p50 µs", "p99 µs", "callee: most memory, MiB", "copies lost"];
+    let mut table = Table::new(&title, &heads);
+    for (name, what) in tap::OURS {
+        let cell = |value: &dyn Fn(&_) -> f64| summary.cell(Make::Sekisho, name, value);
+        table.rows.push(vec![
+            what.into(),
+            ranged(cell(&of::cpu_us), 1),
+            ranged(cell(&latency("p50")), 0),
+            ranged(cell(&latency("p99")), 0),
+            ranged(cell(&of::callee_peak_mib), 1),
+            plain(cell(&of::dropped), 0),
+        ]);
+    }
+    table
 }
 
 fn scale(summary: &Summary<'_>, options: &Options) -> Vec<Table> {

@@ -11,6 +11,7 @@
 //! | `certificates` | arbitrary DER and PEM, signing requests, and good chains a little spoilt |
 //! | `attest` | tokens, key sets, templates and answers of API servers; good tokens a little spoilt |
 //! | `audit_log` | segments and heads of the CA's audit log: one spelling, one chain |
+//! | `ca_files` | the CA's state and deny list, and bundles as documents: written and read back the same |
 //! | `xfcc` | what is written about a certificate is read as that and nothing else |
 //! | `first_bytes` | protocol detection, and original destinations |
 //! | `config` | the rule file |
@@ -21,6 +22,7 @@
 
 mod attest;
 mod audit_log;
+mod ca_files;
 mod canonical;
 mod certificates;
 mod config;
@@ -109,6 +111,9 @@ pub const TARGETS: &[Target] = &[
     target("template", "names made of templates and facts", attest::template, attest::TEMPLATES, 1024),
     target("token_review", "what an API server says to a token", attest::review, attest::REVIEWS, 4096),
     target("audit_log", "segments and heads of the audit log", audit_log::run, audit_log::WORDS, 8192),
+    target("ca_state", "the state of a rotation", ca_files::state, ca_files::STATES, 4096),
+    target("ca_denied", "the emergency deny list", ca_files::denied, ca_files::DENIED, 4096),
+    target("bundle_document", "SPIFFE bundles as documents", ca_files::document, ca_files::DOCUMENTS, 8192),
     target("xfcc", "x-forwarded-client-cert, written from certificates and read back", xfcc::run, xfcc::WORDS, 1024),
     target("detect", "protocol detection by first bytes", first_bytes::detect, http1::WORDS, 10_000),
     target("destination", "original destinations of captured connections", first_bytes::destination, &[], 128),

@@ -13,12 +13,13 @@ use crate::{
     guard::Judged,
     live::Live,
     observe::metrics::Verdict,
+    tap_records::{Course, facts as facts_of},
     tap_selection::{Ending, Sampled, Selection},
     tap_streams::Streams,
     taps::Tapped,
 };
 use config::{TapKind, TapVerdict};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use policy::{Target, canonicalise};
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -157,6 +158,13 @@ impl TapCopy {
         if !self.collecting {
             (self.request.body, self.response) = (Vec::new(), None);
         }
+        // Nobody's budget counts what only those wanted who have left.
+        for message in [Some(&mut self.request), self.response.as_mut()].into_iter().flatten() {
+            if message.body.len() > self.most {
+                message.body.truncate(self.most);
+                message.body.shrink_to_fit();
+            }
+        }
     }
 
     /// All is over: each tap gets its part, if it was meant for it.
@@ -171,14 +179,14 @@ impl TapCopy {
         let last = meant.pop();
         for (tapped, admission, body) in meant {
             let (request, response) = (part(&request, body), response.as_ref().map(|message| part(message, body)));
-            tapped.tap.offer(admission, story.record(exchange, tapped, &others, request, response));
+            story.offer(exchange, tapped, admission, story.record(exchange, tapped, &others, request, response));
         }
         if let Some((tapped, admission, body)) = last {
             request.body.truncate(body);
             if let Some(response) = &mut response {
                 response.body.truncate(body);
             }
-            tapped.tap.offer(admission, story.record(exchange, tapped, &others, request, response));
+            story.offer(exchange, tapped, admission, story.record(exchange, tapped, &others, request, response));
         }
     }
 
@@ -231,6 +239,31 @@ impl Story {
             request_complete: facts.request_complete,
             response_complete: facts.response_complete,
         }
+    }
+
+    /// Gives a tap what is of its kind.
+    fn offer(&self, exchange: &Exchange, tapped: &Tapped, admission: tap::Admission, record: tap::Record) {
+        if tapped.kind != TapKind::Records {
+            return tapped.tap.offer(admission, record);
+        }
+        let facts = exchange.facts.borrow();
+        let course = Course {
+            judged: self.judged.as_ref(),
+            flags: facts.flag,
+            details: facts.details.clone(),
+            wire: self.wire,
+            callee: facts.callee.as_ref().and_then(|made| made.peer.as_ref()),
+            number: exchange.number,
+            protocol: match exchange.asked.version {
+                Version::HTTP_2 => "h2",
+                Version::HTTP_10 => "http/1.0",
+                _ => "http/1.1",
+            },
+            asked: Some(&exchange.asked),
+            body: tapped.shown,
+        };
+        let facts = facts_of(&exchange.connection, &exchange.live, course);
+        tapped.tap.offer_record(admission, record, facts);
     }
 
     /// A request without a judgement was refused before one.
@@ -326,6 +359,9 @@ fn reads<'a>(selection: &Selection, live: &Live, asked: &'a Asked, target: &mut 
     if !selection.reads_requests() {
         return true;
     }
+    if !selection.may_be(asked.method()) {
+        return false;
+    }
     let target = target.get_or_insert_with(|| {
         asked.raw().ok().and_then(|raw| canonicalise(live.snapshot.rules.path_options(), &raw).ok())
     });
@@ -393,7 +429,7 @@ pub(crate) fn selectable(verdict: Verdict) -> TapVerdict {
     }
 }
 
-fn told(verdict: Verdict) -> tap::Verdict {
+pub(crate) fn told(verdict: Verdict) -> tap::Verdict {
     match verdict {
         Verdict::Allow => tap::Verdict::Allowed,
         Verdict::WouldDeny => tap::Verdict::WouldDeny,

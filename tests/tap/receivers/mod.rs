@@ -8,9 +8,11 @@
 //! | `http1` | bodies around every bound, over IPv4 and IPv6, inside and outside; a body of 100 MiB |
 //! | `http2` | a hundred streams at once, and gRPC, as HTTP/1.1 in the copy |
 //! | `long` | a long connection before a receiver that stops after 1 MiB |
+//! | `streams` | a WebSocket, and opaque TCP |
 
 mod http1;
 mod http2;
 pub(crate) mod judge;
 mod long;
+mod streams;
 mod told;

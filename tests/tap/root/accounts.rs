@@ -49,6 +49,20 @@ fn with_a_full_queue_whole_exchanges_are_dropped_and_the_rest_is_faultless() {
 }
 
 #[test]
+fn over_the_rate_cap_whole_exchanges_are_dropped_and_the_rest_is_faultless() {
+    let name = "over_the_rate_cap_whole_exchanges_are_dropped_and_the_rest_is_faultless";
+    let Some(scene) = Scene::new(name, "rate_cap = \"2Mbit/s\"\n", 8000) else { return };
+    let _sensor = scene.sensor(true);
+    let total = scene.load(4, Duration::from_secs(2));
+    let account = scene.account(total);
+    assert!(account.dropped("rate_cap") > 0 && account.sum("mirrored") > 0);
+    assert_eq!((account.sum("dropped"), account.errors()), (account.dropped("rate_cap"), 0));
+    let mirrored = account.sum("mirrored") as usize;
+    let talks = judge::agreed(&Copy::of_file(inner_file(&account.link), account.link.dir.path()));
+    assert_eq!(talks.iter().map(requests).sum::<usize>(), mirrored);
+}
+
+#[test]
 fn a_receiver_that_reads_nothing_is_sent_everything() {
     let Some(scene) = Scene::new("a_receiver_that_reads_nothing_is_sent_everything", "", 1000) else { return };
     let _sensor = scene.sensor(false);
