@@ -39,7 +39,7 @@ pub(crate) fn count(sidecar: &Sidecar, name: &str) -> u64 {
 }
 
 /// Waits until every exchange is copied or dropped, every packet sent or counted as not, and nothing has changed for longer
-/// than an acknowledgement waits for the next exchange; gives exchanges copied and packets sent.
+/// than a notice of loss waits for the next; gives exchanges copied and packets sent.
 pub(crate) fn at_rest(sidecar: &Sidecar) -> (u64, u64) {
     let names = ["matched", "mirrored", "dropped", "packets_built", "packets_sent", "send_errors"];
     let read = || names.map(|name| count(sidecar, name));
@@ -51,7 +51,7 @@ pub(crate) fn at_rest(sidecar: &Sidecar) -> (u64, u64) {
         }
         let [matched, mirrored, dropped, built, sent, errors] = now;
         let even = matched == mirrored + dropped && built == sent + errors;
-        (even && last.1.elapsed() > Duration::from_millis(300)).then_some((mirrored, sent))
+        (even && last.1.elapsed() > Duration::from_millis(1300)).then_some((mirrored, sent))
     })
 }
 

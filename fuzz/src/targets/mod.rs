@@ -123,6 +123,7 @@ pub const TARGETS: &[Target] = &[
     target("tap", "exchanges to packets and back", tap::run, tap::WORDS, 4096),
     target("tap_exchanges", "exchanges whose copy is known", exchanges::run, exchanges::WORDS, 1024),
     target("tap_receive", "datagrams into the tap's reader", tap::receive, &[], 4096),
+    target("tap_pcap", "pcap streams of senders, in pieces", tap::pcap, tap::PCAP, 4096),
     target("tls_hello", "a server's handshake with whatever comes", tls::hello, tls::HELLO, 4096),
     target("tls_records", "records after a handshake, sealed and not", tls::records, tls::RECORDS, 4096),
 ];

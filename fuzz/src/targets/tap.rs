@@ -211,6 +211,45 @@ pub(super) fn receive(input: &[u8]) {
     }
 }
 
+pub(super) const PCAP: &[&[u8]] = &[
+    &tap::pcap::HEADER,
+    &[0xa1, 0xb2, 0x3c, 0x4d, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 1],
+    &[0xd4, 0xc3, 0xb2, 0xa1],
+    &[2, 0, 0, 0, 2, 0, 0, 0],
+    &[0, 0, 0, 0, 0, 0, 0, 0],
+];
+
+/// A stream reads the same whole and in pieces, and what was read, written anew, reads the same again.
+pub(super) fn pcap(input: &[u8]) {
+    let (size, stream) = input.split_first().map_or((1, input), |(size, stream)| (usize::from(*size).max(1), stream));
+    let whole = frames(stream, stream.len().max(1));
+    assert_eq!(whole, frames(stream, size));
+    let mut again = tap::pcap::HEADER.to_vec();
+    for (nanos, frame) in &whole.0 {
+        assert!(frame.len() <= tap::pcap::SNAPLEN as usize);
+        again.extend(tap::pcap::record(*nanos, frame.len()));
+        again.extend(frame);
+    }
+    assert_eq!(frames(&again, size), (whole.0, None));
+}
+
+type Frames = Vec<(u64, Vec<u8>)>;
+
+fn frames(stream: &[u8], size: usize) -> (Frames, Option<tap::pcap::Malformed>) {
+    let (mut reader, mut frames) = (tap::pcap::Reader::new(), Vec::new());
+    for piece in stream.chunks(size) {
+        reader.push(piece);
+        loop {
+            match reader.next_frame() {
+                Ok(Some((nanos, frame))) => frames.push((nanos, frame.to_vec())),
+                Ok(None) => break,
+                Err(malformed) => return (frames, Some(malformed)),
+            }
+        }
+    }
+    (frames, None)
+}
+
 /// Writes lengths and checksums that are right.
 fn mend(datagram: &mut [u8]) -> Option<()> {
     let frame = datagram.get_mut(8..)?;

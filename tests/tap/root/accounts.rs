@@ -181,7 +181,8 @@ impl Scene {
         let sent = |metrics: &Scrape| metrics.sum("sekisho_tap_packets_sent_total", &TAP) as usize;
         let metrics = wait::until("the tap to rest", wait::SOON, || {
             let before = balanced(&pair.server, matched);
-            std::thread::sleep(Duration::from_millis(300));
+            // A notice of loss may follow within a second of the last.
+            std::thread::sleep(Duration::from_millis(1300));
             let after = balanced(&pair.server, matched);
             (sent(&before) == sent(&after)).then_some(after)
         });
