@@ -2,11 +2,14 @@
 
 mod ca_lifecycle;
 mod ca_server;
+mod tap;
 
 pub(crate) use ca_lifecycle::{CaDeny, CaKeys, CaRecover, CaRotate, DenyStep, DenyWhat, RotateStep};
 
 use ca_server::SERVE_HELP;
 pub(crate) use ca_server::{CaCheck, CaServe, CaToken, TokenStep};
+
+pub(crate) use tap::{Tap, TapReceive};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
@@ -50,6 +53,9 @@ pub(crate) enum Command {
     /// The pod's redirect rules (what an init container runs; needs root)
     #[command(subcommand)]
     Capture(Capture),
+    /// The other end of a tap
+    #[command(subcommand)]
+    Tap(Tap),
     /// Check a file and print every problem in it
     #[command(after_help = "Example:\n  sekisho check -c sekisho.toml")]
     Check(Check),

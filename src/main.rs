@@ -15,6 +15,7 @@ mod following;
 mod host;
 mod run;
 mod socket;
+mod tap_command;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         cli::Command::Agent(arguments) => agent_command::run(&arguments),
         cli::Command::Ca(command) => ca_command::run(&command),
         cli::Command::Capture(command) => capture_command::run(&command),
+        cli::Command::Tap(command) => tap_command::run(&command),
         cli::Command::Check(arguments) => check::run(&arguments),
         cli::Command::Demo(arguments) => demo::run(&arguments),
         cli::Command::Completions { shell } => cli::completions(shell),

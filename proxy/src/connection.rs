@@ -109,6 +109,8 @@ pub(crate) struct Connection {
     outlived: Cell<bool>,
     picked: Cell<Picked>,
     copied: Cell<bool>,
+    /// Exchanges begun.
+    exchanges: Cell<u32>,
     /// Held for the connection's life.
     _share: Option<Share>,
 }
@@ -156,6 +158,7 @@ impl Connection {
             outlived: Cell::new(false),
             picked: Cell::default(),
             copied: Cell::default(),
+            exchanges: Cell::default(),
             _share: share,
         });
         connection.cells().connections.inc();
@@ -310,6 +313,13 @@ impl Connection {
                 route
             }
         }
+    }
+
+    /// The number of an exchange that begins, from 1.
+    pub(crate) fn number(&self) -> u32 {
+        let number = self.exchanges.get().wrapping_add(1);
+        self.exchanges.set(number);
+        number
     }
 
     /// An exchange began.

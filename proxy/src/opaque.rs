@@ -7,6 +7,7 @@ use crate::{
     guard::{self, Question},
     observe::{access_log, refusal},
     stream::Stream,
+    tap_records,
     tap_streams::Streams,
     tls::{Alpn, Peer},
     tunnel,
@@ -24,6 +25,8 @@ pub(crate) struct Outcome {
     pub(crate) flag: &'static str,
     pub(crate) details: String,
     pub(crate) passed: tunnel::Passed,
+    /// The ends of the connection that carried it on, where a tap has to know them.
+    pub(crate) carried: Option<(std::net::SocketAddr, std::net::SocketAddr)>,
 }
 
 /// Judges and carries one connection. `route` is absent when nothing in the file says where it goes.
@@ -41,6 +44,7 @@ pub(crate) async fn carry(
         flag: "-",
         details: "-".to_owned(),
         passed: tunnel::Passed::default(),
+        carried: None,
     };
     let worker = Rc::clone(&connection.worker);
     if worker.shared.overload.refuses() {
@@ -48,7 +52,7 @@ pub(crate) async fn carry(
         (outcome.flag, outcome.details) = ("OM", "overload".to_owned());
         stream.reset();
         Streams::opaque(&connection, &worker.live(), None, None).refused();
-        return access_log::opaque(&connection, &outcome);
+        return over(&connection, &outcome);
     }
     let live = worker.live();
     // Who answers is known only after the handshake: connect, then judge by what was proved.
@@ -68,7 +72,7 @@ pub(crate) async fn carry(
             None => {
                 Streams::opaque(&connection, &live, None, None).refused();
                 stream.reset();
-                return access_log::opaque(&connection, &outcome);
+                return over(&connection, &outcome);
             }
         }
     }
@@ -86,7 +90,7 @@ pub(crate) async fn carry(
         outcome.details = format!("rbac_access_denied_matched_policy[{}]", rule.as_deref().unwrap_or("none"));
         stream.reset();
         refusal::opaque(&connection, &outcome);
-        return access_log::opaque(&connection, &outcome);
+        return over(&connection, &outcome);
     };
     let route = match (route, connection.original_dst) {
         (Some(route), _) => route,
@@ -105,7 +109,7 @@ pub(crate) async fn carry(
             outcome.flag = "NR";
             outcome.details = "route_not_found".to_owned();
             copies.unwrap_or_default().refused();
-            return access_log::opaque(&connection, &outcome);
+            return over(&connection, &outcome);
         }
     };
     outcome.upstream = Some(Arc::clone(&route));
@@ -114,11 +118,12 @@ pub(crate) async fn carry(
         None => connect(&connection, &route, &mut outcome).await,
     };
     let wire = dialled.as_ref().and_then(|dialled| dialled.wire(&live));
+    outcome.carried = wire;
     let mut copies = copies.unwrap_or_else(|| Streams::opaque(&connection, &live, Some(&judged), wire));
     let Some(mut dialled) = dialled else {
         copies.refused();
         stream.reset();
-        return access_log::opaque(&connection, &outcome);
+        return over(&connection, &outcome);
     };
     let idle = live.snapshot.proxy.timeouts.downstream_idle;
     let (end, passed) = tunnel::run(
@@ -145,7 +150,13 @@ pub(crate) async fn carry(
     };
     connection.cells().bytes_received.add(passed.up);
     connection.cells().bytes_sent.add(passed.down);
-    access_log::opaque(&connection, &outcome);
+    over(&connection, &outcome);
+}
+
+/// It is over: who writes it down hears of it.
+fn over(connection: &Connection, outcome: &Outcome) {
+    tap_records::flow(connection, outcome);
+    access_log::opaque(connection, outcome);
 }
 
 async fn connect(connection: &Connection, route: &Route, outcome: &mut Outcome) -> Option<Dialled> {

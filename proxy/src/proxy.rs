@@ -140,7 +140,7 @@ impl Proxy {
 
         let workers = settings.workers.unwrap_or(host.workers).max(1);
         let names = Names::default();
-        let mut taps = Taps::default();
+        let mut taps = Taps::new(Arc::clone(&credentials));
         let running = taps.set(&snapshot.taps).map_err(StartError::Tap)?;
         let sink = Sink::start(destination(&snapshot)).map_err(StartError::Log)?;
         let identity = Identity::new(credentials).map_err(StartError::Tls)?;
@@ -243,6 +243,7 @@ impl Proxy {
             return Ok(());
         }
         let identity = Identity::new(credentials).map_err(|error| error.to_string())?;
+        self.taps.lock().unwrap_or_else(PoisonError::into_inner).renew(Arc::clone(&identity.credentials));
         self.shared.identity.publish(Arc::new(identity));
         self.shared.failures.credentials_accepted();
         Ok(())

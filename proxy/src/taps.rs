@@ -1,9 +1,15 @@
 //! The taps that run for the snapshot in force: started when a file names them, kept over reloads that leave what they were
 //! started with as it is, stopped when a file no longer has them.
 
-use crate::shadow::Shadow;
-use crate::{connection::Connection, live::Live, tap_selection::Selection};
-use config::{Sensor, TapKind, TapSettings};
+use crate::{
+    connection::Connection,
+    live::{Current, Live},
+    shadow::Shadow,
+    tap_selection::Selection,
+    tap_tls::Secured,
+};
+use config::{Redaction, Sensor, TapKind, TapSettings};
+use identity::Credentials;
 use policy::PathCase;
 use std::{
     io,
@@ -16,8 +22,10 @@ use std::{
 pub(crate) struct Tapped {
     pub(crate) tap: tap::Tap,
     pub(crate) selection: Selection,
-    /// Bytes of each body that are copied.
+    /// Bytes of each body that are copied: none for records, which hold none.
     pub(crate) body: usize,
+    /// Bytes of each body that a copy with these settings shows.
+    pub(crate) shown: usize,
     /// Bytes of each direction of a stream that are copied.
     pub(crate) stream: u64,
     /// The server's port in the copy, if it is not its own.
@@ -27,10 +35,12 @@ pub(crate) struct Tapped {
 
 impl Tapped {
     pub(crate) fn new(tap: tap::Tap, settings: &TapSettings, case: PathCase) -> Self {
+        let shown = usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX);
         Self {
             tap,
             selection: Selection::new(&settings.select, case),
-            body: usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX),
+            body: if settings.sensor.kind() == TapKind::Records { 0 } else { shown },
+            shown,
             stream: settings.stream.bytes(),
             port: settings.port,
             kind: settings.sensor.kind(),
@@ -48,8 +58,9 @@ impl Tapped {
 }
 
 /// Running taps, with the settings each was started for.
-#[derive(Default)]
 pub(crate) struct Taps {
+    /// In force, for taps that dial over mutual TLS.
+    credentials: Arc<Current<Credentials>>,
     running: Vec<(TapSettings, tap::Tap, tap::Running)>,
 }
 
@@ -57,12 +68,28 @@ pub(crate) struct Taps {
 const STOP: Duration = Duration::from_secs(2);
 
 impl Taps {
+    pub(crate) fn new(credentials: Arc<Credentials>) -> Self {
+        Self { credentials: Arc::new(Current::new(credentials)), running: Vec::new() }
+    }
+
+    /// Newer credentials, for the connections to come.
+    pub(crate) fn renew(&self, credentials: Arc<Credentials>) {
+        self.credentials.publish(credentials);
+    }
+
     /// Makes exactly the taps of `wanted` run. Nothing is changed on an error.
     pub(crate) fn set(&mut self, wanted: &[TapSettings]) -> io::Result<Vec<tap::Tap>> {
         let mut started = Vec::new();
         for settings in wanted {
             if !self.running.iter().any(|(running, _, _)| running.runs_on_as(settings)) {
-                let (tap, running) = tap::Tap::start(started_as(settings)?)
+                let alike = |(other, tap, _): &(TapSettings, tap::Tap, tap::Running)| {
+                    let is_alike = (&other.redact, &other.pass) == (&settings.redact, &settings.pass);
+                    is_alike.then(|| Arc::clone(tap.redaction()))
+                };
+                // One for all that mask the same: they share the text of a head.
+                let redaction = self.running.iter().chain(&started).find_map(alike);
+                let redaction = redaction.unwrap_or_else(|| redaction_of(settings));
+                let (tap, running) = tap::Tap::start(started_as(settings, redaction, &self.credentials)?)
                     .map_err(|error| io::Error::new(error.kind(), format!("tap {}: {error}", settings.name)))?;
                 started.push((settings.clone(), tap, running));
             }
@@ -107,20 +134,17 @@ impl Taps {
 }
 
 /// What the tap is told at its start.
-fn started_as(settings: &TapSettings) -> io::Result<tap::Settings> {
-    let refuse =
-        |what: String| Err(io::Error::new(io::ErrorKind::Unsupported, format!("tap {}: {what}", settings.name)));
-    if let Some(key) = unserved(settings) {
-        return refuse(format!("`{key}` is not yet supported"));
-    }
-    let addr = settings.sensor.remote().and_then(|(host, port)| Some(SocketAddr::new(host.parse().ok()?, port)));
-    let sensor = match &settings.sensor {
-        Sensor::Vxlan { vni, .. } => tap::Sensor::vxlan(addr, *vni),
-        Sensor::Shadow { .. } => tap::Sensor::Shadow { addr, repeater: Arc::new(Shadow::start(&settings.name)?) },
-        other => return refuse(format!("a sensor of `{}` is not yet supported", other.scheme())),
-    };
+fn started_as(
+    settings: &TapSettings,
+    redaction: Arc<tap::Redaction>,
+    credentials: &Arc<Current<Credentials>>,
+) -> io::Result<tap::Settings> {
+    let sensor = sensor(settings, credentials)?;
     let mut started = tap::Settings::new(settings.name.clone(), sensor);
+    started.workload = credentials.load().svid().id().to_string();
     started.mtu = settings.mtu;
+    started.vlan = settings.vlan;
+    started.redaction = redaction;
     started.queue_bytes = usize::try_from(settings.queue).unwrap_or(usize::MAX);
     // Whoever collects the bodies cuts them, and may do so otherwise after a reload.
     started.max_body = usize::MAX;
@@ -128,9 +152,35 @@ fn started_as(settings: &TapSettings) -> io::Result<tap::Settings> {
     Ok(started)
 }
 
-/// A key that is written and that no room serves yet: better no tap than one that copies what it should not.
-fn unserved(settings: &TapSettings) -> Option<&'static str> {
-    let TapSettings { vlan, redact, pass, .. } = settings;
-    let keys = [("vlan", vlan.is_some()), ("redact", !redact.is_empty()), ("pass", !pass.is_empty())];
-    keys.into_iter().find(|(_, written)| *written).map(|(key, _)| key)
+fn redaction_of(settings: &TapSettings) -> Arc<tap::Redaction> {
+    fn secret(name: &Redaction) -> tap::Secret<'_> {
+        match name {
+            Redaction::Header(name) => tap::Secret::Header(name),
+            Redaction::Cookie(name) => tap::Secret::Cookie(name),
+            Redaction::Query(name) => tap::Secret::Query(name),
+            Redaction::Json(name) => tap::Secret::Json(name),
+        }
+    }
+    tap::Redaction::new(settings.redact.iter().map(secret), settings.pass.iter().map(secret))
+}
+
+/// Where the copy goes; `None` for a kind of tap that no room serves yet.
+fn sensor(settings: &TapSettings, credentials: &Arc<Current<Credentials>>) -> io::Result<tap::Sensor> {
+    let sensor = &settings.sensor;
+    // A name is resolved later.
+    let addr = sensor.remote().and_then(|(host, port)| Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, port)));
+    Ok(match sensor {
+        Sensor::Vxlan { vni, .. } => tap::Sensor::Vxlan { addr, vni: *vni },
+        Sensor::Pcap { .. } => tap::Sensor::Pcap { addr },
+        Sensor::PcapListen { address } => tap::Sensor::PcapListen { addr: *address },
+        Sensor::PcapMtls { id, .. } => {
+            let secured = Secured { credentials: Arc::clone(credentials), receiver: id.clone() };
+            tap::Sensor::PcapTls { addr, connector: Arc::new(secured) }
+        }
+        Sensor::Pcapng { folder, size, files } => tap::Sensor::Ring { dir: folder.clone(), size: *size, files: *files },
+        Sensor::Shadow { .. } => tap::Sensor::Shadow { addr, repeater: Arc::new(Shadow::start(&settings.name)?) },
+        Sensor::JsonStdout => tap::Sensor::JsonStdout,
+        Sensor::JsonFile { path } => tap::Sensor::JsonFile { path: path.clone() },
+        Sensor::Syslog { .. } => tap::Sensor::Syslog { addr },
+    })
 }

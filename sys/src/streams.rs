@@ -1,12 +1,15 @@
-//! What a TCP stream tells about the bytes given to it, and how it is ended at once.
+//! What a TCP stream tells about the bytes given to it, how it is ended at once, and a pipe that does not wait.
 //!
 //! In and out: plain Rust values; errors are what the system said.
 
 use std::ffi::{c_int, c_void};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::size_of;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 use std::ptr;
 
 /// Bytes written that the other host has not acknowledged. Still known after the connection has broken.
@@ -27,6 +30,21 @@ pub fn set_send_buffer(stream: &TcpStream, bytes: u32) -> io::Result<()> {
 /// From now on closing means a reset: what the other host does not have yet it will never get.
 pub fn abort_on_close(stream: &TcpStream) -> io::Result<()> {
     set(stream, libc::SO_LINGER, &libc::linger { l_onoff: 1, l_linger: 0 })
+}
+
+/// Opens a named pipe for writing that never waits. `None`: nobody reads it.
+///
+/// # Errors
+/// What the system said; `InvalidInput` for a file that is no pipe.
+pub fn open_pipe(path: &Path) -> io::Result<Option<File>> {
+    if !path.metadata()?.file_type().is_fifo() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no named pipe"));
+    }
+    match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn set<T>(stream: &TcpStream, option: c_int, value: &T) -> io::Result<()> {

@@ -6,6 +6,9 @@
 //! `packets_built = packets_sent + sum(send_errors)`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::redact::Kinds;
 
 /// A snapshot of a tap's counters. All are totals since the tap's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +44,11 @@ pub struct Counters {
     pub streams_broken: u64,
     /// ICMP errors and the like that came back. With a sensor that only sniffs, port-unreachable is normal.
     pub unreachable: u64,
+    /// Mirrored exchanges in which a credential was recognised by its shape, by kind, those that occurred
+    /// (`sekisho_tap_credentials_total`).
+    pub credentials: Vec<(&'static str, u64)>,
+    /// The last send error, and when it came, to the second.
+    pub last_error: Option<(&'static str, SystemTime)>,
     /// Bytes held by exchanges in the making and in the queue (a gauge).
     pub queue_bytes: u64,
 }
@@ -137,6 +145,9 @@ pub(crate) struct Tally {
     send_errors: [AtomicU64; ERRNOS.len() + 1],
     pub(crate) streams_broken: AtomicU64,
     pub(crate) unreachable: AtomicU64,
+    credentials: [AtomicU64; Kinds::ALL.len()],
+    /// The place of the last errno in the list and one more, and the second since 1970 it came in, as `second * 256 + place`.
+    last_error: AtomicU64,
 }
 
 impl Tally {
@@ -145,6 +156,28 @@ impl Tally {
         if let Some(cell) = self.dropped.get(reason as usize) {
             cell.fetch_add(1, Relaxed);
         }
+    }
+
+    /// An exchange held credentials of these kinds.
+    pub(crate) fn flagged(&self, kinds: Kinds) {
+        if !kinds.is_empty() {
+            let found = Kinds::ALL.iter().zip(&self.credentials).filter(|((kind, _), _)| kinds.has(*kind));
+            found.for_each(|(_, cell)| {
+                cell.fetch_add(1, Relaxed);
+            });
+        }
+    }
+
+    /// So many records were taken.
+    pub(crate) fn sent(&self, count: usize) {
+        self.packets_sent.fetch_add(count as u64, Relaxed);
+    }
+
+    /// Drops other than those of the sample, which were never promised, and send errors.
+    pub(crate) fn losses(&self) -> (u64, u64) {
+        let read = |cells: &[AtomicU64]| cells.iter().map(|cell| cell.load(Relaxed)).sum::<u64>();
+        let sampled = self.dropped.get(Reason::SampledOut as usize).map_or(0, |cell| cell.load(Relaxed));
+        (read(&self.dropped).saturating_sub(sampled), read(&self.send_errors))
     }
 
     /// One packet was refused with this errno.
@@ -157,7 +190,16 @@ impl Tally {
         let slot = ERRNOS.iter().position(|(known, _)| *known == errno).unwrap_or(ERRNOS.len());
         if let Some(cell) = self.send_errors.get(slot) {
             cell.fetch_add(count, Relaxed);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            self.last_error.store(now << 8 | (slot as u64 + 1), Relaxed);
         }
+    }
+
+    fn last_error(&self) -> Option<(&'static str, SystemTime)> {
+        let last = self.last_error.load(Relaxed);
+        let place = (last & 0xff).checked_sub(1)?;
+        let name = ERRNOS.get(usize::try_from(place).ok()?).map_or("other", |(_, name)| *name);
+        Some((name, UNIX_EPOCH + Duration::from_secs(last >> 8)))
     }
 
     pub(crate) fn snapshot(&self, queue_bytes: u64) -> Counters {
@@ -183,6 +225,13 @@ impl Tally {
                 .collect(),
             streams_broken: read(&self.streams_broken),
             unreachable: read(&self.unreachable),
+            credentials: Kinds::ALL
+                .iter()
+                .zip(&self.credentials)
+                .map(|((_, name), cell)| (*name, read(cell)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            last_error: self.last_error(),
             queue_bytes,
         }
     }
@@ -232,7 +281,7 @@ mod tests {
         for (n, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(seen.dropped_for(reason), n as u64 + 1);
         }
-        assert_eq!(seen.dropped_total(), (1..=9).sum::<u64>());
+        assert_eq!(seen.dropped_total(), (1..=Reason::ALL.len() as u64).sum::<u64>());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::head::Line;
 use crate::http1::{self, Wire};
 use crate::packet::Tuple;
 use crate::record::{Message, Record, Side};
+use crate::redact::Masked;
 
 /// What waits in the queue.
 #[derive(Debug)]
@@ -93,6 +94,14 @@ impl Exchange {
 
     pub(crate) fn length_conflicts(&self) -> u64 {
         self.wires().filter(|wire| wire.length_conflict).count() as u64
+    }
+
+    /// What was masked in both messages.
+    pub(crate) fn masked(&self) -> Masked {
+        self.wires().fold(Masked::default(), |mut all, wire| {
+            all.add(&wire.masked);
+            all
+        })
     }
 
     fn wires(&self) -> impl Iterator<Item = &Wire> {

@@ -30,6 +30,21 @@ pub(crate) struct Flow {
     at: Instant,
 }
 
+/// What the frames of a connection have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link {
+    /// Largest payload of a segment, in bytes.
+    pub(crate) mss: u16,
+    /// Identifier of an 802.1Q tag.
+    pub(crate) vlan: Option<u16>,
+}
+
+impl From<u16> for Link {
+    fn from(mss: u16) -> Self {
+        Self { mss, vlan: None }
+    }
+}
+
 /// What one side sends.
 #[derive(Debug)]
 struct Half {
@@ -51,15 +66,16 @@ impl Flow {
     pub(crate) fn open(
         connection: u64,
         tuple: &Tuple,
-        mss: u16,
+        link: impl Into<Link>,
         isn: (u32, u32),
         at: Instant,
         out: &mut dyn Out,
     ) -> Self {
+        let Link { mss, vlan } = link.into();
         let half = |side, isn: u32| {
             let (from, to) = tuple.from(side);
             // The identification starts anywhere; the low half of the sequence number is as good as any.
-            Half::new(Direction::new(from, to), isn, isn as u16)
+            Half::new(Direction::new(from, to, vlan), isn, isn as u16)
         };
         let client = half(Side::Client, isn.0);
         let server = half(Side::Server, isn.1);

@@ -18,7 +18,7 @@ pub fn datagrams(
     outer_v6: bool,
     records: impl Iterator<Item = Record>,
 ) -> (Vec<Vec<u8>>, Vec<Result<usize, Reason>>) {
-    let limits = Limits { rollover: settings.rollover, idle: settings.idle };
+    let limits = Limits { rollover: settings.rollover, idle: settings.idle, vlan: settings.vlan };
     let mut pool = Pool::new(limits, RandomState::new());
     pool.set_room(vxlan::room(settings.mtu, outer_v6));
     let vni = if let Sensor::Vxlan { vni, .. } = settings.sensor { vni } else { 0 };

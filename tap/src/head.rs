@@ -9,7 +9,7 @@ use http::header::HeaderMap;
 use http::{Method, StatusCode};
 
 use crate::counters::Reason;
-use crate::redact::{self, Treatment};
+use crate::redact::{self, Masked, Media, Redaction, Treatment};
 
 /// Header fields in the order they came.
 pub trait Fields {
@@ -34,6 +34,12 @@ pub struct Head {
     pub(crate) is_chunked: bool,
     /// Its sender announced that it closes (RFC 9112 section 9.6).
     pub(crate) closes: bool,
+    /// What the body is.
+    pub(crate) media: Media,
+    /// The body has a content coding.
+    pub(crate) is_coded: bool,
+    /// What does not stand in the text.
+    pub(crate) masked: Masked,
     /// Why it may not leave.
     pub(crate) fault: Option<Reason>,
 }
@@ -55,35 +61,131 @@ pub(crate) enum Declared {
 }
 
 impl Head {
-    pub(crate) fn request(method: Method, target: &str, authority: Option<&str>, fields: &impl Fields) -> Self {
+    pub(crate) fn request(
+        redaction: &Redaction,
+        method: Method,
+        target: &str,
+        authority: Option<&str>,
+        fields: &impl Fields,
+    ) -> Self {
         let seen = Seen::of(fields);
         let variable = method.as_str().len() + target.len() + authority.map_or(0, str::len);
-        let mut text = Vec::with_capacity(variable + seen.size + CONSTANT);
-        let written = request_line(&mut text, &method, target, authority);
-        let mut head = Self::new(Line::Request(method), text, &seen);
-        head.fault = written.and_then(|()| head.fields(fields, &seen, authority.is_some())).err();
-        head
+        let capacity = variable + seen.size + CONSTANT;
+        Self::written(redaction, capacity, Line::Request(method.clone()), &seen, |writer| {
+            writer.request_line(&method, target, authority)?;
+            writer.fields(fields, &seen, authority.is_some())
+        })
     }
 
-    pub(crate) fn response(status: StatusCode, fields: &impl Fields) -> Self {
+    pub(crate) fn response(redaction: &Redaction, status: StatusCode, fields: &impl Fields) -> Self {
         let seen = Seen::of(fields);
         let reason = status.canonical_reason().unwrap_or_default();
-        let mut text = Vec::with_capacity(reason.len() + seen.size + CONSTANT);
-        put(&mut text, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
-        let mut head = Self::new(Line::Response(status), text, &seen);
-        head.fault = head.fields(fields, &seen, false).err();
-        head
+        Self::written(redaction, reason.len() + seen.size + CONSTANT, Line::Response(status), &seen, |writer| {
+            put(&mut writer.text, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
+            writer.fields(fields, &seen, false)
+        })
     }
 
-    fn new(line: Line, text: Vec<u8>, seen: &Seen) -> Self {
-        Self { line, text, declared: Declared::Nothing, is_chunked: false, closes: seen.closes, fault: None }
+    /// Writes the text once, and once more with care if something in it may be a credential, which is rare.
+    fn written(
+        redaction: &Redaction,
+        capacity: usize,
+        line: Line,
+        seen: &Seen,
+        write: impl Fn(&mut Writer<'_>) -> Result<(), Reason>,
+    ) -> Self {
+        let mut writer = Writer::new(redaction, Vec::with_capacity(capacity), false);
+        let mut fault = write(&mut writer).err();
+        if writer.is_suspect {
+            writer.text.clear();
+            writer = Writer::new(redaction, writer.text, true);
+            fault = write(&mut writer).err();
+        }
+        let Writer { text, declared, is_chunked, media, is_coded, masked, .. } = writer;
+        Self { line, text, declared, is_chunked, closes: seen.closes, media, is_coded, masked, fault }
+    }
+}
+
+/// The fields of a trailer section, as much of them as may leave.
+pub(crate) fn trailers(
+    redaction: &Redaction,
+    text: Vec<u8>,
+    fields: &impl Fields,
+    masked: &mut Masked,
+) -> Result<Vec<u8>, Reason> {
+    let mut writer = Writer::new(redaction, text, true);
+    fields.fields().try_for_each(|(name, value)| writer.field(name, value))?;
+    masked.add(&writer.masked);
+    Ok(writer.text)
+}
+
+/// The text of a head, and what is learnt while it is written.
+struct Writer<'a> {
+    redaction: &'a Redaction,
+    text: Vec<u8>,
+    /// Looks into every value for credentials.
+    careful: bool,
+    /// It should be written again, with care.
+    is_suspect: bool,
+    declared: Declared,
+    is_chunked: bool,
+    media: Media,
+    is_coded: bool,
+    masked: Masked,
+}
+
+impl<'a> Writer<'a> {
+    fn new(redaction: &'a Redaction, text: Vec<u8>, careful: bool) -> Self {
+        Self {
+            redaction,
+            text,
+            careful,
+            is_suspect: false,
+            declared: Declared::Nothing,
+            is_chunked: false,
+            media: Media::default(),
+            is_coded: false,
+            masked: Masked::default(),
+        }
+    }
+
+    fn request_line(&mut self, method: &Method, target: &str, authority: Option<&str>) -> Result<(), Reason> {
+        // CONNECT names a host and port instead of a path (RFC 9112 section 3.2.3).
+        let names_host = *method == Method::CONNECT;
+        let target = match authority {
+            Some(authority) if names_host => authority,
+            _ => target,
+        };
+        for word in [Some(target), authority].into_iter().flatten() {
+            if word.is_empty() || has(word.as_bytes(), |byte| byte <= b' ' || byte == 0x7f) {
+                return Err(Reason::UnsafeHeader);
+            }
+        }
+        put(&mut self.text, &[method.as_str().as_bytes(), b" "]);
+        let redaction = self.redaction;
+        if names_host && redaction.hides_host {
+            self.stars(target.len());
+        } else {
+            self.is_suspect |= redact::is_suspect(target.as_bytes());
+            let target = redaction.url(target.as_bytes(), self.careful, &mut self.masked);
+            self.text.extend_from_slice(&target);
+        }
+        self.text.extend_from_slice(b" HTTP/1.1\r\n");
+        match authority {
+            Some(authority) if redaction.hides_host => self.field(b"host", authority.as_bytes()),
+            Some(authority) => {
+                field(&mut self.text, b"host", authority.as_bytes());
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Every header but those that speak of the real connection and its framing.
     fn fields(&mut self, all: &impl Fields, seen: &Seen, has_authority: bool) -> Result<(), Reason> {
         if seen.hosts && !has_authority {
             let mut hosts = all.fields().filter(|(name, _)| Hop::of(name) == Some(Hop::Host));
-            hosts.try_for_each(|(name, value)| redacted(&mut self.text, name, value))?;
+            hosts.try_for_each(|(name, value)| self.field(name, value))?;
         }
         let (mut cookies, mut upgrades) = (false, false);
         for (name, value) in all.fields() {
@@ -96,7 +198,7 @@ impl Head {
                     if !std::mem::replace(&mut upgrades, true) {
                         field(&mut self.text, b"connection", b"upgrade");
                     }
-                    redacted(&mut self.text, name, value)?;
+                    self.field(name, value)?;
                 }
                 Some(Hop::Cookie) => {
                     if !std::mem::replace(&mut cookies, true) {
@@ -104,7 +206,7 @@ impl Head {
                     }
                 }
                 None if seen.names_others && is_named(all, name) => {}
-                None => redacted(&mut self.text, name, value)?,
+                None => self.field(name, value)?,
             }
         }
         Ok(())
@@ -113,7 +215,63 @@ impl Head {
     /// HTTP/2 may split the cookie into crumbs; in HTTP/1.1 they are one field (RFC 9113 section 8.2.3).
     fn cookies(&mut self, name: &[u8], all: &impl Fields) -> Result<(), Reason> {
         let crumbs = all.fields().filter(|(name, _)| Hop::of(name) == Some(Hop::Cookie)).map(|(_, value)| value);
-        redacted(&mut self.text, name, &crumbs.collect::<Vec<_>>().join(&b"; "[..]))
+        self.field(name, &crumbs.collect::<Vec<_>>().join(&b"; "[..]))
+    }
+
+    /// Appends a field, as much of it as may leave.
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Reason> {
+        // Checked before anything is masked: the offence is the same, whoever sees the value. What is below the carriage
+        // return is rare enough to be looked at twice.
+        let is_low = has(value, |byte| byte <= b'\r');
+        if is_low && has(value, |byte| matches!(byte, b'\r' | b'\n' | 0))
+            || has(name, |byte| !byte.is_ascii_graphic() || byte == b':')
+        {
+            return Err(Reason::UnsafeHeader);
+        }
+        let redaction = self.redaction;
+        match redaction.header(name) {
+            Treatment::Pass => self.passed(name, value),
+            Treatment::Show => field(&mut self.text, name, value),
+            Treatment::Url => {
+                self.is_suspect |= redact::is_suspect(value);
+                let url = redaction.url(value, self.careful, &mut self.masked);
+                field(&mut self.text, name, &url);
+            }
+            Treatment::Mask => {
+                self.masked.headers += 1;
+                put(&mut self.text, &[name, b": "]);
+                self.stars(value.len());
+                put(&mut self.text, &[b"\r\n"]);
+            }
+            Treatment::Cookies { is_set, all_but } => {
+                let cookies = redaction.cookies(value, is_set, all_but, &mut self.masked);
+                self.passed(name, &cookies);
+            }
+            Treatment::ContentType => {
+                self.media = Media::of(value);
+                field(&mut self.text, name, value);
+            }
+            Treatment::ContentEncoding => {
+                self.is_coded |= !value.trim_ascii().eq_ignore_ascii_case(b"identity");
+                field(&mut self.text, name, value);
+            }
+            Treatment::Strip => self.masked.stripped += 1,
+        }
+        Ok(())
+    }
+
+    /// A value that is no secret by its name.
+    fn passed(&mut self, name: &[u8], value: &[u8]) {
+        if self.careful {
+            field(&mut self.text, name, &Redaction::value(value, &mut self.masked));
+        } else {
+            self.is_suspect |= redact::is_suspect(value) || Redaction::is_authorization(value);
+            field(&mut self.text, name, value);
+        }
+    }
+
+    fn stars(&mut self, number: usize) {
+        self.text.resize(self.text.len() + number, redact::MASK);
     }
 }
 
@@ -149,24 +307,6 @@ impl Seen {
         }
         seen
     }
-}
-
-fn request_line(text: &mut Vec<u8>, method: &Method, target: &str, authority: Option<&str>) -> Result<(), Reason> {
-    // CONNECT names a host and port instead of a path (RFC 9112 section 3.2.3).
-    let target = match authority {
-        Some(authority) if *method == Method::CONNECT => authority,
-        _ => target,
-    };
-    for word in [Some(target), authority].into_iter().flatten() {
-        if word.is_empty() || has(word.as_bytes(), |byte| byte <= b' ' || byte == 0x7f) {
-            return Err(Reason::UnsafeHeader);
-        }
-    }
-    put(text, &[method.as_str().as_bytes(), b" ", &redact::url(target.as_bytes()), b" HTTP/1.1\r\n"]);
-    if let Some(authority) = authority {
-        field(text, b"host", authority.as_bytes());
-    }
-    Ok(())
 }
 
 impl Declared {
@@ -225,29 +365,6 @@ fn is_named(all: &impl Fields, name: &[u8]) -> bool {
 
 fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
-}
-
-/// Appends a field, as much of it as may leave.
-pub(crate) fn redacted(text: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), Reason> {
-    // Checked before anything is masked: the offence is the same, whoever sees the value. What is below the carriage return
-    // is rare enough to be looked at twice.
-    let is_low = has(value, |byte| byte <= b'\r');
-    if is_low && has(value, |byte| matches!(byte, b'\r' | b'\n' | 0))
-        || has(name, |byte| !byte.is_ascii_graphic() || byte == b':')
-    {
-        return Err(Reason::UnsafeHeader);
-    }
-    match redact::header(name) {
-        Treatment::Pass => field(text, name, value),
-        Treatment::Url => field(text, name, &redact::url(value)),
-        Treatment::Mask => {
-            put(text, &[name, b": "]);
-            text.extend(redact::mask(value.len()));
-            put(text, &[b"\r\n"]);
-        }
-        Treatment::Strip => {}
-    }
-    Ok(())
 }
 
 pub(crate) fn field(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 use crate::counters::Reason;
 use crate::head::{self, Declared, Head, Line};
 use crate::record::Message;
+use crate::redact::{Masked, Redaction};
 
 /// A message ready to be cut into segments.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Wire {
     pub(crate) cut: bool,
     /// A declared length contradicted the bytes seen and was replaced.
     pub(crate) length_conflict: bool,
+    /// What stands in none of the three.
+    pub(crate) masked: Masked,
 }
 
 impl Wire {
@@ -34,7 +37,7 @@ impl Wire {
 
 /// Writes a request.
 pub(crate) fn request(message: Message, max_body: usize) -> Result<Wire, Reason> {
-    let Message { head, body, body_len, trailers, complete } = message;
+    let Message { head, redaction, body, body_len, trailers, complete } = message;
     if let Some(reason) = head.fault {
         return Err(reason);
     }
@@ -43,12 +46,12 @@ pub(crate) fn request(message: Message, max_body: usize) -> Result<Wire, Reason>
     }
     let body = Body::new(body, body_len, trailers, complete, max_body);
     let bare = body.seen == 0 && complete && !head.is_chunked;
-    body.write(head, if bare { Undeclared::Nothing } else { Undeclared::Chunked })
+    body.write(head, &redaction, if bare { Undeclared::Nothing } else { Undeclared::Chunked })
 }
 
 /// Writes the response to a request of this method.
 pub(crate) fn response(message: Message, to: &Method, max_body: usize) -> Result<Wire, Reason> {
-    let Message { head, body, body_len, trailers, complete } = message;
+    let Message { head, redaction, body, body_len, trailers, complete } = message;
     if let Some(reason) = head.fault {
         return Err(reason);
     }
@@ -56,7 +59,7 @@ pub(crate) fn response(message: Message, to: &Method, max_body: usize) -> Result
         return Err(Reason::RedactError);
     };
     if is_bodiless(status, to) {
-        let mut text = Text(head.text);
+        let mut text = Text(head.text, head.masked);
         // A HEAD or 304 response may tell the length that a GET would have (RFC 9110 section 8.6); the others have none.
         if let (true, Declared::Length(n)) = (*to == Method::HEAD || status == 304, head.declared) {
             text.length(n);
@@ -65,7 +68,7 @@ pub(crate) fn response(message: Message, to: &Method, max_body: usize) -> Result
     }
     let body = Body::new(body, body_len, trailers, complete, max_body);
     let bare = body.seen == 0 && complete && !head.is_chunked;
-    body.write(head, if bare { Undeclared::Zero } else { Undeclared::Chunked })
+    body.write(head, &redaction, if bare { Undeclared::Zero } else { Undeclared::Chunked })
 }
 
 /// After this response the connection no longer carries HTTP messages of its own.
@@ -79,7 +82,7 @@ fn is_bodiless(status: StatusCode, to: &Method) -> bool {
 }
 
 /// The head as its end is written.
-struct Text(Vec<u8>);
+struct Text(Vec<u8>, Masked);
 
 impl Text {
     fn length(&mut self, n: u64) {
@@ -95,6 +98,7 @@ impl Text {
             body: body.bytes,
             tail: Vec::new(),
             length_conflict: false,
+            masked: self.1,
         }
     }
 }
@@ -119,9 +123,11 @@ impl Body {
     }
 
     /// Chooses the framing and puts the message together.
-    fn write(self, head: Head, undeclared: Undeclared) -> Result<Wire, Reason> {
+    fn write(mut self, head: Head, redaction: &Redaction, undeclared: Undeclared) -> Result<Wire, Reason> {
         let declared = head.declared;
-        let mut text = Text(head.text);
+        let mut text = Text(head.text, head.masked);
+        let cut = self.is_cut() || !self.complete;
+        redaction.body(head.media, head.is_coded, &mut self.bytes, cut, &mut text.1)?;
         // A length is kept where it is what was seen, or where more was announced than came.
         let kept = match declared {
             Declared::Length(n) if n == self.seen || (!self.complete && n > self.seen) => Some(n),
@@ -145,13 +151,13 @@ impl Body {
         if !chunked && declared == Declared::Nothing && undeclared == Undeclared::Zero {
             text.length(0);
         }
-        let mut wire = if chunked { self.write_chunked(text)? } else { text.end(self) };
+        let mut wire = if chunked { self.write_chunked(text, redaction)? } else { text.end(self) };
         wire.length_conflict = conflict;
         Ok(wire)
     }
 
     /// RFC 9112 section 7.1: what was taken is one chunk; a body whose end is not copied has no last chunk.
-    fn write_chunked(mut self, mut text: Text) -> Result<Wire, Reason> {
+    fn write_chunked(mut self, mut text: Text, redaction: &Redaction) -> Result<Wire, Reason> {
         head::field(&mut text.0, b"transfer-encoding", b"chunked");
         let trailers = self.trailers.take();
         let whole = self.complete && !self.is_cut();
@@ -162,8 +168,8 @@ impl Body {
         }
         if whole {
             wire.tail.extend_from_slice(b"0\r\n");
-            for (name, value) in trailers.iter().flatten() {
-                head::redacted(&mut wire.tail, name.as_str().as_bytes(), value.as_bytes())?;
+            if let Some(trailers) = &trailers {
+                wire.tail = head::trailers(redaction, wire.tail, trailers, &mut wire.masked)?;
             }
             wire.tail.extend_from_slice(b"\r\n");
         }
@@ -184,6 +190,8 @@ enum Undeclared {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
@@ -209,14 +217,14 @@ mod tests {
 
     fn call_to(authority: Option<&str>, method: &str, target: &str, headers: &impl Fields, body: &[u8]) -> Message {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let mut m = Message::request(method, target, authority, headers);
+        let mut m = Message::request(&Arc::default(), method, target, authority, headers);
         (m.body, m.body_len, m.complete) = (body.to_vec(), body.len() as u64, true);
         m
     }
 
     fn reply(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Message {
         let status = StatusCode::from_u16(status).unwrap();
-        let mut m = Message::response(status, &fields(headers));
+        let mut m = Message::response(&Arc::default(), status, &fields(headers));
         (m.body, m.body_len, m.complete) = (body.to_vec(), body.len() as u64, true);
         m
     }

@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use crate::exchange::{End, Exchange};
-use crate::flow::{Flow, Out};
+use crate::flow::{Flow, Link, Out};
 use crate::http1::Wire;
 use crate::packet::{self, Pieces, Tuple};
 use crate::record::Side;
@@ -43,6 +43,8 @@ pub(crate) struct Pool {
 pub(crate) struct Limits {
     pub(crate) rollover: u64,
     pub(crate) idle: Duration,
+    /// Identifier of an 802.1Q tag.
+    pub(crate) vlan: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,8 @@ impl Pool {
 
     /// Segment sizes for connections opened from now on: `room` is the largest IP packet that fits into a frame.
     pub(crate) fn set_room(&mut self, room: u16) {
+        // A tag takes its bytes from the packet: in a tunnel the frame as a whole has to fit.
+        let room = room.saturating_sub(if self.limits.vlan.is_some() { packet::TAG } else { 0 });
         self.mss = (packet::mss(room, false), packet::mss(room, true));
     }
 
@@ -245,7 +249,7 @@ impl Pool {
         self.uses += 1;
         let isn = |side: u8| self.secret.hash_one((tuple, side, self.uses)) as u32;
         let mss = if tuple.is_ipv6() { self.mss.1 } else { self.mss.0 };
-        (Flow::open(connection, &tuple, mss, (isn(0), isn(1)), at, out), tuple)
+        (Flow::open(connection, &tuple, Link { mss, vlan: self.limits.vlan }, (isn(0), isn(1)), at, out), tuple)
     }
 
     fn end(&mut self, entry: Entry, first: Side, now: Instant, out: &mut dyn Out) {
@@ -412,6 +416,8 @@ const SYNTHETIC_COUNT: u16 = 65_535 - SYNTHETIC_FIRST + 1;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{HeaderMap, Method, StatusCode};
     use proptest::prelude::*;
 
@@ -423,7 +429,7 @@ mod tests {
     const MAX_BODY: usize = 128 * 1024;
 
     fn pool() -> Pool {
-        let limits = Limits { rollover: 512 * 1024, idle: Duration::from_secs(30) };
+        let limits = Limits { rollover: 512 * 1024, idle: Duration::from_secs(30), vlan: None };
         let mut pool = Pool::new(limits, RandomState::new());
         pool.set_room(1450);
         pool
@@ -443,8 +449,11 @@ mod tests {
             connection,
             client: "10.0.0.1:40000".parse().unwrap(),
             server: "10.0.0.2:8080".parse().unwrap(),
-            request: with(Message::request(Method::POST, &format!("/{connection}"), host, &HeaderMap::new()), sent),
-            response: Some(with(Message::response(StatusCode::OK, &HeaderMap::new()), answered)),
+            request: with(
+                Message::request(&Arc::default(), Method::POST, &format!("/{connection}"), host, &HeaderMap::new()),
+                sent,
+            ),
+            response: Some(with(Message::response(&Arc::default(), StatusCode::OK, &HeaderMap::new()), answered)),
             started: Instant::now(),
             answered: None,
             ended: Instant::now(),

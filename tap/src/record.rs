@@ -3,6 +3,11 @@
 //! Plain values with public fields, no behaviour beyond constructors. Nothing is refused here; [`crate::Tap::offer`]
 //! refuses what cannot be copied safely. Bodies hold at most the tap's `max_body` bytes, `body_len` the true count.
 
+mod facts;
+pub(crate) mod line;
+pub(crate) mod sink;
+pub(crate) mod text;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +15,10 @@ use std::time::Instant;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::head::{Fields, Head};
+use crate::redact::Redaction;
+
+pub use facts::{Decision, Facts, Flow, Tls};
+pub(crate) use facts::{Size, Told, What};
 
 /// One exchange: a request and, unless the exchange was cut short, its response.
 #[derive(Debug, Clone)]
@@ -46,6 +55,8 @@ pub struct Record {
 pub struct Message {
     /// Request or status line with the headers, as text without secrets.
     pub(crate) head: Head,
+    /// What is masked in its body and trailers, too.
+    pub(crate) redaction: Arc<Redaction>,
     /// The body's first bytes, at most `max_body`. Transfer coding removed, content coding left as it is.
     pub body: Vec<u8>,
     /// How many body bytes passed in truth.
@@ -82,24 +93,40 @@ impl Message {
     /// `target` is the request target as it was judged, normally path and query. `authority` is written as `host`; with
     /// `None` the `host` field stands, if there is one. Connection-specific fields may be present; the copy's framing is
     /// its own. Secrets are masked here and now.
-    pub fn request(method: Method, target: &str, authority: Option<&str>, fields: &impl Fields) -> Self {
-        Self::new(Head::request(method, target, authority, fields))
+    pub fn request(
+        redaction: &Arc<Redaction>,
+        method: Method,
+        target: &str,
+        authority: Option<&str>,
+        fields: &impl Fields,
+    ) -> Self {
+        Self::new(redaction, Head::request(redaction, method, target, authority, fields))
     }
 
     /// A response without body so far; `complete` is false until the caller saw its end.
-    pub fn response(status: StatusCode, fields: &impl Fields) -> Self {
-        Self::new(Head::response(status, fields))
+    pub fn response(redaction: &Arc<Redaction>, status: StatusCode, fields: &impl Fields) -> Self {
+        Self::new(redaction, Head::response(redaction, status, fields))
+    }
+
+    /// What is masked in it.
+    pub fn redaction(&self) -> &Arc<Redaction> {
+        &self.redaction
     }
 
     /// The same with its body yet to be copied.
     pub fn without_body(&self) -> Self {
-        let Self { head, body: _, body_len, trailers, complete } = self;
-        let (head, trailers) = (head.clone(), trailers.clone());
-        Self { head, body: Vec::new(), body_len: *body_len, trailers, complete: *complete }
+        let Self { head, redaction, body: _, body_len, trailers, complete } = self;
+        let (head, redaction, trailers) = (head.clone(), Arc::clone(redaction), trailers.clone());
+        Self { head, redaction, body: Vec::new(), body_len: *body_len, trailers, complete: *complete }
     }
 
-    fn new(head: Head) -> Self {
-        Self { head, body: Vec::new(), body_len: 0, trailers: None, complete: false }
+    /// The same with the head of `other`, and masked as that is. Both are of one message.
+    pub fn headed_as(self, other: &Self) -> Self {
+        Self { head: other.head.clone(), redaction: Arc::clone(&other.redaction), ..self }
+    }
+
+    fn new(redaction: &Arc<Redaction>, head: Head) -> Self {
+        Self { head, redaction: Arc::clone(redaction), body: Vec::new(), body_len: 0, trailers: None, complete: false }
     }
 }
 

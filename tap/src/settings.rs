@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::redact::Redaction;
 use crate::repeat::Repeat;
 use crate::transport::link::Connect;
 
@@ -23,6 +24,10 @@ pub struct Settings {
     /// Largest IP packet, in bytes: with [`Sensor::Vxlan`] of the outer ones on the path to the sensor, where the smaller
     /// of this and the route's MTU is used, otherwise of the synthetic ones. Default 1500, 576 to 65535.
     pub mtu: u16,
+    /// What is masked. Default: [`Redaction::default`].
+    pub redaction: Arc<Redaction>,
+    /// Identifier of an 802.1Q tag in every frame, 1 to 4094: the one label that Suricata both tracks and logs. Default none.
+    pub vlan: Option<u16>,
     /// Bytes of a body that are copied. Default 128 KiB, a little over Suricata's shipped body limit of 100 KiB.
     pub max_body: usize,
     /// Bytes of copies that may be admitted per second, in bursts of 100 ms. Default: no limit.
@@ -65,7 +70,7 @@ pub enum Sensor {
     },
     /// As [`Sensor::Pcap`], over connections that somebody else secures.
     PcapTls {
-        /// Address and port of the receiver, by convention 57013.
+        /// Address and port of the receiver, by convention 57012.
         addr: Option<SocketAddr>,
         /// Opens a connection, checks who is there. Called for every connection anew, so that it uses today's certificate.
         connector: Arc<dyn Connect>,
@@ -86,16 +91,30 @@ pub enum Sensor {
         /// Speaks HTTP to it.
         repeater: Arc<dyn Repeat>,
     },
+    /// Records as lines of JSON on standard output.
+    JsonStdout,
+    /// Records as lines of JSON, appended to a file of mode 0600 that is opened anew when it has been moved away.
+    JsonFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Records as syslog messages (RFC 5424) over UDP (RFC 5426), a line of JSON each.
+    Syslog {
+        /// Address and port of the receiver, by convention 514.
+        addr: Option<SocketAddr>,
+    },
 }
 
 impl Sensor {
     /// The address that [`crate::Tap::set_sensor`] may change.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Vxlan { addr, .. } | Self::Pcap { addr } | Self::PcapTls { addr, .. } | Self::Shadow { addr, .. } => {
-                *addr
-            }
-            Self::PcapListen { .. } | Self::Ring { .. } => None,
+            Self::Vxlan { addr, .. }
+            | Self::Pcap { addr }
+            | Self::PcapTls { addr, .. }
+            | Self::Syslog { addr }
+            | Self::Shadow { addr, .. } => *addr,
+            Self::PcapListen { .. } | Self::Ring { .. } | Self::JsonStdout | Self::JsonFile { .. } => None,
         }
     }
 
@@ -113,6 +132,8 @@ impl Settings {
             sensor,
             workload: String::new(),
             mtu: 1500,
+            vlan: None,
+            redaction: Arc::default(),
             max_body: 128 * 1024,
             rate_cap: None,
             queue_bytes: 4 * 1024 * 1024,

@@ -4,6 +4,7 @@
 //! A station may wait; the queue then fills, and admission drops whole exchanges.
 
 mod frames;
+mod records;
 mod requests;
 
 use std::io;
@@ -45,6 +46,9 @@ pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Box<dyn Station>> {
         | Sensor::Ring { .. } => Ok(Box::new(frames::Frames::open(shared)?)),
         Sensor::Shadow { addr, repeater } => {
             Ok(Box::new(requests::Requests::open(shared, *addr, Arc::clone(repeater))))
+        }
+        Sensor::JsonStdout | Sensor::JsonFile { .. } | Sensor::Syslog { .. } => {
+            Ok(Box::new(records::Records::open(shared)?))
         }
     }
 }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use crate::counters::{Counters, Reason, Tally};
 use crate::exchange::Exchange;
 use crate::rate::RateCap;
-use crate::record::Record;
+use crate::record::{Facts, Flow, Record, Told, What};
+use crate::redact::Redaction;
 use crate::settings::{Sensor, Settings};
 use crate::station;
 use crate::stream::Event;
@@ -34,6 +35,17 @@ pub struct Tap {
 pub struct Running {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Whether a tap's sensor is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// Somebody takes what is copied, as far as can be told: over UDP nobody has to answer.
+    pub up: bool,
+    /// Since when that is so.
+    pub since: Instant,
+    /// When the tap was started.
+    pub started: Instant,
 }
 
 /// Room for one exchange. Dropped without being offered, it counts the exchange as dropped.
@@ -117,6 +129,32 @@ impl Tap {
         }
     }
 
+    /// Hands over the facts of a finished exchange, for a tap of records.
+    pub fn offer_record(&self, mut admission: Admission, record: Record, facts: Facts) {
+        admission.count();
+        let seen = body_len(&record);
+        admission.body = seen;
+        add(&self.shared.tally.body_seen, seen);
+        match Told::of(record, facts) {
+            Ok(told) => self.tell(admission, told),
+            Err(reason) => admission.refuse(reason),
+        }
+    }
+
+    /// Hands over the facts of a finished connection that was not HTTP, for a tap of records.
+    pub fn offer_flow(&self, mut admission: Admission, flow: Flow) {
+        admission.count();
+        self.tell(admission, Told::of_flow(flow));
+    }
+
+    fn tell(&self, mut admission: Admission, told: Told) {
+        if !self.shared.earns(told.cost()) {
+            admission.refuse(Reason::RateCap);
+        } else if admission.settle(told.cost()) {
+            self.enqueue(Work::Record(Box::new((admission, told))));
+        }
+    }
+
     /// Makes an exchange ready for the queue and its place there as large as it is; `None` when it is dropped.
     pub(crate) fn prepare(&self, admission: &mut Admission, record: Record) -> Option<Exchange> {
         let seen = body_len(&record);
@@ -148,9 +186,9 @@ impl Tap {
         self.shared.changed.store(true, SeqCst);
         // A datagram needs nobody's consent, so that admission may begin before the thread has heard.
         match (sensor, &self.shared.settings.sensor) {
-            (Some(_), Sensor::Vxlan { .. }) => self.shared.down.store(false, SeqCst),
+            (Some(_), Sensor::Vxlan { .. }) => self.shared.set_down(false),
             (Some(_), _) => {}
-            (None, _) => self.shared.down.store(true, SeqCst),
+            (None, _) => self.shared.set_down(true),
         }
         self.thread.unpark();
     }
@@ -165,6 +203,11 @@ impl Tap {
         &self.shared.settings.name
     }
 
+    /// What is masked for this tap.
+    pub fn redaction(&self) -> &Arc<Redaction> {
+        &self.shared.settings.redaction
+    }
+
     /// Body bytes worth collecting per message.
     pub fn max_body(&self) -> usize {
         self.shared.settings.max_body
@@ -175,10 +218,16 @@ impl Tap {
         self.shared.counters()
     }
 
+    /// Whether somebody takes what is copied, and since when that is so.
+    pub fn state(&self) -> State {
+        self.shared.state()
+    }
+
     fn enqueue(&self, work: Work) {
-        if let Err((Work::Exchange(boxed), reason)) = self.try_enqueue(work) {
-            let (admission, _) = *boxed;
-            admission.refuse(reason);
+        match self.try_enqueue(work) {
+            Err((Work::Exchange(boxed), reason)) => boxed.0.refuse(reason),
+            Err((Work::Record(boxed), reason)) => boxed.0.refuse(reason),
+            _ => {}
         }
     }
 
@@ -297,6 +346,18 @@ impl Admission {
         add(&tally.body_truncated, self.body.saturating_sub(copied));
         add(&tally.truncated, u64::from(exchange.is_cut()));
         add(&tally.length_conflicts, exchange.length_conflicts());
+        tally.flagged(exchange.masked().credentials);
+        self.fate = Fate::Mirrored;
+    }
+
+    /// It is written as a record, which holds no bodies.
+    pub(crate) fn told(mut self, told: &Told) {
+        let tally = &self.shared.tally;
+        tally.mirrored.fetch_add(1, Relaxed);
+        add(&tally.body_truncated, self.body);
+        if let What::Exchange { masked, .. } = &told.what {
+            tally.flagged(masked.credentials);
+        }
         self.fate = Fate::Mirrored;
     }
 
@@ -365,6 +426,7 @@ enum Fate {
 #[derive(Debug)]
 pub(crate) enum Work {
     Exchange(Box<(Admission, Exchange)>),
+    Record(Box<(Admission, Told)>),
     /// Of the stream on this real connection.
     Stream(u64, Box<Event>),
     Closed(u64),
@@ -381,7 +443,9 @@ pub(crate) struct Shared {
     /// Bytes held by admitted exchanges; never above `settings.queue_bytes`.
     queued: AtomicUsize,
     /// Nobody takes what is copied: refuse at admission.
-    pub(crate) down: AtomicBool,
+    down: AtomicBool,
+    /// When that last changed, in nanoseconds after `started`.
+    turned: AtomicU64,
     /// Take nothing more, finish what is queued.
     pub(crate) stopping: AtomicBool,
     /// Leave at once.
@@ -404,6 +468,7 @@ impl Shared {
             tally: Tally::default(),
             queued: AtomicUsize::new(0),
             down: AtomicBool::new(true),
+            turned: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             abandon: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
@@ -411,6 +476,18 @@ impl Shared {
             next: Mutex::new(None),
             listening: Mutex::new(None),
         }
+    }
+
+    /// Whether anybody takes what is copied.
+    pub(crate) fn set_down(&self, down: bool) {
+        if self.down.swap(down, SeqCst) != down {
+            self.turned.store(self.nanos(), Relaxed);
+        }
+    }
+
+    fn state(&self) -> State {
+        let since = self.started.checked_add(Duration::from_nanos(self.turned.load(Relaxed))).unwrap_or(self.started);
+        State { up: !self.down.load(SeqCst), since, started: self.started }
     }
 
     /// The address set since the last call: `Some(None)` means there is no sensor any more.

@@ -9,9 +9,9 @@ mod dial;
 pub(crate) mod link;
 mod listen;
 mod peer;
-mod plain;
 mod ring;
 pub(crate) mod vxlan;
+pub(crate) mod wire;
 
 use std::io;
 use std::net::SocketAddr;
@@ -74,10 +74,12 @@ pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Box<dyn Transport>> {
     let shared = Arc::clone(shared);
     match shared.settings.sensor.clone() {
         Sensor::Vxlan { addr, vni } => Ok(Box::new(vxlan::Vxlan::open(addr, vni, shared)?)),
-        Sensor::Pcap { addr } => Ok(Box::new(dial::Dial::new(addr, Arc::new(plain::Dialler), shared))),
+        Sensor::Pcap { addr } => Ok(Box::new(dial::Dial::new(addr, Arc::new(wire::Dialler), shared))),
         Sensor::PcapTls { addr, connector } => Ok(Box::new(dial::Dial::new(addr, connector, shared))),
         Sensor::PcapListen { addr } => Ok(Box::new(listen::Listen::open(addr, shared)?)),
         Sensor::Ring { dir, size, files } => Ok(Box::new(ring::Files::open(&dir, size, files, shared)?)),
-        Sensor::Shadow { .. } => Err(io::Error::new(io::ErrorKind::InvalidInput, "no frames go there")),
+        Sensor::JsonStdout | Sensor::JsonFile { .. } | Sensor::Syslog { .. } | Sensor::Shadow { .. } => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "no frames go there"))
+        }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,11 @@ use tap::{Counters, Message, Reason, Record, Running, Sensor, Settings, Side, Ta
 fn record(connection: u64, target: &str, body: usize) -> Record {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", HeaderValue::from_static("Bearer s3cret"));
-    let mut request = Message::request(Method::POST, target, Some("orders"), &headers);
+    let mut request = Message::request(&Arc::default(), Method::POST, target, Some("orders"), &headers);
     request.body = vec![b'x'; body];
     request.body_len = body as u64;
     request.complete = true;
-    let mut response = Message::response(StatusCode::OK, &HeaderMap::new());
+    let mut response = Message::response(&Arc::default(), StatusCode::OK, &HeaderMap::new());
     response.complete = true;
     Record {
         connection,

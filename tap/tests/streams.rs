@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,11 @@ use tap::receive::{Heard, Receiver};
 use tap::{Counters, Message, Record, Running, Sensor, Settings, Tap, Verdict};
 
 fn record(connection: u64, target: &str, body: usize) -> Record {
-    let mut request = Message::request(Method::POST, target, Some("orders"), &HeaderMap::new());
+    let mut request = Message::request(&Arc::default(), Method::POST, target, Some("orders"), &HeaderMap::new());
     request.body = vec![b'x'; body];
     request.body_len = body as u64;
     request.complete = true;
-    let mut response = Message::response(StatusCode::OK, &HeaderMap::new());
+    let mut response = Message::response(&Arc::default(), StatusCode::OK, &HeaderMap::new());
     response.complete = true;
     Record {
         connection,

@@ -26,6 +26,7 @@ fn allocations_of_a_request_stay_within_their_limits() {
         ("log-envoy", Shape { log: Some("envoy"), ..base }),
         ("log-json", Shape { log: Some("json"), ..base }),
         ("rules", Shape { rules: true, ..base }),
+        ("tap-apart", Shape { tap_apart: true, ..base }),
         ("h2", Shape { http2: true, ..base }),
     ];
     for (name, shape) in shapes {

@@ -27,6 +27,8 @@ pub(crate) struct Shape {
     pub(crate) rules: bool,
     /// A tap at the callee, with these lines in its table: none of them, and everything is copied.
     pub(crate) tap: Option<&'static str>,
+    /// A tap at each side that looks at requests and selects none of the load.
+    pub(crate) tap_apart: bool,
 }
 
 /// A selection that no measured request is in.
@@ -40,6 +42,9 @@ pub(crate) struct Ground {
     /// Takes the packets and reads none of them.
     _sensor: UdpSocket,
 }
+
+/// Selects nothing of the load, but has to read every request to know.
+const APART: &str = "\ndirection = \"both\"\nrequests = \"POST /nothing/of/this\"\n";
 
 enum AnyOrigin {
     Http1 { _origin: Origin },
@@ -57,10 +62,19 @@ impl Ground {
         };
         let common = |text: String, log: String| text.replace("[proxy]\n", &format!("{log}[proxy]\nworkers = 1\n"));
         let (server, client) = (log(setting.dir.path(), "callee.log"), log(setting.dir.path(), "caller.log"));
-        let setting = setting.client(|text| common(text, client)).server(|text| {
+        let apart = if shape.tap_apart {
+            format!("\n[[tap]]\nname = \"apart\"\nto_sensor = \"vxlan://127.0.0.1:4789?vni=1\"{APART}")
+        } else {
+            String::new()
+        };
+        let setting = setting.client(|text| common(text, client) + &apart).server(|text| {
             let text = common(text, server);
             let (without_tap, tap) = text.split_once("[[tap]]").unwrap();
-            let tap = shape.tap.map_or_else(String::new, |lines| format!("[[tap]]\n{lines}{tap}"));
+            let tap = match shape {
+                Shape { tap: Some(lines), .. } => format!("[[tap]]\n{lines}{tap}"),
+                Shape { tap_apart: true, .. } => format!("[[tap]]{tap}{APART}"),
+                _ => String::new(),
+            };
             let rules = if shape.rules { rules::ten_thousand() } else { String::new() };
             format!("{without_tap}{rules}{tap}")
         });

@@ -12,5 +12,7 @@ mod flood;
 mod loss;
 mod receivers;
 mod root;
+mod selection;
 mod sensor;
 mod shadow;
+mod streams;

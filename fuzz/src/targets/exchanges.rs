@@ -6,6 +6,7 @@
 use crate::{given::Given, random::Random};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use std::sync::Arc;
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -101,6 +102,7 @@ struct Body {
 }
 
 fn exchange(piece: &[u8], mtu: u16, max_body: usize) -> (Plan, Record) {
+    let redaction = Arc::default();
     let mut given = Given::new(piece);
     let (flags, choice) = (given.byte(), given.byte());
     // The rest of its choices: its own bytes are too few for them.
@@ -113,14 +115,14 @@ fn exchange(piece: &[u8], mtu: u16, max_body: usize) -> (Plan, Record) {
     let target = *random.of(if hostile_target { HOSTILE_TARGETS } else { TARGETS });
     let authority = (choice & 1 == 1).then_some("orders.shop.svc");
     let request_fields = fields(&mut random, hostile_fields);
-    let mut request = Message::request(method.clone(), target, authority, &request_fields);
+    let mut request = Message::request(&redaction, method.clone(), target, authority, &request_fields);
     let request_body = body(&mut random, &mut request, mtu, max_body);
     let has_response = flags & 15 != 13;
     let mut response_body = None;
     let response = has_response.then(|| {
         let status = *random.of(&[200, 200, 200, 201, 204, 304, 101, 103, 302, 404, 503, 999]);
         let response_fields = fields(&mut random, false);
-        let mut response = Message::response(StatusCode::from_u16(status).unwrap(), &response_fields);
+        let mut response = Message::response(&redaction, StatusCode::from_u16(status).unwrap(), &response_fields);
         let mut seen = body(&mut random, &mut response, mtu, max_body);
         seen.is_none = method == Method::HEAD
             || [204, 304, 101, 103].contains(&status)

@@ -7,6 +7,7 @@ use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Instant,
 };
 use tap::{Fields, Message, Record, Sensor, Settings, Side, Verdict, receive::Receiver};
@@ -125,12 +126,12 @@ fn record(exchange: &[u8], client: SocketAddr, server: SocketAddr) -> Option<(Re
     let (method, target) = line.split_once(' ')?;
     let method = Method::from_bytes(method.as_bytes()).ok()?;
     let authority = (flags & 1 == 1).then_some("orders.shop.svc");
-    let mut asked = Message::request(method.clone(), target, authority, &request_fields);
+    let mut asked = Message::request(&Arc::default(), method.clone(), target, authority, &request_fields);
     with_body(&mut asked, body, flags >> 1);
     let mut response = response.and_then(|response| {
         let (status, fields, body) = parts(response)?;
         let status = StatusCode::from_bytes(status).ok()?;
-        let mut response = Message::response(status, &fields);
+        let mut response = Message::response(&Arc::default(), status, &fields);
         with_body(&mut response, body, flags >> 3);
         Some(response)
     });

@@ -13,14 +13,15 @@ use crate::{
     guard::Judged,
     live::Live,
     observe::metrics::Verdict,
+    tap_records::{Course, facts as facts_of},
     tap_selection::{Ending, Sampled, Selection},
     tap_streams::Streams,
     taps::Tapped,
 };
 use config::{TapKind, TapVerdict};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use policy::{Target, canonicalise};
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 /// The copy of one exchange, and the places reserved for it in the queues of the taps.
 pub(super) struct TapCopy {
@@ -29,10 +30,18 @@ pub(super) struct TapCopy {
     collecting: bool,
     request: tap::Message,
     response: Option<tap::Message>,
+    /// Heads for the taps that mask something else than the first of them.
+    others: Vec<Heads>,
     /// When the response's head was there.
     answered: Option<Instant>,
     /// The most that an entry wants of a body.
     most: usize,
+}
+
+/// The heads of both messages, as one way of masking leaves them.
+struct Heads {
+    request: tap::Message,
+    response: Option<tap::Message>,
 }
 
 /// One tap's part.
@@ -73,14 +82,19 @@ impl TapCopy {
         connection.is_copied();
         let authority = asked.authority();
         let method = Method::from_bytes(asked.method_bytes()).unwrap_or_default();
-        let mut copy = Self {
-            entries,
-            collecting: true,
-            request: tap::Message::request(method, asked.path(), authority.as_deref(), fields),
-            response: None,
-            answered: None,
-            most: 0,
-        };
+        let masked =
+            |redaction| tap::Message::request(redaction, method.clone(), asked.path(), authority.as_deref(), fields);
+        let mut redactions =
+            entries.iter().filter_map(|entry| live.taps.get(entry.tap)).map(|tapped| tapped.tap.redaction());
+        let first = redactions.next()?;
+        let mut others: Vec<Heads> = Vec::new();
+        for redaction in redactions.filter(|redaction| !Arc::ptr_eq(redaction, first)) {
+            if !others.iter().any(|heads| Arc::ptr_eq(heads.request.redaction(), redaction)) {
+                others.push(Heads { request: masked(redaction), response: None });
+            }
+        }
+        let mut copy =
+            Self { request: masked(first), entries, collecting: true, response: None, others, answered: None, most: 0 };
         copy.look_again();
         Some(Box::new(copy))
     }
@@ -88,7 +102,10 @@ impl TapCopy {
     /// The response head that goes down.
     pub(super) fn responding(&mut self, status: StatusCode, fields: &impl tap::Fields) {
         if self.collecting {
-            self.response = Some(tap::Message::response(status, fields));
+            self.response = Some(tap::Message::response(self.request.redaction(), status, fields));
+            for heads in &mut self.others {
+                heads.response = Some(tap::Message::response(heads.request.redaction(), status, fields));
+            }
             self.answered = Some(Instant::now());
         }
     }
@@ -146,7 +163,7 @@ impl TapCopy {
     /// All is over: each tap gets its part, if it was meant for it.
     pub(super) fn offer(self, exchange: &Exchange, aborted: Option<Side>) {
         let story = Story::of(exchange, aborted, self.answered);
-        let Self { entries, mut request, mut response, .. } = self;
+        let Self { entries, mut request, mut response, others, .. } = self;
         request.complete = story.request_complete;
         if let Some(response) = &mut response {
             response.complete = story.response_complete;
@@ -155,14 +172,14 @@ impl TapCopy {
         let last = meant.pop();
         for (tapped, admission, body) in meant {
             let (request, response) = (part(&request, body), response.as_ref().map(|message| part(message, body)));
-            tapped.tap.offer(admission, story.record(exchange, tapped, request, response));
+            story.offer(exchange, tapped, admission, story.record(exchange, tapped, &others, request, response));
         }
         if let Some((tapped, admission, body)) = last {
             request.body.truncate(body);
             if let Some(response) = &mut response {
                 response.body.truncate(body);
             }
-            tapped.tap.offer(admission, story.record(exchange, tapped, request, response));
+            story.offer(exchange, tapped, admission, story.record(exchange, tapped, &others, request, response));
         }
     }
 
@@ -180,7 +197,7 @@ impl TapCopy {
         let story = Story::of(exchange, None, self.answered);
         for (tapped, admission, _) in story.settle(exchange, now) {
             let response = self.response.as_ref().map(tap::Message::without_body);
-            let record = story.record(exchange, tapped, self.request.without_body(), response);
+            let record = story.record(exchange, tapped, &self.others, self.request.without_body(), response);
             streams.open(tapped, admission, tap::Opening::Switched(Box::new(record)));
         }
         let waits = !self.entries.is_empty();
@@ -217,6 +234,31 @@ impl Story {
         }
     }
 
+    /// Gives a tap what is of its kind.
+    fn offer(&self, exchange: &Exchange, tapped: &Tapped, admission: tap::Admission, record: tap::Record) {
+        if tapped.kind != TapKind::Records {
+            return tapped.tap.offer(admission, record);
+        }
+        let facts = exchange.facts.borrow();
+        let course = Course {
+            judged: self.judged.as_ref(),
+            flags: facts.flag,
+            details: facts.details.clone(),
+            wire: self.wire,
+            callee: facts.callee.as_ref().and_then(|made| made.peer.as_ref()),
+            number: exchange.number,
+            protocol: match exchange.asked.version {
+                Version::HTTP_2 => "h2",
+                Version::HTTP_10 => "http/1.0",
+                _ => "http/1.1",
+            },
+            asked: Some(&exchange.asked),
+            body: tapped.shown,
+        };
+        let facts = facts_of(&exchange.connection, &exchange.live, course);
+        tapped.tap.offer_record(admission, record, facts);
+    }
+
     /// A request without a judgement was refused before one.
     fn verdict(&self) -> Verdict {
         self.judged.as_ref().map_or(Verdict::Deny, |judged| judged.verdict)
@@ -244,9 +286,16 @@ impl Story {
         &self,
         exchange: &Exchange,
         tapped: &Tapped,
-        request: tap::Message,
-        response: Option<tap::Message>,
+        others: &[Heads],
+        mut request: tap::Message,
+        mut response: Option<tap::Message>,
     ) -> tap::Record {
+        let wanted = tapped.tap.redaction();
+        if let Some(heads) = others.iter().find(|heads| Arc::ptr_eq(heads.request.redaction(), wanted)) {
+            request = request.headed_as(&heads.request);
+            // One without the other never left: the response came after the copy was given up.
+            response = response.and_then(|response| Some(response.headed_as(heads.response.as_ref()?)));
+        }
         let connection = &exchange.connection;
         tap::Record {
             connection: connection.id,
@@ -370,7 +419,7 @@ pub(crate) fn selectable(verdict: Verdict) -> TapVerdict {
     }
 }
 
-fn told(verdict: Verdict) -> tap::Verdict {
+pub(crate) fn told(verdict: Verdict) -> tap::Verdict {
     match verdict {
         Verdict::Allow => tap::Verdict::Allowed,
         Verdict::WouldDeny => tap::Verdict::WouldDeny,

@@ -49,6 +49,8 @@ pub(crate) struct Exchange {
     pub(crate) live: Rc<Live>,
     pub(crate) asked: Asked,
     pub(crate) started: Instant,
+    /// Which one of its connection.
+    pub(crate) number: u32,
     /// The `x-request-id` we gave it, when it brought none.
     made_id: OnceCell<[u8; 36]>,
     pub(crate) facts: RefCell<Facts>,
@@ -116,6 +118,7 @@ impl Exchange {
             live,
             asked,
             started,
+            number: connection.number(),
             made_id: OnceCell::new(),
             facts: RefCell::new(Facts {
                 status: 0,

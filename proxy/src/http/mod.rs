@@ -20,7 +20,7 @@ mod waiting;
 
 pub(crate) use asked::{Asked, Wants};
 pub(crate) use body::Body;
-pub(crate) use copy::selectable;
+pub(crate) use copy::{selectable, told};
 pub(crate) use exchange::{End, Exchange, Side};
 pub(crate) use h2::PREFACE;
 pub(crate) use headers::xfcc;

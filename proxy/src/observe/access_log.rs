@@ -2,7 +2,7 @@
 //!
 //! Two formats: Envoy's default text, byte for byte in form, and versioned JSON, which adds what Envoy does not know: both
 //! SPIFFE IDs, the rule, the verdict, and what `enforce` would have said. Values a peer chose are escaped: a line is a line.
-//! What is the same for all requests of a connection is written once and copied.
+//! Secret parameters and recognised credentials in a path are masked, as they are for the taps. What is the same for all requests of a connection is written once and copied.
 
 use super::{
     clock::{Clock, before_now},
@@ -36,7 +36,7 @@ pub(crate) fn request(exchange: &Exchange) {
             &EnvoyLine {
                 start: before_now(duration),
                 method: Some(asked.method_bytes()),
-                path: Some(asked.path_bytes()),
+                path: Some(&tap::without_secrets(asked.path_bytes())),
                 protocol: protocol(asked.version),
                 status: facts.status,
                 flags: facts.flag,
@@ -54,7 +54,7 @@ pub(crate) fn request(exchange: &Exchange) {
         LogFormat::Json => {
             let mut fields = begin(line, &exchange.connection, &exchange.live, duration);
             fields.text(r#","method":"#, Some(asked.method_bytes()));
-            fields.text(r#","path":"#, Some(asked.path_bytes()));
+            fields.text(r#","path":"#, Some(&tap::without_secrets(asked.path_bytes())));
             fields.word(r#","protocol":"#, protocol(asked.version));
             fields.truth(r#","grpc":"#, asked.grpc);
             fields.number(r#","response_code":"#, Some(facts.status.into()));

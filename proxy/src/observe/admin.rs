@@ -1,9 +1,9 @@
 //! The admin, health and metrics listeners: small HTTP/1.1 servers on the control thread, away from traffic.
 //!
-//! Envoy's paths and shapes for what Envoy has (`/ready`, `/stats/prometheus`), our own for the rest (`/policy/status`).
+//! Envoy's paths and shapes for what Envoy has (`/ready`, `/stats/prometheus`), our own for the rest (`/policy/status`, `/tap/status`).
 //! Every reply says `nosniff` and `no-cache`, as Envoy's do. Read-only.
 
-use super::{prometheus, status};
+use super::{prometheus, status, tap_status};
 use crate::{limits, worker::Shared};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -23,7 +23,8 @@ pub(crate) enum Role {
 
 const HELP: &str = "  /ready: print server state, return 200 if LIVE, otherwise return 503\n  \
     /stats/prometheus: print server stats in prometheus format\n  \
-    /policy/status: print the rules in force, and what is wrong with a newer file\n";
+    /policy/status: print the rules in force, and what is wrong with a newer file\n  \
+    /tap/status: print what the taps copied, lost and are waiting for\n";
 
 /// Serves one listener for ever.
 pub(crate) async fn serve(listener: TcpListener, role: Role, shared: Arc<Shared>, places: Arc<Semaphore>) {
@@ -60,6 +61,7 @@ fn answer(role: Role, shared: &Shared, method: &Method, path: &str) -> Response<
         (Role::Admin, "/ready") | (Role::Health, "/healthz/ready") => Page::Ready,
         (Role::Admin | Role::Metrics, "/stats/prometheus") => Page::Metrics,
         (Role::Admin, "/policy/status") => Page::Policy,
+        (Role::Admin, "/tap/status") => Page::Taps,
         (Role::Admin, "/" | "/help") => Page::Help,
         _ => Page::Unknown,
     };
@@ -81,13 +83,8 @@ fn answer(role: Role, shared: &Shared, method: &Method, path: &str) -> Response<
             reply.headers_mut().insert(header::CONTENT_TYPE, kind);
             reply
         }
-        Page::Policy => {
-            let mut body = serde_json::to_string_pretty(&status::policy(shared)).unwrap_or_default();
-            body.push('\n');
-            let mut reply = text(StatusCode::OK, body);
-            reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            reply
-        }
+        Page::Policy => json(&status::policy(shared)),
+        Page::Taps => json(&tap_status::document(shared)),
         Page::Help => text(StatusCode::OK, format!("admin commands are:\n{HELP}")),
         Page::Unknown if role == Role::Admin => {
             text(StatusCode::NOT_FOUND, format!("invalid path. admin commands are:\n{HELP}"))
@@ -101,8 +98,17 @@ enum Page {
     Ready,
     Metrics,
     Policy,
+    Taps,
     Help,
     Unknown,
+}
+
+fn json(document: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut body = serde_json::to_string_pretty(document).unwrap_or_default();
+    body.push('\n');
+    let mut reply = text(StatusCode::OK, body);
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

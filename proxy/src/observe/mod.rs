@@ -9,3 +9,4 @@ pub(crate) mod prometheus;
 pub(crate) mod refusal;
 pub(crate) mod sink;
 pub(crate) mod status;
+mod tap_status;

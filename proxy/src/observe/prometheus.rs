@@ -203,6 +203,9 @@ fn taps(page: &mut Page, shared: &Shared) {
         for (reason, count) in &counters.dropped {
             page.sample("counter", "sekisho_tap_dropped_total", &[("tap", tap.name()), ("reason", reason)], count);
         }
+        for (kind, count) in &counters.credentials {
+            page.sample("counter", "sekisho_tap_credentials_total", &[("tap", tap.name()), ("kind", kind)], count);
+        }
         for (errno, count) in &counters.send_errors {
             page.sample("counter", "sekisho_tap_send_errors_total", &[("tap", tap.name()), ("errno", errno)], count);
         }

@@ -6,7 +6,7 @@
 use super::{clock, line::document};
 use crate::{
     connection::Connection,
-    http::{Exchange, Failure},
+    http::{Asked, Exchange, Failure},
     opaque::Outcome,
     tls::Refused,
     worker::Worker,
@@ -22,7 +22,7 @@ pub(crate) fn request(exchange: &Exchange, failure: &Failure) {
     let facts = exchange.facts.borrow();
     let judged = facts.judged.as_ref();
     let asked = &exchange.asked;
-    let mut detail = format!("{} {}: {}", asked.method(), asked.path(), facts.details);
+    let mut detail = format!("{} {}: {}", asked.method(), path(asked), facts.details);
     if let Some(hint) = judged.and_then(|judged| judged.hint) {
         detail.push_str("; ");
         detail.push_str(hint);
@@ -45,6 +45,7 @@ pub(crate) fn request(exchange: &Exchange, failure: &Failure) {
         "remote": exchange.connection.remote.to_string(),
         "original_dst": exchange.connection.original_dst.map(|address| address.to_string()),
         "request_id": exchange.request_id().map(String::from_utf8_lossy),
+        "decision": format!("{:x}-{:x}", exchange.connection.id, exchange.number),
         "generation": exchange.live.generation,
     });
     emit(&exchange.connection.worker, exchange.connection.is_inbound(), failure.reason(), &line);
@@ -60,7 +61,7 @@ pub(crate) fn revoked(exchange: &Exchange) {
         "reason": "revoked_by_policy",
         "rule": NO_RULE,
         "peer": peer(&exchange.connection, facts.judged.as_ref()),
-        "detail": format!("{} {}: allowed when it began, not by the rules now in force", exchange.asked.method(), exchange.asked.path()),
+        "detail": format!("{} {}: allowed when it began, not by the rules now in force", exchange.asked.method(), path(&exchange.asked)),
         "remote": exchange.connection.remote.to_string(),
     });
     emit(&exchange.connection.worker, exchange.connection.is_inbound(), "revoked_by_policy", &line);
@@ -168,6 +169,11 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
         "original_dst": connection.original_dst.map(|address| address.to_string()),
     });
     emit(&connection.worker, connection.is_inbound(), reason, &line);
+}
+
+/// The path as it may be written down.
+fn path(asked: &Asked) -> String {
+    String::from_utf8_lossy(&tap::without_secrets(asked.path_bytes())).into_owned()
 }
 
 fn peer(connection: &Connection, judged: Option<&crate::guard::Judged>) -> Option<String> {

@@ -80,7 +80,11 @@ impl Sink {
             let destination = lock(&current).clone();
             match destination {
                 Destination::Off => 0,
-                Destination::Stdout => stdout.write(lines),
+                Destination::Stdout => {
+                    // Held over all of them: records of a tap may be written there as well.
+                    let _whole = io::stdout().lock();
+                    stdout.write(lines)
+                }
                 Destination::File(path) => {
                     if file.as_ref().is_none_or(|(open, _)| *open != path) {
                         file = open(&path).ok().map(|file| (path, Out::to(file)));

@@ -253,7 +253,7 @@ mod tests {
     use crate::pool::Limits;
 
     fn pool(rollover: u64) -> Pool {
-        let mut pool = Pool::new(Limits { rollover, idle: Duration::from_secs(30) }, RandomState::new());
+        let mut pool = Pool::new(Limits { rollover, idle: Duration::from_secs(30), vlan: None }, RandomState::new());
         pool.set_room(1450);
         pool
     }

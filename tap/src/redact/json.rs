@@ -54,7 +54,7 @@ impl Scanner<'_> {
             self.at = BOM.len();
         }
         loop {
-            while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\r' | b'\n' | RECORD)) {
+            while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\r' | b'\n' | &RECORD)) {
                 self.at += 1;
             }
             if self.at == self.text.len() {
@@ -321,7 +321,10 @@ mod tests {
     #[test]
     fn named_members_are_masked_at_any_depth_and_nothing_moves() {
         assert_eq!(masked(r#"{"user":"ann","password":"s3c\"ret"}"#), r#"{"user":"ann","password":"********"}"#);
-        assert_eq!(masked(r#"[{"a":[{"pin" : 12345}]},{"pin":-0.5e+7}]"#), r#"[{"a":[{"pin" :     0}]},{"pin":      0}]"#);
+        assert_eq!(
+            masked(r#"[{"a":[{"pin" : 12345}]},{"pin":-0.5e+7}]"#),
+            r#"[{"a":[{"pin" :     0}]},{"pin":      0}]"#
+        );
         assert_eq!(masked(r#"{"pin":true,"a":false,"password":null}"#), r#"{"pin":null,"a":false,"password":null}"#);
         assert_eq!(masked(r#"{"pin":false}"#), r#"{"pin":null }"#);
         assert_eq!(masked(r#"{"password":"a","password":"b"}"#), r#"{"password":"*","password":"*"}"#);
@@ -425,7 +428,8 @@ mod tests {
             serde_json::Value::Array(list) => list.iter().any(shows),
             serde_json::Value::Object(map) => map.iter().any(|(name, value)| {
                 let text = value.to_string();
-                shows(value) || name == "pin" && (text.contains("SECRET") || text.contains('7') || text.contains("true"))
+                shows(value)
+                    || name == "pin" && (text.contains("SECRET") || text.contains('7') || text.contains("true"))
             }),
             _ => false,
         }

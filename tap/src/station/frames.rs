@@ -4,7 +4,6 @@ use std::hash::RandomState;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use crate::counters::Reason;
@@ -29,12 +28,12 @@ pub(crate) struct Frames {
 impl Frames {
     pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Self> {
         let settings = &shared.settings;
-        let limits = Limits { rollover: settings.rollover, idle: settings.idle };
+        let limits = Limits { rollover: settings.rollover, idle: settings.idle, vlan: settings.vlan };
         let transport = transport::open(shared)?;
         let mut pool = Pool::new(limits, RandomState::new());
         pool.set_room(transport.room());
         let up = transport.is_up();
-        shared.down.store(!up, SeqCst);
+        shared.set_down(!up);
         let address = settings.sensor.address();
         Ok(Self { shared: Arc::clone(shared), pool, transport, address, up, tend_at: None })
     }
@@ -55,7 +54,7 @@ impl Frames {
         // Only when it changes: what `Tap::set_sensor` has said meanwhile is newer than what was so before.
         if up != self.up {
             self.up = up;
-            self.shared.down.store(!up, SeqCst);
+            self.shared.set_down(!up);
         }
     }
 
@@ -109,6 +108,8 @@ impl Station for Frames {
                 admission.mirrored(&exchange);
             }
             Work::Exchange(boxed) => boxed.0.refuse(Reason::TapDown),
+            // Records are not offered to a tap of packets.
+            Work::Record(boxed) => boxed.0.refuse(Reason::Abandoned),
             Work::Stream(connection, event) => self.stream(connection, *event, now),
             Work::Closed(connection) => self.pool.close(connection, now, &mut *self.transport),
         }

@@ -2,10 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicUsize,
-    Ordering::{Relaxed, SeqCst},
-};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,7 +23,7 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn open(shared: &Arc<Shared>, to: Option<SocketAddr>, repeater: Arc<dyn Repeat>) -> Self {
-        shared.down.store(to.is_none(), SeqCst);
+        shared.set_down(to.is_none());
         Self { shared: Arc::clone(shared), repeater, to, flying: Arc::default() }
     }
 }
@@ -41,6 +38,7 @@ impl Station for Requests {
                 }
                 return;
             }
+            Work::Record(boxed) => return boxed.0.refuse(Reason::Unsuitable),
             Work::Closed(_) => return,
         };
         let Some(to) = self.to else {
@@ -58,7 +56,7 @@ impl Station for Requests {
 
     fn move_to(&mut self, address: Option<SocketAddr>) {
         self.to = address;
-        self.shared.down.store(address.is_none(), SeqCst);
+        self.shared.set_down(address.is_none());
     }
 
     fn until_next(&self) -> Duration {

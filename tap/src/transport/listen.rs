@@ -16,7 +16,7 @@ use crate::pcap;
 use crate::tap::Shared;
 use crate::transport::clock::Clock;
 use crate::transport::peer::{Peer, QUIET, QUIET_IN_HASTE, STALL, errno};
-use crate::transport::plain::Plain;
+use crate::transport::wire::Wire;
 use crate::transport::{News, Transport, frame_room};
 use sys::streams;
 
@@ -60,7 +60,7 @@ impl Listen {
         while let Ok((stream, _)) = self.listener.accept() {
             if self.readers.len() + self.waiting.len() + self.leaving.len() >= READERS {
                 self.turn_away(&stream);
-            } else if let Ok(link) = Plain::new(stream) {
+            } else if let Ok(link) = Wire::new(stream) {
                 self.waiting.push(Peer::new(Box::new(link), &pcap::HEADER, Instant::now()));
             }
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::counters::Tally;
 use crate::transport::link::Link;
-use crate::transport::plain::is_for_later;
+use crate::transport::wire::is_for_later;
 
 /// An open stream and what is on its way.
 #[derive(Debug)]

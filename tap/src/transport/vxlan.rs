@@ -46,7 +46,7 @@ struct Outlet {
 
 /// What stands before a frame: I flag, reserved bits zero, VNI, reserved zero. Suricata drops frames with any reserved
 /// bit set.
-pub(crate) fn header(vni: u32) -> [u8; 8] {
+pub fn header(vni: u32) -> [u8; 8] {
     let [_, v0, v1, v2] = vni.to_be_bytes();
     [0x08, 0, 0, 0, v0, v1, v2, 0]
 }

@@ -1,4 +1,4 @@
-//! A stream in plain TCP.
+//! A stream in plain TCP, and what any other stands on.
 //!
 //! The kernel keeps what the receiver has not acknowledged, and says how much that is, even when the connection is broken.
 
@@ -15,31 +15,66 @@ pub(crate) struct Dialler;
 
 impl Connect for Dialler {
     fn connect(&self, to: SocketAddr) -> io::Result<Box<dyn Link>> {
-        Ok(Box::new(Plain::new(TcpStream::connect_timeout(&to, CONNECT)?)?))
+        Ok(Box::new(Wire::connect(to)?))
     }
 }
 
-/// An open connection.
+/// A TCP connection to a receiver. It never waits, unless it is told to. What secures a stream stands on one of these:
+/// [`Link::acknowledged`] then counts its own bytes.
 #[derive(Debug)]
-pub(crate) struct Plain {
+pub struct Wire {
     stream: TcpStream,
     taken: u64,
 }
 
-impl Plain {
+impl Wire {
+    /// Dials; waits for three seconds.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn connect(to: SocketAddr) -> io::Result<Self> {
+        Self::new(TcpStream::connect_timeout(&to, CONNECT)?)
+    }
+
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         streams::set_send_buffer(&stream, SEND_BUFFER)?;
         Ok(Self { stream, taken: 0 })
     }
+
+    /// Reads and writes wait for so long, for a handshake; or not at all.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn wait(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(limit)?;
+        self.stream.set_write_timeout(limit)?;
+        self.stream.set_nonblocking(limit.is_none())
+    }
 }
 
-impl Link for Plain {
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(into)
+    }
+}
+
+impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.stream.write(bytes)?;
         self.taken += count as u64;
         Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Link for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(self, bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,0 +1,144 @@
+//! What a record of the tap tells of an exchange or a connection: the facts, gathered once it is over.
+
+use crate::{
+    connection::Connection,
+    guard::Judged,
+    http::{Asked, selectable, told},
+    live::Live,
+    observe::metrics::Verdict,
+    opaque::Outcome,
+    tap_selection::{Callee, Ending, Sampled},
+    tls::Peer,
+};
+use config::TapKind;
+use policy::canonicalise;
+use std::{borrow::Cow, net::SocketAddr, time::Instant};
+
+/// How an exchange or a connection went.
+pub(crate) struct Course<'a> {
+    pub(crate) judged: Option<&'a Judged>,
+    pub(crate) flags: &'static str,
+    pub(crate) details: Cow<'static, str>,
+    /// The ends of the connection between the two workloads.
+    pub(crate) wire: (SocketAddr, SocketAddr),
+    /// The callee, where it proved who it is.
+    pub(crate) callee: Option<&'a Peer>,
+    /// Which exchange of its connection; 0 for the connection.
+    pub(crate) number: u32,
+    pub(crate) protocol: &'static str,
+    pub(crate) asked: Option<&'a Asked>,
+    /// Bytes of each body that a copy would show.
+    pub(crate) body: usize,
+}
+
+/// The facts.
+pub(crate) fn facts(connection: &Connection, live: &Live, course: Course<'_>) -> tap::Facts {
+    let Course { judged, flags, details, wire, callee, number, protocol, asked, body } = course;
+    let own = live.snapshot.workload.clone();
+    let caller = connection.peer.as_ref();
+    let other = match (connection.is_inbound(), judged) {
+        (true, _) => caller.map(|peer| peer.id().clone()),
+        (false, judged) => {
+            callee.map(Peer::id).or_else(|| judged.and_then(|judged| judged.question.party.peer())).cloned()
+        }
+    };
+    let (source, destination) = if connection.is_inbound() { (other, Some(own)) } else { (Some(own), other) };
+    let peer = if connection.is_inbound() { caller } else { callee };
+    // Of a connection that we made only the certificate is kept.
+    let tls = peer.map(|peer| {
+        let facts = connection.tls.as_ref().filter(|_| connection.is_inbound());
+        let serial = Some(peer.svid().serial().into());
+        tap::Tls { version: facts.map(|facts| facts.version), cipher: facts.map(|facts| facts.cipher), serial }
+    });
+    tap::Facts {
+        direction: connection.direction().as_str(),
+        source,
+        destination,
+        decision: tap::Decision { connection: connection.id, exchange: number },
+        template: asked.and_then(|asked| template(connection, live, judged?, asked)),
+        flags,
+        details,
+        protocol,
+        grpc: asked.is_some_and(|asked| asked.grpc),
+        tls,
+        wire,
+        body: u64::try_from(body).unwrap_or(u64::MAX),
+    }
+}
+
+/// Which of the operations of the rule that decided this is, as the rule writes it.
+fn template(connection: &Connection, live: &Live, judged: &Judged, asked: &Asked) -> Option<String> {
+    let name = judged.rule.as_deref()?;
+    let rules = &live.snapshot.rules;
+    let rule = rules.rules(connection.direction()).iter().find(|rule| &*rule.name == name)?;
+    let raw = asked.raw().ok()?;
+    let target = canonicalise(rules.path_options(), &raw).ok()?;
+    let call = rule.grpc.iter().filter(|_| asked.grpc).find(|pattern| pattern.matches(asked.path()));
+    let request = || rule.requests.iter().find(|pattern| pattern.covers(&target, rules.path_options().case));
+    call.map(ToString::to_string).or_else(|| request().map(ToString::to_string))
+}
+
+/// A connection that is not HTTP is over: every tap of records that it is meant for hears of it.
+pub(crate) fn flow(connection: &Connection, outcome: &Outcome) {
+    let live = connection.worker.live();
+    let picked = connection.picked(&live);
+    if picked.selected == 0 {
+        return;
+    }
+    let judged = outcome.judged.as_ref();
+    let verdict = judged.map_or(Verdict::Deny, |judged| judged.verdict);
+    let wire = outcome.carried.unwrap_or_else(|| connection.wire());
+    let ending = Ending {
+        direction: connection.direction(),
+        callee: judged.and_then(|judged| judged.question.party.peer()).or(match connection.callee(&live) {
+            Callee::Is(id) => id,
+            Callee::Late => None,
+        }),
+        rule: judged.and_then(|judged| judged.rule.as_deref()),
+        verdict: selectable(verdict),
+        status: None,
+        wire,
+    };
+    for (at, tapped) in live.taps.iter().enumerate() {
+        let is_meant = picked.selected & 1 << at != 0
+            && tapped.kind == TapKind::Records
+            && tapped.selection.takes_opaque()
+            && tapped.selection.of_end(&ending);
+        if !is_meant {
+            continue;
+        }
+        if tapped.selection.sampled(wire) == Sampled::Out {
+            tapped.tap.refuse(tap::Reason::SampledOut);
+            continue;
+        }
+        let Some(admission) = tapped.tap.admit() else { continue };
+        let course = Course {
+            judged,
+            flags: outcome.flag,
+            details: Cow::Owned(outcome.details.clone()),
+            wire,
+            callee: None,
+            number: 0,
+            protocol: "tcp",
+            asked: None,
+            body: 0,
+        };
+        let aborted = match outcome.flag {
+            "DC" => Some(tap::Side::Client),
+            "-" if outcome.details == "-" => None,
+            _ => Some(tap::Side::Server),
+        };
+        let flow = tap::Flow {
+            client: connection.remote,
+            server: tapped.server(connection, &live),
+            started: connection.started,
+            ended: Instant::now(),
+            verdict: told(verdict),
+            rule: judged.and_then(|judged| judged.rule.clone()),
+            bytes: (outcome.passed.up, outcome.passed.down),
+            aborted,
+            facts: facts(connection, &live, course),
+        };
+        tapped.tap.offer_flow(admission, flow);
+    }
+}
