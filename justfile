@@ -72,6 +72,10 @@ demo:
 bench *arguments:
     cargo bench --bench compare -- {{ arguments }}
 
+# what the CA does in a second, for one core, and how 10,000 sidecars come back; `--quick` for a look, `--only herd` for one row
+bench-ca *arguments: release
+    ulimit -n 20000 && SEKISHO_BIN="$PWD/target/release/sekisho" cargo bench --bench ca -- {{ arguments }}
+
 # half an hour of mixed load with faults: memory, descriptors, tasks and latency over time; `just soak --minutes 5` for a look
 soak *arguments:
     cargo bench --bench soak -- {{ arguments }}

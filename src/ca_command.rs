@@ -188,7 +188,7 @@ fn record(
     let evidence = Evidence::Operator { user: user() };
     let root = log::Text::bounded(&authority.root_id().to_string());
     let holder = log::Text::bounded(&attested.holder().to_string());
-    let issue = Issue::of_leaf(&issued.leaf, root, evidence, Lineage::Begins, holder, None);
+    let issue = Issue::of_svid(&issued.svid, root, evidence, Lineage::Begins, holder, None);
     let issue = issue.ok_or("the certificate that was made cannot be read; nothing was issued")?;
     let kept = log.append_and_wait(now, Event::Issued(Box::new(issue)));
     kept.map(|_| ()).map_err(|error| format!("{error}; nothing was issued"))

@@ -1,4 +1,4 @@
-//! The server that is measured: started, pinned to one core, and watched from outside.
+//! The server that is measured: started, pinned to some cores, and watched from outside.
 
 use crate::papers::Papers;
 use std::fs;
@@ -15,7 +15,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    pub(crate) fn start(papers: &Papers) -> Self {
+    pub(crate) fn start(papers: &Papers, cores: &str) -> Self {
         let binary =
             std::env::var_os("SEKISHO_BIN").map_or_else(|| env!("CARGO_BIN_EXE_sekisho").into(), PathBuf::from);
         let folder = tempfile::tempdir().unwrap();
@@ -31,9 +31,8 @@ impl Authority {
              [[cluster]]\nname = \"main\"\nissuer = \"https://kubernetes.default.svc\"\njwks = \"jwks.json\"\n"
         );
         fs::write(dir.join("ca.toml"), file).unwrap();
-        let cores = std::env::var("CA_CORES").unwrap_or_else(|_| "0".to_owned());
         let process = Command::new("taskset")
-            .args(["-c", &cores])
+            .args(["-c", cores])
             .arg(&binary)
             .args(["ca", "serve", "-c"])
             .arg(dir.join("ca.toml"))

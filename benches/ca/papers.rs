@@ -1,7 +1,5 @@
 //! What callers bring: tokens of a cluster, requests with fresh keys, certificates of before.
 
-use crate::authority::Authority;
-use crate::{connect, issue};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
@@ -29,6 +27,16 @@ pub(crate) struct Pod {
 
 /// A certificate with its key.
 pub(crate) struct Holder(Arc<Credentials>);
+
+impl Holder {
+    /// Of the CA's answer: leaf, intermediate, roots.
+    pub(crate) fn of(pod: &Pod, key: &rcgen::KeyPair, answer: &[String]) -> Self {
+        let [leaf, intermediate, roots] = answer else { panic!("{} parts", answer.len()) };
+        let (chain, key, now) = (format!("{leaf}{intermediate}"), key.serialize_pem(), SystemTime::now());
+        let made = Credentials::from_pem(chain.as_bytes(), key.as_bytes(), roots.as_bytes(), &pod.id, now);
+        Self(made.unwrap())
+    }
+}
 
 impl Papers {
     pub(crate) fn make() -> Self {
@@ -94,22 +102,12 @@ impl Papers {
         self.csr_and_key().0
     }
 
-    fn csr_and_key(&self) -> (String, rcgen::KeyPair) {
+    /// The same with its key.
+    pub(crate) fn csr_and_key(&self) -> (String, rcgen::KeyPair) {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         (params.serialize_request(&key).unwrap().pem().unwrap(), key)
-    }
-
-    /// The pod's certificate.
-    pub(crate) async fn holder(&self, authority: &Authority, pod: &Pod) -> Holder {
-        let (csr, key) = self.csr_and_key();
-        let chain = issue(&connect(authority, self, None).await, Some(pod), &csr).await.unwrap();
-        let [leaf, intermediate, roots] = chain.as_slice() else { panic!("{} parts", chain.len()) };
-        let (chain, now) = (format!("{leaf}{intermediate}"), SystemTime::now());
-        let key = key.serialize_pem();
-        let made = Credentials::from_pem(chain.as_bytes(), key.as_bytes(), roots.as_bytes(), &pod.id, now);
-        Holder(made.unwrap())
     }
 
     pub(crate) fn stranger(&self) -> Arc<ClientConfig> {

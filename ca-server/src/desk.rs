@@ -265,7 +265,8 @@ impl Desk {
             (None, Some(svid)) => {
                 // The handshake may be older than the bundle.
                 let chain = ask.caller.chain();
-                identity::verify(chain, &standing.bundle, identity::Usage::Client, now)
+                ask.caller
+                    .verified(&standing.bundle, now)
                     .map_err(|error| Refused::new(error.reason(), Code::Unauthenticated, error.to_string()))?;
                 let lineage = self.memory().held(svid).map(|held| held.lineage.clone());
                 Ok(Shown::Renewal { svid, chain, lineage })
@@ -332,8 +333,8 @@ impl Desk {
             None => log::Lineage::Begins,
             Some(lineage) => log::Lineage::Continues { first: lineage.record, since: log::Stamp::of(lineage.since) },
         };
-        let record = log::Issue::of_leaf(
-            &issued.leaf,
+        let record = log::Issue::of_svid(
+            &issued.svid,
             Text::bounded(&standing.root.to_string()),
             memory::evidence(attested.evidence()).ok_or_else(unreadable)?,
             lineage,
@@ -357,7 +358,7 @@ impl Desk {
         self.memory().remember(Leaf {
             serial: &issued.serial,
             id: attested.id().as_str(),
-            held: Held { lineage, root: standing.root, issued: now, certificate: Svid::hash_of(&issued.leaf) },
+            held: Held { lineage, root: standing.root, issued: now, certificate: *issued.svid.hash() },
             not_after: issued.not_after,
             sequence: standing.rotation.sequence(),
         });
@@ -440,8 +441,8 @@ fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex(bytes: &[u8; 32]) -> String {
+    log::Hash::from_bytes(*bytes).to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -6,7 +6,6 @@
 use crate::desk::Desk;
 use crate::standing::Standing;
 use ca::denied::{self, DenyList};
-use identity::Usage;
 use rpc::Caller;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,24 +28,24 @@ impl Trust for Watching {
 
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
-        let svid = caller.as_ref().and_then(Caller::svid);
-        let svid = svid.ok_or_else(|| Status::unauthenticated("a watch needs a client certificate of this CA"))?;
+        let caller = caller.filter(|caller| caller.svid().is_some());
+        let caller = caller.ok_or_else(|| Status::unauthenticated("a watch needs a client certificate of this CA"))?;
         let now = SystemTime::now();
         // The handshake may be older than the bundle, and than the deny list.
         let standing = Arc::clone(&self.0.standing.borrow());
-        let chain = caller.as_ref().map_or(&[][..], Caller::chain);
-        identity::verify(chain, &standing.bundle, Usage::Client, now)
-            .map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let svid =
+            caller.verified(&standing.bundle, now).map_err(|error| Status::unauthenticated(error.to_string()))?;
         self.0.not_denied(svid, now).map_err(|refused| refused.status())?;
         let lineage = self.0.memory().held(svid).map(|held| held.lineage.record);
         let lineage = lineage.ok_or_else(|| {
             Status::failed_precondition("this CA's log does not know the client certificate; renew it with a token")
         })?;
         let watch = Watch::begin(Arc::clone(&self.0), lineage);
-        // One message waits at most: a reader that is slow gets the newest state next, not every one.
+        // One message waits at most: a reader that is slow gets the newest state next, not every one. In a box, since a channel
+        // reserves room for 32 of whatever it carries.
         let (states, out) = mpsc::channel(1);
         tokio::spawn(watch.run(request.into_inner(), states));
-        Ok(Response::new(Box::pin(ReceiverStream::new(out))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(out).map(|state| Ok(*state)))))
     }
 }
 
@@ -63,7 +62,7 @@ impl Watch {
         Self { desk, lineage }
     }
 
-    async fn run(self, mut asked: Streaming<WatchRequest>, states: mpsc::Sender<Result<TrustState, Status>>) {
+    async fn run(self, mut asked: Streaming<WatchRequest>, states: mpsc::Sender<Box<TrustState>>) {
         let mut standing = self.desk.standing.subscribe();
         let mut denied = self.desk.denied.subscribe();
         let mut ending = self.desk.ending.subscribe();
@@ -74,7 +73,7 @@ impl Watch {
                 self.state(&standing, &denied, SystemTime::now())
             };
             if sent.as_ref() != Some(&state) {
-                if states.send(Ok(state.clone())).await.is_err() {
+                if states.send(Box::new(state.clone())).await.is_err() {
                     return;
                 }
                 sent = Some(state);

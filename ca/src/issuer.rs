@@ -6,12 +6,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use identity::{Bundle, CertificateDer, PublicKey, SpiffeId, TrustDomain, Usage};
+use identity::{Bundle, CertificateDer, PublicKey, SpiffeId, Svid, TrustDomain, Usage};
 use rcgen::{Certificate, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SubjectPublicKeyInfo};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::attest::Attested;
 use crate::error::CaError;
+use crate::log::Hash;
 use crate::profile::{self, Validity};
 use crate::signature;
 
@@ -20,6 +20,8 @@ pub struct Issuer {
     trust_domain: TrustDomain,
     bundle: Bundle,
     certificate: Certificate,
+    /// The same as PEM: it goes along with every leaf.
+    certificate_pem: String,
     signer: rcgen::Issuer<'static, KeyPair>,
     validity: Validity,
 }
@@ -33,6 +35,8 @@ pub struct Issued {
     pub leaf_pem: String,
     /// What signed it, PEM.
     pub intermediate_pem: String,
+    /// What its peers will read in it, as the lint read it back.
+    pub svid: Svid,
     /// The leaf's serial number in lower-case hex.
     pub serial: String,
     /// The leaf's last second; earlier than asked for when the CA's own certificates end earlier.
@@ -54,7 +58,8 @@ impl Issuer {
         signer: rcgen::Issuer<'static, KeyPair>,
         validity: Validity,
     ) -> Self {
-        Self { trust_domain, bundle, certificate, signer, validity }
+        let certificate_pem = certificate.pem();
+        Self { trust_domain, bundle, certificate, certificate_pem, signer, validity }
     }
 
     /// Issues a leaf for the name that was attested and the DER SubjectPublicKeyInfo of its holder, valid for `ttl`
@@ -82,12 +87,13 @@ impl Issuer {
         let validity = self.validity_of(ttl, now)?;
         let key = SubjectPublicKeyInfo::from_der(public_key_spki_der)?;
         let leaf = profile::leaf(id, names, validity)?.signed_by(&key, &self.signer)?;
-        let serial = self.lint(&leaf, id, public_key_spki_der, validity, now)?;
+        let svid = self.lint(&leaf, id, public_key_spki_der, validity, now)?;
         Ok(Issued {
-            leaf: leaf.der().clone(),
             leaf_pem: leaf.pem(),
-            intermediate_pem: self.certificate.pem(),
-            serial,
+            leaf: leaf.into(),
+            intermediate_pem: self.certificate_pem.clone(),
+            serial: svid.serial().to_owned(),
+            svid,
             not_after: validity.not_after,
         })
     }
@@ -142,7 +148,8 @@ impl Issuer {
         Validity::starting(now, ttl)?.within(self.validity, now)
     }
 
-    /// Judges a finished leaf as its peers will, then compares it with what was asked for; returns its serial.
+    /// Judges a finished leaf as its peers will, in either role, then compares it with what was asked for; returns what was read
+    /// in it.
     fn lint(
         &self,
         leaf: &Certificate,
@@ -150,21 +157,19 @@ impl Issuer {
         spki: &[u8],
         validity: Validity,
         now: SystemTime,
-    ) -> Result<String, CaError> {
-        let chain: [CertificateDer<'_>; 2] = [leaf.der().clone(), self.certificate.der().clone()];
-        let svid = identity::verify(&chain, &self.bundle, Usage::Client, now).map_err(CaError::Lint)?;
-        identity::verify(&chain, &self.bundle, Usage::Server, now).map_err(CaError::Lint)?;
-        let (_, parsed) = X509Certificate::from_der(leaf.der()).map_err(|_| CaError::LintMismatch("the encoding"))?;
+    ) -> Result<Svid, CaError> {
+        let chain: [CertificateDer<'_>; 2] = [leaf.der().as_ref().into(), self.certificate.der().as_ref().into()];
+        let svid = identity::verify(&chain, &self.bundle, Usage::Both, now).map_err(CaError::Lint)?;
         if svid.id() != id {
             return Err(CaError::LintMismatch("the name"));
         }
-        if parsed.public_key().raw != spki {
+        if svid.key_sha256() != Hash::of(spki).as_bytes() {
             return Err(CaError::LintMismatch("the public key"));
         }
         if (svid.not_before(), svid.not_after()) != (validity.not_before, validity.not_after) {
             return Err(CaError::LintMismatch("the validity"));
         }
-        Ok(svid.serial().to_owned())
+        Ok(svid)
     }
 }
 
@@ -189,6 +194,7 @@ mod tests {
     use crate::Authority;
     use identity::Credentials;
     use x509_parser::extensions::ParsedExtension;
+    use x509_parser::prelude::{FromDer, X509Certificate};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 

@@ -116,6 +116,11 @@ impl Bundle {
         &self.0.denials
     }
 
+    /// Whether this is that very bundle, or a clone of it; another with the same content is not.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The trust domain these roots speak for, and the only one.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.0.trust_domain

@@ -90,9 +90,7 @@ impl Credentials {
         // Whether we are denied is for our peers to judge. Who is follows roots and list all the same, or it would go on with old
         // ones and hold up whoever waits for everybody to know the new.
         let roots = bundle.denying(Denials::default());
-        for usage in [Usage::Client, Usage::Server] {
-            verify(&certified.cert, &roots, usage, now).map_err(CredentialsError::Certificate)?;
-        }
+        verify(&certified.cert, &roots, Usage::Both, now).map_err(CredentialsError::Certificate)?;
         let expiry = expiry(&certified.cert).map_err(CredentialsError::Certificate)?;
         Ok(Arc::new(Self { svid, bundle, certified: Arc::new(certified), expiry }))
     }

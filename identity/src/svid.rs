@@ -169,7 +169,8 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 fn hex_serial(serial: &[u8]) -> String {
     let magnitude = serial.strip_prefix(&[0]).unwrap_or(serial);
-    magnitude.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    magnitude.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 const NOT_EMPTY: SvidError = SvidError::BasicConstraints("are not an empty sequence");

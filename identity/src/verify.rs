@@ -5,10 +5,15 @@
 //! profile of the leaf, trust domain, dates of the leaf, CA certificates, and only then signatures. A chain
 //! that nobody vouches for costs a parse, not a signature.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage, VerifiedPath};
+use webpki::{
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext,
+    VerifiedPath,
+};
 
 use crate::bundle::{self, Bundle};
 use crate::error::SvidError;
@@ -23,6 +28,8 @@ pub enum Usage {
     Client,
     /// It accepted the connection.
     Server,
+    /// Either, as it comes: whatever a holder of this chain may be later, no peer refuses it. One look instead of two.
+    Both,
 }
 
 /// The most certificates looked at in one chain, leaf included. Leaf, intermediate and root are three.
@@ -76,13 +83,36 @@ pub(crate) fn verify_parts(
     }
     let mut expiry = svid.not_after();
     for intermediate in intermediates {
-        let intermediate = x509::parse(intermediate)?;
-        bundle::check_issuer(&intermediate)?;
-        expiry = expiry.min(x509::time(intermediate.validity().not_after.timestamp()));
+        expiry = expiry.min(issuer_expiry(intermediate)?);
     }
     check_path(leaf, intermediates, bundle, usage, now)?;
     Ok(Verified { svid, expiry })
 }
+
+/// What a CA certificate must be (RFC 5280 §6.1.4) and when it expires: of the bytes alone, so whoever has been read need not be
+/// read again. A whole mesh shows a handful of intermediates.
+fn issuer_expiry(der: &CertificateDer<'_>) -> Result<SystemTime, SvidError> {
+    if let Some(expiry) = ISSUERS.with_borrow(|known| known.get(der.as_ref()).copied()) {
+        return Ok(expiry);
+    }
+    let certificate = x509::parse(der)?;
+    bundle::check_issuer(&certificate)?;
+    let expiry = x509::time(certificate.validity().not_after.timestamp());
+    ISSUERS.with_borrow_mut(|known| {
+        if known.len() >= KNOWN_ISSUERS {
+            known.clear();
+        }
+        known.insert(der.as_ref().into(), expiry);
+    });
+    Ok(expiry)
+}
+
+thread_local! {
+    static ISSUERS: RefCell<HashMap<Box<[u8]>, SystemTime>> = RefCell::default();
+}
+
+/// Intermediates a thread remembers: at most 16 KiB each, some 700 octets in practice.
+const KNOWN_ISSUERS: usize = 16;
 
 fn check_trust_domain(svid: &Svid, bundle: &Bundle) -> Result<(), SvidError> {
     let (got, trusted) = (svid.id().trust_domain(), bundle.trust_domain().as_str());
@@ -117,7 +147,7 @@ fn check_path(
         bundle.anchors(),
         intermediates,
         now,
-        purpose(usage),
+        usage,
         None,
         Some(&|path| check_anchor(path, bundle, now)),
     )?;
@@ -142,10 +172,27 @@ fn check_anchor(path: &VerifiedPath<'_>, bundle: &Bundle, now: UnixTime) -> Resu
 }
 
 /// A certificate without extended key usages is acceptable; one that has them must name the role.
-fn purpose(usage: Usage) -> impl ExtendedKeyUsageValidator {
-    match usage {
-        Usage::Client => KeyUsage::client_auth(),
-        Usage::Server => KeyUsage::server_auth(),
+impl ExtendedKeyUsageValidator for Usage {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        match self {
+            Self::Client => KeyUsage::client_auth().validate(purposes),
+            Self::Server => KeyUsage::server_auth().validate(purposes),
+            Self::Both => both(purposes),
+        }
+    }
+}
+
+fn both(purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+    let purposes = purposes.collect::<Result<Vec<_>, _>>()?;
+    let missing = [(x509::CLIENT_AUTH, KeyUsage::client_auth()), (x509::SERVER_AUTH, KeyUsage::server_auth())]
+        .into_iter()
+        .find(|(name, _)| !purposes.contains(&KeyPurposeId::new(name)));
+    match missing {
+        Some((_, required)) if !purposes.is_empty() => {
+            let present = purposes.iter().map(KeyPurposeId::to_decoded_oid).collect();
+            Err(webpki::Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present }))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -170,6 +217,7 @@ mod tests {
         let server = verify(chain, bundle, Usage::Server, at(seconds));
         let client = verify(chain, bundle, Usage::Client, at(seconds));
         assert_eq!(server.is_ok(), client.is_ok());
+        assert_eq!(verify(chain, bundle, Usage::Both, at(seconds)).is_ok(), client.is_ok());
         match client {
             Ok(svid) => {
                 assert_eq!(svid.id().as_str(), ID);
@@ -380,7 +428,9 @@ mod tests {
         let bundle = root.bundle("example.org");
         let chain = [middle.leaf(ID).0, middle.der];
         assert!(verify(&chain, &bundle, Usage::Server, now()).is_ok());
-        assert_eq!(verify(&chain, &bundle, Usage::Client, now()).unwrap_err(), SvidError::IssuerKeyUsage);
+        for refused in [Usage::Client, Usage::Both] {
+            assert_eq!(verify(&chain, &bundle, refused, now()).unwrap_err(), SvidError::IssuerKeyUsage);
+        }
     }
 
     #[test]

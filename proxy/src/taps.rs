@@ -89,7 +89,12 @@ impl Taps {
                 // One for all that mask the same: they share the text of a head.
                 let redaction = self.running.iter().chain(&started).find_map(alike);
                 let redaction = redaction.unwrap_or_else(|| redaction_of(settings));
-                let (tap, running) = tap::Tap::start(started_as(settings, redaction, &self.credentials)?)
+                let mut told = started_as(settings, redaction, &self.credentials)?;
+                if let tap::Sensor::PcapListen { takes_over, .. } = &mut told.sensor {
+                    // The one it replaces stops when all is well.
+                    *takes_over = self.running.iter().any(|(running, ..)| running.sensor == settings.sensor);
+                }
+                let (tap, running) = tap::Tap::start(told)
                     .map_err(|error| io::Error::new(error.kind(), format!("tap {}: {error}", settings.name)))?;
                 started.push((settings.clone(), tap, running));
             }
@@ -172,7 +177,7 @@ fn sensor(settings: &TapSettings, credentials: &Arc<Current<Credentials>>) -> io
     Ok(match sensor {
         Sensor::Vxlan { vni, .. } => tap::Sensor::Vxlan { addr, vni: *vni },
         Sensor::Pcap { .. } => tap::Sensor::Pcap { addr },
-        Sensor::PcapListen { address } => tap::Sensor::PcapListen { addr: *address },
+        Sensor::PcapListen { address } => tap::Sensor::PcapListen { addr: *address, takes_over: false },
         Sensor::PcapMtls { id, .. } => {
             let secured = Secured { credentials: Arc::clone(credentials), receiver: id.clone() };
             tap::Sensor::PcapTls { addr, connector: Arc::new(secured) }

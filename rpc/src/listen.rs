@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -52,8 +53,9 @@ pub async fn serve_tls(
         let (watcher, hands) = (Arc::clone(&watcher), Arc::clone(&hands));
         async move {
             let _place = place;
-            match shake(tcp, address, tls, limits, &hands).await {
-                Ok((stream, caller)) => serve(stream, caller, routes, limits, stop).await,
+            // In boxes of their own: what the handshake needs is gone when it is over, and a connection may then last for months.
+            match Box::pin(shake(tcp, address, tls, limits, &hands)).await {
+                Ok((stream, caller)) => Box::pin(serve(stream, caller, routes, limits, stop)).await,
                 Err(why) => watcher.refused(Some(address), &why),
             }
         }
@@ -145,6 +147,10 @@ async fn shake(
 ) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, Caller), Refused> {
     let gone = |error: &str| Refused::Handshake(io::Error::other(error.to_owned()));
     let _turn = hands.acquire().await.map_err(|_closed| gone("the server stops"))?;
+    // In a herd the turn may come after the caller's patience has ended, and a handshake with nobody costs two signatures too.
+    if has_left(&tcp).await {
+        return Err(gone("the other end left before its turn"));
+    }
     let stream = tokio::time::timeout(limits.handshake, TlsAcceptor::from(tls).accept(tcp))
         .await
         .map_err(|_elapsed| Refused::TimedOut)?
@@ -154,6 +160,11 @@ async fn shake(
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     let caller = Caller::over_tls(address, chain).map_err(|error| gone(&error.to_string()))?;
     Ok((stream, caller))
+}
+
+/// Whether the other end has closed the connection, as far as is known. An open one can be written to, so this does not wait.
+async fn has_left(tcp: &TcpStream) -> bool {
+    tcp.ready(Interest::READABLE | Interest::WRITABLE).await.is_ok_and(|ready| ready.is_read_closed())
 }
 
 fn process(stream: &UnixStream) -> Result<Process, String> {

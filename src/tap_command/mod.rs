@@ -90,9 +90,10 @@ async fn receive(arguments: &cli::TapReceive) -> Result<(), Refusal> {
     say::event("started", json!({ "listen": address.to_string(), "plain": arguments.plain }));
 
     let show = || show(&merge, &door, arguments.format, in_use);
+    let mut ticks = tokio::time::interval(arguments.every.unwrap_or(NEVER));
+    ticks.tick().await;
     let mut done = Ok(());
     loop {
-        let pause = arguments.every.unwrap_or(Duration::from_secs(86_400));
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -100,7 +101,7 @@ async fn receive(arguments: &cli::TapReceive) -> Result<(), Refusal> {
                 done = Err(failed("the reader of stdout has gone".to_owned()));
                 break;
             }
-            () = tokio::time::sleep(pause) => if arguments.every.is_some() { show() },
+            _ = ticks.tick() => if arguments.every.is_some() { show() },
             () = renewed(&mut identity, &door) => {}
         }
     }
@@ -203,5 +204,7 @@ fn show(merge: &Merge, door: &Door, format: Format, stdout_in_use: bool) {
     }
 }
 
+/// Longer than anybody waits.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
 /// How long the senders, and then the outputs, may take at the end.
 const LEAVE: Duration = Duration::from_secs(2);

@@ -40,7 +40,8 @@ pub struct Counters {
     pub packets_sent: u64,
     /// Packets that did not, by errno, those that occurred (`sekisho_tap_send_errors_total`).
     pub send_errors: Vec<(&'static str, u64)>,
-    /// Connections to receivers and of readers that ended otherwise than by us, and readers turned away.
+    /// Connections to receivers and of readers that ended otherwise than by us, readers turned away, and files that could not
+    /// be written on (`sekisho_tap_streams_broken_total`).
     pub streams_broken: u64,
     /// ICMP errors and the like that came back. With a sensor that only sniffs, port-unreachable is normal.
     pub unreachable: u64,
@@ -202,6 +203,13 @@ impl Tally {
         Some((name, UNIX_EPOCH + Duration::from_secs(last >> 8)))
     }
 
+    /// Everything lost so far, of whatever kind, without a snapshot.
+    pub(crate) fn lost(&self) -> u64 {
+        let dropped = Reason::ALL.iter().zip(&self.dropped).filter(|(reason, _)| **reason != Reason::SampledOut);
+        let counted = dropped.map(|(_, cell)| cell).chain(&self.send_errors).chain([&self.streams_cut]);
+        counted.map(|cell| cell.load(Relaxed)).sum()
+    }
+
     pub(crate) fn snapshot(&self, queue_bytes: u64) -> Counters {
         let read = |cell: &AtomicU64| cell.load(Relaxed);
         let names = ERRNOS.iter().map(|(_, name)| *name).chain(["other"]);
@@ -282,6 +290,17 @@ mod tests {
             assert_eq!(seen.dropped_for(reason), n as u64 + 1);
         }
         assert_eq!(seen.dropped_total(), (1..=Reason::ALL.len() as u64).sum::<u64>());
+    }
+
+    #[test]
+    fn what_a_sample_leaves_out_is_not_lost() {
+        let tally = Tally::default();
+        tally.drop_one(Reason::SampledOut);
+        assert_eq!(tally.lost(), 0);
+        tally.drop_one(Reason::QueueFull);
+        tally.send_errors(libc::EPIPE, 7);
+        tally.streams_cut.fetch_add(1, Relaxed);
+        assert_eq!(tally.lost(), 9);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod flow;
 pub mod fuzzing;
 mod head;
 mod http1;
+mod loss;
 mod packet;
 pub mod pcap;
 pub mod pcapng;

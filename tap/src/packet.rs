@@ -192,6 +192,53 @@ impl Direction {
 pub(crate) const TAG: u16 = 4;
 const TPID: [u8; 2] = [0x81, 0x00];
 
+/// Appends the frame for one UDP datagram. Both ends are of one family; the payload is at most 1400 bytes long.
+pub(crate) fn udp(source: SocketAddr, destination: SocketAddr, id: u16, payload: &[u8], out: &mut Vec<u8>) {
+    let length = (UDP_HEADER + payload.len()) as u16;
+    let mut sum = Sum::default();
+    sum.add_word(u16::from(PROTOCOL_UDP));
+    sum.add_word(length);
+    let mut head = [0; 6];
+    concat(&mut head, &[&source.port().to_be_bytes(), &destination.port().to_be_bytes(), &length.to_be_bytes()]);
+    sum.add(&head);
+    out.extend_from_slice(&mac(destination.ip()));
+    out.extend_from_slice(&mac(source.ip()));
+    match (source.ip(), destination.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let mut header = [0; 20];
+            let total = (V4_HEADER + length).to_be_bytes();
+            let middle = [0x40, 0, HOP_LIMIT, PROTOCOL_UDP, 0, 0];
+            concat(&mut header, &[&V4_START, &total, &id.to_be_bytes(), &middle, &from.octets(), &to.octets()]);
+            let mut of_header = Sum::default();
+            of_header.add(&header);
+            header.iter_mut().skip(10).zip(of_header.finish().to_be_bytes()).for_each(|(into, byte)| *into = byte);
+            sum.add(&from.octets());
+            sum.add(&to.octets());
+            out.extend_from_slice(&[0x08, 0x00]);
+            out.extend_from_slice(&header);
+        }
+        (from, to) => {
+            let mut addresses = [0; 32];
+            concat(&mut addresses, &[&v6(from), &v6(to)]);
+            sum.add(&addresses);
+            out.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0]);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(&[PROTOCOL_UDP, HOP_LIMIT]);
+            out.extend_from_slice(&addresses);
+        }
+    }
+    // Last: what follows an odd byte would be summed a byte further on.
+    sum.add(payload);
+    out.extend_from_slice(&head);
+    // Zero would mean that there is none (RFC 768).
+    let sum = match sum.finish() {
+        0 => u16::MAX,
+        sum => sum,
+    };
+    out.extend_from_slice(&sum.to_be_bytes());
+    out.extend_from_slice(payload);
+}
+
 /// Largest payload of a segment, for IP packets of at most `room` bytes: 1460 for IPv4 in 1500.
 pub(crate) fn mss(room: u16, v6: bool) -> u16 {
     let ip = if v6 { 40 } else { V4_HEADER };
@@ -241,6 +288,8 @@ fn concat(into: &mut [u8], parts: &[&[u8]]) {
 }
 
 const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+const UDP_HEADER: usize = 8;
 const HOP_LIMIT: u8 = 64;
 const TCP_HEADER: usize = 20;
 const V4_HEADER: u16 = 20;
@@ -302,6 +351,28 @@ mod tests {
             let packet = PacketHeaders::from_ethernet_slice(&tagged).unwrap();
             assert_eq!(packet.vlan_ids().as_slice(), [etherparse::VlanId::try_new(4094).unwrap()]);
             assert_eq!((&tagged[..12], &tagged[16..]), (&plain[..12], &plain[12..]));
+        }
+    }
+
+    #[test]
+    fn a_datagram_is_sound_in_both_families() {
+        for (from, to) in [("10.0.0.1:514", "192.0.2.1:514"), ("[fd00::1]:514", "[2001:db8::1]:514")] {
+            for payload in [&b""[..], b"odd", b"even"] {
+                let mut frame = Vec::new();
+                udp(from.parse().unwrap(), to.parse().unwrap(), 7, payload, &mut frame);
+                let packet = PacketHeaders::from_ethernet_slice(&frame).unwrap();
+                let Some(TransportHeader::Udp(udp)) = packet.transport else { panic!("not UDP") };
+                assert_eq!((udp.source_port, udp.destination_port, packet.payload.slice()), (514, 514, payload));
+                let expected = match packet.net.unwrap() {
+                    NetHeaders::Ipv4(ip, _) => {
+                        assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+                        udp.calc_checksum_ipv4(&ip, payload).unwrap()
+                    }
+                    NetHeaders::Ipv6(ip, _) => udp.calc_checksum_ipv6(&ip, payload).unwrap(),
+                    NetHeaders::Arp(_) => panic!("not IP"),
+                };
+                assert_eq!(udp.checksum, expected);
+            }
         }
     }
 

@@ -72,7 +72,11 @@ impl Receiver {
     /// # Errors
     /// What makes the datagram unreadable. The receiver stays usable.
     pub fn datagram(&mut self, datagram: &[u8]) -> Result<Vec<Heard>, Unreadable> {
-        let frame = Frame::parse(datagram)?;
+        let frame = match Frame::parse(datagram) {
+            // A notice of the tap, that something was lost: no fault, and no message.
+            Err(Unreadable::NotTcp) => return Ok(Vec::new()),
+            parsed => parsed?,
+        };
         self.heard += 1;
         let key = Key::of(&frame);
         if frame.syn && !frame.has_ack {

@@ -67,6 +67,8 @@ pub enum Sensor {
     PcapListen {
         /// Where we listen; port 0 takes any.
         addr: SocketAddr,
+        /// Another tap listens there and is about to stop: the port is waited for. Otherwise a taken port is an error.
+        takes_over: bool,
     },
     /// As [`Sensor::Pcap`], over connections that somebody else secures.
     PcapTls {

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::counters::Counters;
 use crate::flow::Out;
 use crate::settings::Sensor;
 use crate::tap::Shared;
@@ -49,6 +50,11 @@ pub(crate) trait Transport: Out + Send {
     /// Begins anew: the next file, the next reader.
     fn renew(&mut self);
 
+    /// Tells of a loss in its own way, if it has one; with none, a frame does.
+    fn tell_loss(&mut self, _counters: &Counters) -> bool {
+        false
+    }
+
     /// The last call: everything is handed on, or counted as not.
     fn finish(&mut self);
 }
@@ -76,7 +82,7 @@ pub(crate) fn open(shared: &Arc<Shared>) -> io::Result<Box<dyn Transport>> {
         Sensor::Vxlan { addr, vni } => Ok(Box::new(vxlan::Vxlan::open(addr, vni, shared)?)),
         Sensor::Pcap { addr } => Ok(Box::new(dial::Dial::new(addr, Arc::new(wire::Dialler), shared))),
         Sensor::PcapTls { addr, connector } => Ok(Box::new(dial::Dial::new(addr, connector, shared))),
-        Sensor::PcapListen { addr } => Ok(Box::new(listen::Listen::open(addr, shared)?)),
+        Sensor::PcapListen { addr, takes_over } => Ok(Box::new(listen::Listen::open(addr, takes_over, shared)?)),
         Sensor::Ring { dir, size, files } => Ok(Box::new(ring::Files::open(&dir, size, files, shared)?)),
         Sensor::JsonStdout | Sensor::JsonFile { .. } | Sensor::Syslog { .. } | Sensor::Shadow { .. } => {
             Err(io::Error::new(io::ErrorKind::InvalidInput, "no frames go there"))

@@ -212,7 +212,7 @@ fn nobody_there_is_a_drop_at_admission() {
 
 #[test]
 fn each_listening_reader_gets_every_packet_and_a_slow_one_is_left() {
-    let (tap, running) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap() }, 4 << 20);
+    let (tap, running) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap(), takes_over: false }, 4 << 20);
     let address = tap.listening().unwrap();
     assert!(tap.admit().is_none(), "no reader yet");
     let mut quick = TcpStream::connect(address).unwrap();
@@ -252,8 +252,21 @@ fn each_listening_reader_gets_every_packet_and_a_slow_one_is_left() {
 }
 
 #[test]
+fn port_passes_from_a_tap_to_the_one_that_replaces_it() {
+    let (old_tap, old) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap(), takes_over: false }, 1 << 20);
+    let addr = old_tap.listening().unwrap();
+    let settings = |takes_over| Settings::new("ids", Sensor::PcapListen { addr, takes_over });
+    assert_eq!(Tap::start(settings(false)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    let (tap, running) = Tap::start(settings(true)).unwrap();
+    assert!(old.stop(Duration::from_secs(5)));
+    until("it listens", || tap.listening() == Some(addr));
+    TcpStream::connect(addr).unwrap().read_exact(&mut [0; 24]).unwrap();
+    running.stop(Duration::from_secs(5));
+}
+
+#[test]
 fn readers_are_bounded() {
-    let (tap, running) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap() }, 1 << 20);
+    let (tap, running) = start(Sensor::PcapListen { addr: "127.0.0.1:0".parse().unwrap(), takes_over: false }, 1 << 20);
     let address = tap.listening().unwrap();
     let readers: Vec<_> = (0..9).map(|_| TcpStream::connect(address).unwrap()).collect();
     until("one is turned away", || tap.counters().streams_broken == 1);
@@ -334,4 +347,38 @@ fn disk_that_is_full_is_counted_and_survived() {
     assert!(running.stop(Duration::from_secs(5)));
     assert_balance(&tap.counters());
     assert_eq!(files(dir.path()).0.len(), 1);
+}
+
+#[test]
+fn loss_is_told_in_the_stream_by_a_packet_that_is_counted_too() {
+    let (listener, tap, running) = dial(4 << 20);
+    let (mut stream, _) = listener.accept().unwrap();
+    offer(&tap, || record(1, "/", 10));
+    until("it is copied", || tap.counters().mirrored == 1 && is_settled(&tap));
+    for _ in 0..3 {
+        tap.admit().unwrap().refuse(tap::Reason::RateCap);
+    }
+    // The thread sleeps until there is work.
+    offer(&tap, || record(1, "/", 10));
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 65_536]);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).matches("dropped_rate_cap=\"3\"").count();
+    while told(&bytes) == 0 {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0);
+        bytes.extend(&buffer[..count]);
+    }
+    let reader = thread::spawn(move || {
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    assert!(running.stop(Duration::from_secs(5)));
+    let bytes = reader.join().unwrap();
+    let mut got = Got::default();
+    got.take(&bytes);
+    let counters = tap.counters();
+    assert_balance(&counters);
+    assert_eq!((got.frames, got.heard.len()), (counters.packets_sent, 4));
+    assert_eq!(told(&bytes), 1, "told once");
+    assert!(String::from_utf8_lossy(&bytes).contains(" 10.0.0.2 sekisho - loss [tap@32473 name=\"ids\" "));
 }

@@ -151,7 +151,8 @@ impl Copy {
             self.fields("tcp.checksum.status == 1 && (ip.checksum.status == 1 || ipv6)", &["frame.number"]).len();
         let tcp = self.fields("tcp", &["frame.number"]).len();
         assert_eq!(checked, tcp, "{tcp} packets, of which {checked} have checked and good sums");
-        assert_eq!(tcp, self.packets, "the copy holds something that is no TCP");
+        let notices = self.fields("udp.dstport == 514 && udp.checksum.status == 1", &["frame.number"]).len();
+        assert_eq!(tcp + notices, self.packets, "the copy holds something that is neither TCP nor a notice of loss");
     }
 
     /// Every request tshark reads out of the copy, as `METHOD target`. One whose body was cut is not among them: tshark
@@ -207,7 +208,14 @@ impl Copy {
     pub(crate) fn tshark(&self) -> std::process::Command {
         let mut command = tools::system("tshark", "tshark");
         command.arg("-r").arg(&self.path);
-        command.args(["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"]);
+        command.args([
+            "-o",
+            "tcp.check_checksum:TRUE",
+            "-o",
+            "ip.check_checksum:TRUE",
+            "-o",
+            "udp.check_checksum:TRUE",
+        ]);
         // tshark goes by port numbers, and an application's or a caller's may by chance be that of another protocol.
         for port in &self.servers {
             command.args(["-d", &format!("tcp.port=={port},http")]);

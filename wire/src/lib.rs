@@ -9,6 +9,8 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::panic)] // generated; the meaning stands in proto/
 
+mod lean;
+
 pub use prost::{DecodeError, EncodeError, Message};
 pub use prost_types::{Any, Struct, Value, value};
 

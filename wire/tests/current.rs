@@ -41,6 +41,7 @@ fn generate(proto: &Path, out: &Path) {
     config.default_package_filename("workload");
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::lean::Lean")
         .out_dir(out)
         .compile_fds_with_config(descriptors, config)
         .unwrap();

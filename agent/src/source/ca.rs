@@ -130,7 +130,7 @@ impl FromCa {
                 }
                 Next::Look if self.surroundings.now() < renew_at => {}
                 Next::Look => {
-                    material = self.renewed(&material).await?;
+                    material = self.renewed(&material, watch.as_ref()).await?;
                     *delivered = true;
                     renew_at = self.renewal_of(&material, due);
                 }
@@ -152,9 +152,14 @@ impl FromCa {
     }
 
     /// The next one, by the certificate before; by the token where that is not enough.
-    async fn renewed(&self, material: &Material) -> Result<Arc<Material>, Broken> {
+    async fn renewed(&self, material: &Material, watch: Option<&Watch>) -> Result<Arc<Material>, Broken> {
         if matches!(self.expected, Expected::Id(_)) {
-            match Call::as_ourselves(self, material).await {
+            // The watch's connection has proved the certificate in force, unless that is younger: then it takes a new one.
+            let open = match watch.and_then(|watch| watch.proves(material)) {
+                Some(call) => Ok(call),
+                None => Call::as_ourselves(self, material).await,
+            };
+            match open {
                 Ok(call) => match call.certificate(self, None).await {
                     Ok(material) => return Ok(self.publish_issued(material)),
                     // It is not us that is refused, but this certificate.
@@ -185,7 +190,10 @@ impl FromCa {
         let (say, hear) = mpsc::channel(4);
         let opened = TrustClient::new(call.channel()).watch(ReceiverStream::new(hear)).await;
         match opened {
-            Ok(states) => Ok(Some(Watch { say, states: states.into_inner() })),
+            Ok(states) => {
+                let shown = *material.credentials().svid().hash();
+                Ok(Some(Watch { say, states: states.into_inner(), call, shown }))
+            }
             Err(status) if status.code() == Code::Unimplemented => Ok(None),
             Err(status) if is_about_the_certificate(status.code()) => {
                 self.first().await?;
@@ -310,9 +318,18 @@ fn denials(entries: &[Denied]) -> Result<Denials, String> {
 struct Watch {
     say: mpsc::Sender<WatchRequest>,
     states: Streaming<TrustState>,
+    /// Its connection.
+    call: Call,
+    /// SHA-256 of the certificate that was shown on it.
+    shown: [u8; 32],
 }
 
 impl Watch {
+    /// Its connection, if that is one of this certificate's holder.
+    fn proves(&self, material: &Material) -> Option<Call> {
+        (self.shown == *material.credentials().svid().hash()).then(|| self.call.clone())
+    }
+
     /// A stream that has ended is noticed where it is read.
     async fn say(&self, message: WatchRequest) {
         let _ = self.say.send(message).await;

@@ -27,6 +27,7 @@ pub enum Expected {
 }
 
 /// An open connection.
+#[derive(Clone)]
 pub(super) struct Call(Channel);
 
 /// Why there is no certificate, or no connection.
@@ -77,8 +78,8 @@ impl Call {
         Self::open(source, Arc::unwrap_or_clone(config)).await
     }
 
-    pub(super) fn channel(self) -> Channel {
-        self.0
+    pub(super) fn channel(&self) -> Channel {
+        self.0.clone()
     }
 
     async fn open(source: &FromCa, config: ClientConfig) -> Result<Self, Refused> {

@@ -11,23 +11,21 @@ use super::record::{Evidence, Issue, Lineage, Serial, Text};
 use super::stamp::Stamp;
 
 impl Issue {
-    /// What there is to say of the leaf `der`. The name, number, key and date are those in the certificate, not
-    /// those that somebody meant to put there. `None` when it is no X.509-SVID.
-    pub fn of_leaf(
-        der: &[u8],
+    /// What there is to say of a leaf. The name, number, key and date are those read in the certificate, not those that somebody
+    /// meant to put there. `None` when its number is none of ours.
+    pub fn of_svid(
+        svid: &Svid,
         root: Text,
         evidence: Evidence,
         lineage: Lineage,
         holder: Text,
         caller: Option<SocketAddr>,
     ) -> Option<Self> {
-        let svid = Svid::from_leaf(der).ok()?;
-        let (_, leaf) = X509Certificate::from_der(der).ok()?;
         Some(Self {
             serial: Serial::parse(svid.serial())?,
             id: svid.id().clone(),
-            spki: Hash::of(leaf.public_key().raw),
-            certificate: Hash::of(der),
+            spki: Hash::from_bytes(*svid.key_sha256()),
+            certificate: Hash::from_bytes(*svid.hash()),
             not_after: Stamp::of(svid.not_after()),
             root,
             evidence,
@@ -47,7 +45,8 @@ impl Issue {
         caller: Option<SocketAddr>,
     ) -> Option<Self> {
         let leaf = pem::parse(chain_pem).ok()?;
-        Self::of_leaf(leaf.contents(), root_id(root_pem)?, evidence, lineage, holder, caller)
+        let svid = Svid::from_leaf(leaf.contents()).ok()?;
+        Self::of_svid(&svid, root_id(root_pem)?, evidence, lineage, holder, caller)
     }
 }
 

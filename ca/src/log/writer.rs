@@ -1,14 +1,16 @@
 //! The thread that writes: many callers, one disk.
 //!
 //! Records wait in a bounded queue. The thread takes all that wait, keeps them together with one flush and one
-//! signature, and tells each caller. While the disk works the next group gathers, so nobody waits for a timer
-//! and a slow disk makes groups larger, not queues longer. Every caller is told exactly once, whatever happens.
+//! signature, and tells each caller. While the disk works the next group gathers, so a slow disk makes groups larger, not
+//! queues longer. Who comes alone waits for nothing. In a crowd the next group gathers for two milliseconds more: a flush costs as
+//! much for one record as for many, and its CPU time is better spent on the certificates of those that wait. Every caller is told
+//! exactly once, whatever happens.
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::MAX_LINE;
 use super::error::LogError;
@@ -44,7 +46,9 @@ impl Log {
         let head = Arc::new(Mutex::new(ledger.head().clone()));
         let shown = Arc::clone(&head);
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || {
-            while let Some(group) = gather(&waiting) {
+            let mut crowd = false;
+            while let Some(group) = gather(&waiting, crowd) {
+                crowd = group.len() > 1;
                 keep(&mut ledger, group, &shown);
             }
         })?;
@@ -130,9 +134,12 @@ impl Drop for Waiting {
     }
 }
 
-/// Waits for a record and takes what else is there. `None` when there will be no more.
-fn gather(queue: &Receiver<Waiting>) -> Option<Vec<Waiting>> {
+/// Waits for a record, in a crowd a little longer, and takes what else is there. `None` when there will be no more.
+fn gather(queue: &Receiver<Waiting>, crowd: bool) -> Option<Vec<Waiting>> {
     let mut group = vec![queue.recv().ok()?];
+    if crowd {
+        thread::sleep(GATHERING);
+    }
     while group.len() < GROUP
         && let Ok(next) = queue.try_recv()
     {
@@ -151,6 +158,9 @@ fn keep(ledger: &mut Ledger, mut group: Vec<Waiting>, shown: &Mutex<Head>) {
         Err(error) => group.into_iter().for_each(|waiting| waiting.answer(Err(error.clone()))),
     }
 }
+
+/// A tenth of what a request takes in the crowd that makes it worth while.
+const GATHERING: Duration = Duration::from_millis(2);
 
 /// Records in one group; with the longest lines 4 MiB, half of what a crash may leave behind the head.
 const GROUP: usize = 256;

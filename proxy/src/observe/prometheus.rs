@@ -199,6 +199,7 @@ fn taps(page: &mut Page, shared: &Shared) {
         page.sample("counter", "sekisho_tap_streams_cut_total", &labels, counters.streams_cut);
         page.sample("counter", "sekisho_tap_packets_built_total", &labels, counters.packets_built);
         page.sample("counter", "sekisho_tap_packets_sent_total", &labels, counters.packets_sent);
+        page.sample("counter", "sekisho_tap_streams_broken_total", &labels, counters.streams_broken);
         page.sample("gauge", "sekisho_tap_queue_bytes", &labels, counters.queue_bytes);
         for (reason, count) in &counters.dropped {
             page.sample("counter", "sekisho_tap_dropped_total", &[("tap", tap.name()), ("reason", reason)], count);

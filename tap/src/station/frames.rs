@@ -2,11 +2,13 @@
 
 use std::hash::RandomState;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::counters::Reason;
+use crate::loss::{self, Notices};
+use crate::packet;
 use crate::pool::{Limits, Pool};
 use crate::station::Station;
 use crate::stream::Event;
@@ -21,6 +23,9 @@ pub(crate) struct Frames {
     address: Option<SocketAddr>,
     /// What admission was told last.
     up: bool,
+    notices: Notices,
+    /// Where an exchange was served last: the workload's address.
+    workload: Option<IpAddr>,
     /// When the transport wants to be looked after.
     tend_at: Option<Instant>,
 }
@@ -35,7 +40,16 @@ impl Frames {
         let up = transport.is_up();
         shared.set_down(!up);
         let address = settings.sensor.address();
-        Ok(Self { shared: Arc::clone(shared), pool, transport, address, up, tend_at: None })
+        Ok(Self {
+            shared: Arc::clone(shared),
+            pool,
+            transport,
+            address,
+            up,
+            notices: Notices::default(),
+            workload: None,
+            tend_at: None,
+        })
     }
 
     fn after(&mut self) {
@@ -85,6 +99,26 @@ impl Frames {
         }
     }
 
+    /// Tells the reader of the copy that something was lost since the last time.
+    fn tell_loss(&mut self, now: Instant) {
+        let tally = &self.shared.tally;
+        if !self.transport.is_up() || !self.notices.is_due(now, tally.lost()) {
+            return;
+        }
+        let counters = self.shared.counters();
+        if !self.transport.tell_loss(&counters) {
+            let (from, to) = loss::ends(self.workload, self.address.map(|address| address.ip()));
+            let name = &self.shared.settings.name;
+            let room = usize::from(self.transport.room()).min(NOTICE) - HEADERS;
+            let text = loss::message(name, from.ip(), &counters, SystemTime::now(), room);
+            packet::udp(from, to, 0, text.as_bytes(), self.transport.begin(NOBODY, now));
+            self.transport.end();
+        }
+        self.transport.flush();
+        self.notices.given(now, self.shared.tally.lost());
+        self.after();
+    }
+
     /// What the transport does by itself, and a new file or reader where it wants one.
     fn tend(&mut self) {
         let next = self.transport.tend();
@@ -104,6 +138,7 @@ impl Station for Frames {
         match work {
             Work::Exchange(boxed) if self.transport.is_up() => {
                 let (admission, exchange) = *boxed;
+                self.workload = Some(exchange.tuple.server.ip());
                 self.pool.write(&exchange, now, &mut *self.transport);
                 admission.mirrored(&exchange);
             }
@@ -126,6 +161,7 @@ impl Station for Frames {
         self.transport.flush();
         self.after();
         self.tend();
+        self.tell_loss(now);
     }
 
     fn rest(&mut self) {
@@ -146,7 +182,9 @@ impl Station for Frames {
     }
 
     fn until_next(&self) -> Duration {
-        let next = self.pool.next_expiry().into_iter().chain(self.tend_at).min();
+        // While nobody is there to be told, there is nothing to wake up for.
+        let notice = self.notices.next(self.shared.tally.lost()).filter(|_| self.up);
+        let next = self.pool.next_expiry().into_iter().chain(self.tend_at).chain(notice).min();
         next.map_or(LONGEST_PARK, |at| at.saturating_duration_since(Instant::now())).min(LONGEST_PARK)
     }
 
@@ -157,5 +195,10 @@ impl Station for Frames {
     }
 }
 
+/// A frame of no real connection.
+const NOBODY: u64 = u64::MAX;
+/// A notice is an IP packet of at most so many bytes, of which so many are headers.
+const NOTICE: usize = 1280;
+const HEADERS: usize = 40 + 8;
 /// A wake-up that was missed for any reason is made good after this long.
 const LONGEST_PARK: Duration = Duration::from_secs(10);

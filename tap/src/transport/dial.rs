@@ -16,7 +16,7 @@ use crate::pcap;
 use crate::tap::Shared;
 use crate::transport::clock::Clock;
 use crate::transport::link::Connect;
-use crate::transport::peer::{Peer, QUIET, QUIET_IN_HASTE, STALL, errno};
+use crate::transport::peer::{Peer, QUIET, QUIET_IN_HASTE, STALL, errno, has_left};
 use crate::transport::{News, Transport, frame_room};
 
 /// The stream, or the tries to open it.
@@ -58,7 +58,12 @@ impl Dial {
         if let Some(peer) = &mut self.peer
             && let Err(error) = peer.pump(Instant::now(), &self.shared.tally)
         {
-            self.break_off(errno(&error));
+            let errno = errno(&error);
+            if has_left(&error) {
+                self.leave(errno, QUIET);
+            } else {
+                self.break_off(errno);
+            }
         }
     }
 

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +15,7 @@ use crate::flow::Out;
 use crate::pcap;
 use crate::tap::Shared;
 use crate::transport::clock::Clock;
-use crate::transport::peer::{Peer, QUIET, QUIET_IN_HASTE, STALL, errno};
+use crate::transport::peer::{Peer, QUIET, QUIET_IN_HASTE, STALL, errno, has_left};
 use crate::transport::wire::Wire;
 use crate::transport::{News, Transport, frame_room};
 use sys::streams;
@@ -23,7 +23,9 @@ use sys::streams;
 /// The listener and its readers.
 pub(crate) struct Listen {
     shared: Arc<Shared>,
-    listener: TcpListener,
+    address: SocketAddr,
+    /// `None` while another still listens there.
+    listener: Option<TcpListener>,
     readers: Vec<Peer>,
     /// Given up, but it is not known yet what has arrived, and the errno for what has not.
     leaving: Vec<(Peer, i32)>,
@@ -38,12 +40,14 @@ pub(crate) struct Listen {
 }
 
 impl Listen {
-    pub(crate) fn open(address: SocketAddr, shared: Arc<Shared>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        *shared.listening.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(listener.local_addr()?);
+    pub(crate) fn open(address: SocketAddr, takes_over: bool, shared: Arc<Shared>) -> io::Result<Self> {
+        let listener = match bind(address, &shared) {
+            Err(error) if takes_over && error.kind() == io::ErrorKind::AddrInUse => None,
+            bound => Some(bound?),
+        };
         Ok(Self {
             shared,
+            address,
             listener,
             readers: Vec::new(),
             leaving: Vec::new(),
@@ -57,7 +61,10 @@ impl Listen {
     }
 
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        if self.listener.is_none() {
+            self.listener = bind(self.address, &self.shared).ok();
+        }
+        while let Some(Ok((stream, _))) = self.listener.as_ref().map(TcpListener::accept) {
             if self.readers.len() + self.waiting.len() + self.leaving.len() >= READERS {
                 self.turn_away(&stream);
             } else if let Ok(link) = Wire::new(stream) {
@@ -84,14 +91,14 @@ impl Listen {
                     self.readers.push(reader);
                     continue;
                 }
-                Ok(()) => {
-                    self.gone = libc::ENOBUFS;
-                    reader.leave(self.gone, now, &self.shared.tally);
-                    self.leaving.push((reader, self.gone));
-                }
-                Err(error) => {
+                Err(error) if !has_left(&error) => {
                     self.gone = errno(&error);
                     reader.give_up(self.gone, &self.shared.tally);
+                }
+                ended => {
+                    self.gone = ended.map_or_else(|error| errno(&error), |()| libc::ENOBUFS);
+                    reader.leave(self.gone, now, &self.shared.tally);
+                    self.leaving.push((reader, self.gone));
                 }
             }
             self.shared.tally.streams_broken.fetch_add(1, Relaxed);
@@ -197,6 +204,13 @@ impl Transport for Listen {
             thread::sleep(PAUSE);
         }
     }
+}
+
+fn bind(address: SocketAddr, shared: &Shared) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    *shared.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener.local_addr()?);
+    Ok(listener)
 }
 
 /// Readers at a time.

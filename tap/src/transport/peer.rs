@@ -136,6 +136,11 @@ impl Peer {
     }
 }
 
+/// The receiver has ended its side, but may still be reading, and its host may not have acknowledged yet what it has.
+pub(crate) fn has_left(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+}
+
 /// The number to count an error by.
 pub(crate) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(match error.kind() {

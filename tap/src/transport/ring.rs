@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::counters::Counters;
 use crate::flow::Out;
+use crate::loss;
 use crate::pcapng::Statistics;
 use crate::ring::{Failed, Ring};
 use crate::tap::Shared;
@@ -69,7 +71,7 @@ impl Files {
             received: counters.packets_built,
             dropped: counters.send_errors_total(),
             delivered: counters.packets_sent,
-            comment: String::new(),
+            comment: loss::comment(&counters),
         }
     }
 
@@ -142,6 +144,12 @@ impl Transport for Files {
         // A file that cannot be given its name keeps what is in it; the next one shows whether there is still a way.
         let _ = self.ring.finish(&statistics);
         self.reopen();
+    }
+
+    fn tell_loss(&mut self, _: &Counters) -> bool {
+        let statistics = self.statistics();
+        self.ring.statistics(&statistics);
+        true
     }
 
     fn finish(&mut self) {

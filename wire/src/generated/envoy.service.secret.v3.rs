@@ -102,7 +102,7 @@ pub mod secret_discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::lean::Lean::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
             );
@@ -133,7 +133,7 @@ pub mod secret_discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::lean::Lean::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets",
             );
@@ -305,7 +305,7 @@ pub mod secret_discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StreamSecretsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::lean::Lean::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -357,7 +357,7 @@ pub mod secret_discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FetchSecretsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::lean::Lean::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

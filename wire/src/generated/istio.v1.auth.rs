@@ -113,7 +113,7 @@ pub mod istio_certificate_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::lean::Lean::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/istio.v1.auth.IstioCertificateService/CreateCertificate",
             );
@@ -261,7 +261,7 @@ pub mod istio_certificate_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateCertificateSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::lean::Lean::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

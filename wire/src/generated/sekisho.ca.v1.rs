@@ -146,7 +146,7 @@ pub mod trust_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::lean::Lean::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/sekisho.ca.v1.Trust/Watch",
             );
@@ -289,7 +289,7 @@ pub mod trust_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::lean::Lean::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
