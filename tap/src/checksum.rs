@@ -14,6 +14,9 @@ pub(crate) struct Sum {
 impl Sum {
     /// Adds bytes as if they stood right behind the ones added before.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         // In the machine's own byte order, which leaves the swapping to the end (RFC 1071 section 2 B), and two words at a
         // time, which folding adds up later (section 2 C): so a compiler can add several at once.
         let (words, rest) = bytes.as_chunks::<4>();
@@ -30,6 +33,11 @@ impl Sum {
     /// Adds one 16-bit word at an even place.
     pub(crate) fn add_word(&mut self, word: u16) {
         self.total += u64::from(word);
+    }
+
+    /// Adds two 16-bit words at an even place.
+    pub(crate) fn add_words(&mut self, words: u32) {
+        self.total += u64::from(words >> 16) + u64::from(words & 0xffff);
     }
 
     /// The checksum of everything added.

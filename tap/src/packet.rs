@@ -76,17 +76,22 @@ pub(crate) struct Direction {
     front: [u8; 14 + TAG as usize],
     /// Whether there is one.
     is_tagged: bool,
-    ip: IpFields,
-    ports: [u8; 4],
-    /// Pseudo header (without length) and ports, summed.
+    headers: Headers,
+    /// What is constant of the TCP checksum: pseudo header without length, ports, window.
     tcp_sum: Sum,
 }
 
-/// Addresses as they stand in the header, and what is summed in advance.
+/// IP and TCP headers, zero where a segment fills something in: a packet is one copy of them, and few stores.
 #[derive(Debug, Clone)]
-enum IpFields {
-    V4 { addresses: [u8; 8], sum: Sum },
-    V6 { flow: [u8; 4], addresses: [u8; 32] },
+enum Headers {
+    /// With the sum of what is constant of the IP header.
+    V4 {
+        bytes: [u8; V4_HEADERS],
+        sum: Sum,
+    },
+    V6 {
+        bytes: [u8; V6_HEADERS],
+    },
 }
 
 impl Direction {
@@ -96,24 +101,31 @@ impl Direction {
         concat(&mut ports, &[&source.port().to_be_bytes(), &destination.port().to_be_bytes()]);
         let mut tcp_sum = Sum::default();
         tcp_sum.add_word(u16::from(PROTOCOL_TCP));
+        tcp_sum.add_word(WINDOW);
         tcp_sum.add(&ports);
-        let (ip, ether_type) = match (source.ip(), destination.ip()) {
+        // Sequence number, acknowledgement, data offset and flags; window; checksum and urgent pointer.
+        let tcp = [&ports[..], &[0; 10], &WINDOW.to_be_bytes(), &[0; 4]].concat();
+        let (headers, ether_type) = match (source.ip(), destination.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let mut addresses = [0; 8];
-                concat(&mut addresses, &[&from.octets(), &to.octets()]);
+                let addresses = [from.octets(), to.octets()].concat();
                 tcp_sum.add(&addresses);
                 let mut sum = Sum::default();
                 sum.add(&V4_START);
                 sum.add(&V4_MIDDLE);
                 sum.add(&addresses);
-                (IpFields::V4 { addresses, sum }, [0x08, 0x00])
+                let mut bytes = [0; V4_HEADERS];
+                // Between them length and identification, behind them the sum.
+                concat(&mut bytes, &[&V4_START, &[0; 4], &V4_MIDDLE, &[0; 2], &addresses, &tcp]);
+                (Headers::V4 { bytes, sum }, [0x08, 0x00])
             }
             (from, to) => {
-                let mut addresses = [0; 32];
-                concat(&mut addresses, &[&v6(from), &v6(to)]);
+                let addresses = [v6(from), v6(to)].concat();
                 tcp_sum.add(&addresses);
                 let label = fnv(&[&addresses, &ports]) as u32 & 0x000f_ffff;
-                (IpFields::V6 { flow: (0x6000_0000 | label).to_be_bytes(), addresses }, [0x86, 0xdd])
+                let flow = (0x6000_0000 | label).to_be_bytes();
+                let mut bytes = [0; V6_HEADERS];
+                concat(&mut bytes, &[&flow, &[0; 2], &[PROTOCOL_TCP, HOP_LIMIT], &addresses, &tcp]);
+                (Headers::V6 { bytes }, [0x86, 0xdd])
             }
         };
         let mut front = [0; 14 + TAG as usize];
@@ -122,7 +134,7 @@ impl Direction {
             Some(vlan) => concat(&mut front, &[&to, &from, &TPID, &vlan.to_be_bytes(), &ether_type]),
             None => concat(&mut front, &[&to, &from, &ether_type]),
         }
-        Self { front, is_tagged: vlan.is_some(), ip, ports, tcp_sum }
+        Self { front, is_tagged: vlan.is_some(), headers, tcp_sum }
     }
 
     /// Appends the frame for one segment to `out`. The payload is at most one segment size long.
@@ -131,45 +143,48 @@ impl Direction {
         let options = options.as_ref().map_or(&[][..], |o| &o[..]);
         let payload: usize = segment.payload.iter().map(|piece| piece.len()).sum();
         let tcp_len = (TCP_HEADER + options.len() + payload) as u16;
+        let offset_and_flags = [((TCP_HEADER + options.len()) / 4) as u8 * 16, segment.flags];
 
-        let [untagged @ .., _, _, _, _] = &self.front;
-        out.extend_from_slice(if self.is_tagged { &self.front } else { untagged });
-        match &self.ip {
-            IpFields::V4 { addresses, sum } => {
-                let total = tcp_len + V4_HEADER;
-                let mut sum = *sum;
-                sum.add_word(total);
-                sum.add_word(segment.id);
-                out.extend_from_slice(&V4_START);
-                out.extend_from_slice(&total.to_be_bytes());
-                out.extend_from_slice(&segment.id.to_be_bytes());
-                out.extend_from_slice(&V4_MIDDLE);
-                out.extend_from_slice(&sum.finish().to_be_bytes());
-                out.extend_from_slice(addresses);
-            }
-            IpFields::V6 { flow, addresses } => {
-                out.extend_from_slice(flow);
-                out.extend_from_slice(&tcp_len.to_be_bytes());
-                out.extend_from_slice(&[PROTOCOL_TCP, HOP_LIMIT]);
-                out.extend_from_slice(addresses);
-            }
-        }
-
-        let data_offset = ((TCP_HEADER + options.len()) / 4) as u8;
-        let mut fixed = [0; 12];
-        let (seq, ack, window) = (segment.seq.to_be_bytes(), segment.ack.to_be_bytes(), WINDOW.to_be_bytes());
-        concat(&mut fixed, &[&seq, &ack, &[data_offset << 4, segment.flags], &window]);
         let mut sum = self.tcp_sum;
         sum.add_word(tcp_len);
-        sum.add(&fixed);
+        sum.add_words(segment.seq);
+        sum.add_words(segment.ack);
+        sum.add_word(u16::from_be_bytes(offset_and_flags));
         sum.add(options);
         segment.payload.iter().for_each(|piece| sum.add(piece));
-        out.extend_from_slice(&self.ports);
-        out.extend_from_slice(&fixed);
-        out.extend_from_slice(&sum.finish().to_be_bytes());
-        out.extend_from_slice(&[0, 0]); // urgent pointer
+        let sum = sum.finish().to_be_bytes();
+
+        let [untagged @ .., _, _, _, _] = &self.front;
+        out.reserve(self.front.len() + V6_HEADERS + options.len() + payload);
+        out.extend_from_slice(if self.is_tagged { &self.front } else { untagged });
+        match &self.headers {
+            Headers::V4 { bytes, sum: constant } => {
+                let total = tcp_len + V4_HEADER;
+                let mut ip_sum = *constant;
+                ip_sum.add_word(total);
+                ip_sum.add_word(segment.id);
+                let mut bytes = *bytes;
+                bytes[2..4].copy_from_slice(&total.to_be_bytes());
+                bytes[4..6].copy_from_slice(&segment.id.to_be_bytes());
+                bytes[10..12].copy_from_slice(&ip_sum.finish().to_be_bytes());
+                bytes[24..28].copy_from_slice(&segment.seq.to_be_bytes());
+                bytes[28..32].copy_from_slice(&segment.ack.to_be_bytes());
+                bytes[32..34].copy_from_slice(&offset_and_flags);
+                bytes[36..38].copy_from_slice(&sum);
+                out.extend_from_slice(&bytes);
+            }
+            Headers::V6 { bytes } => {
+                let mut bytes = *bytes;
+                bytes[4..6].copy_from_slice(&tcp_len.to_be_bytes());
+                bytes[44..48].copy_from_slice(&segment.seq.to_be_bytes());
+                bytes[48..52].copy_from_slice(&segment.ack.to_be_bytes());
+                bytes[52..54].copy_from_slice(&offset_and_flags);
+                bytes[56..58].copy_from_slice(&sum);
+                out.extend_from_slice(&bytes);
+            }
+        }
         out.extend_from_slice(options);
-        segment.payload.iter().for_each(|piece| out.extend_from_slice(piece));
+        segment.payload.iter().filter(|piece| !piece.is_empty()).for_each(|piece| out.extend_from_slice(piece));
     }
 }
 
@@ -278,6 +293,9 @@ const UDP_HEADER: usize = 8;
 const HOP_LIMIT: u8 = 64;
 const TCP_HEADER: usize = 20;
 const V4_HEADER: u16 = 20;
+/// IP and TCP.
+const V4_HEADERS: usize = 20 + TCP_HEADER;
+const V6_HEADERS: usize = 40 + TCP_HEADER;
 /// Version 4, five words, no special service.
 const V4_START: [u8; 2] = [0x45, 0];
 /// Don't-fragment, offset 0, TTL 64, TCP.
