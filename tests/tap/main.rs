@@ -9,5 +9,7 @@
 mod community;
 mod copy;
 mod loss;
+mod records;
+mod redaction;
 mod root;
 mod sensor;
