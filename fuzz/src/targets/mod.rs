@@ -15,6 +15,7 @@
 //! | `first_bytes` | protocol detection, and original destinations |
 //! | `config` | the rule file |
 //! | `dns` | answers of name servers |
+//! | `redact` | named secrets in heads and bodies of copies: none survives |
 //! | `tap` | exchanges to packets, read back by others |
 //! | `tls` | a server's handshake, and records after one |
 
@@ -29,6 +30,7 @@ mod forwarded;
 mod http1;
 mod http2;
 mod names;
+mod redact;
 mod rules;
 mod tap;
 mod tls;
@@ -114,6 +116,8 @@ pub const TARGETS: &[Target] = &[
     target("dns", "answers of name servers", dns::answer, dns::WORDS, 2048),
     target("dns_files", "resolv.conf and hosts", dns::files, dns::FILES, 2048),
     target("tap", "exchanges to packets and back", tap::run, tap::WORDS, 4096),
+    target("redact_body", "named secrets in JSON, forms and parts", redact::body, redact::WORDS, 4096),
+    target("redact_head", "named secrets in a target, cookies and headers", redact::head, redact::WORDS, 4096),
     target("tap_receive", "datagrams into the tap's reader", tap::receive, &[], 4096),
     target("tls_hello", "a server's handshake with whatever comes", tls::hello, tls::HELLO, 4096),
     target("tls_records", "records after a handshake, sealed and not", tls::records, tls::RECORDS, 4096),
