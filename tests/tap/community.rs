@@ -37,7 +37,7 @@ fn flow(number: u32, random: &mut Random) -> (SocketAddr, SocketAddr, u16) {
     (
         SocketAddr::new(ip(one), client),
         SocketAddr::new(ip(other), server),
-        if number % 5 == 0 { port(random.next()) } else { 0 },
+        if number.is_multiple_of(5) { port(random.next()) } else { 0 },
     )
 }
 
