@@ -80,14 +80,57 @@ fn template(connection: &Connection, live: &Live, judged: &Judged, asked: &Asked
 
 /// A connection that is not HTTP is over: every tap of records that it is meant for hears of it.
 pub(crate) fn flow(connection: &Connection, outcome: &Outcome) {
+    let aborted = match outcome.flag {
+        "DC" => Some(tap::Side::Client),
+        "-" if outcome.details == "-" => None,
+        _ => Some(tap::Side::Server),
+    };
+    let course = || Course {
+        judged: outcome.judged.as_ref(),
+        flags: outcome.flag,
+        details: Cow::Owned(outcome.details.clone()),
+        wire: outcome.carried.unwrap_or_else(|| connection.wire()),
+        callee: None,
+        number: 0,
+        protocol: "tcp",
+        asked: None,
+        body: 0,
+    };
+    let bytes = (outcome.passed.up, outcome.passed.down);
+    connection_told(connection, course, bytes, aborted, tap::Tap::offer_flow);
+}
+
+/// A request could not even be read, and was answered with this status.
+pub(crate) fn unread(connection: &Connection, status: u16, flags: &'static str, details: &'static str) {
+    let course = || Course {
+        judged: None,
+        flags,
+        details: Cow::Borrowed(details),
+        wire: connection.wire(),
+        callee: None,
+        number: 0,
+        protocol: "http/1.1",
+        asked: None,
+        body: 0,
+    };
+    let offer = |tap: &tap::Tap, admission, flow| tap.offer_unread(admission, flow, status);
+    connection_told(connection, course, (0, 0), None, offer);
+}
+
+fn connection_told<'a>(
+    connection: &Connection,
+    course: impl Fn() -> Course<'a>,
+    bytes: (u64, u64),
+    aborted: Option<tap::Side>,
+    offer: impl Fn(&tap::Tap, tap::Admission, tap::Flow),
+) {
     let live = connection.worker.live();
     let picked = connection.picked(&live);
     if picked.selected == 0 {
         return;
     }
-    let judged = outcome.judged.as_ref();
+    let Course { judged, wire, .. } = course();
     let verdict = judged.map_or(Verdict::Deny, |judged| judged.verdict);
-    let wire = outcome.carried.unwrap_or_else(|| connection.wire());
     let ending = Ending {
         direction: connection.direction(),
         callee: judged.and_then(|judged| judged.question.party.peer()).or(match connection.callee(&live) {
@@ -99,7 +142,7 @@ pub(crate) fn flow(connection: &Connection, outcome: &Outcome) {
         status: None,
         wire,
     };
-    for (at, tapped) in live.taps.iter().enumerate() {
+    for (at, tapped) in live.taps.iter().enumerate().take(64) {
         let is_meant = picked.selected & 1 << at != 0
             && tapped.kind == TapKind::Records
             && tapped.selection.takes_opaque()
@@ -112,22 +155,6 @@ pub(crate) fn flow(connection: &Connection, outcome: &Outcome) {
             continue;
         }
         let Some(admission) = tapped.tap.admit() else { continue };
-        let course = Course {
-            judged,
-            flags: outcome.flag,
-            details: Cow::Owned(outcome.details.clone()),
-            wire,
-            callee: None,
-            number: 0,
-            protocol: "tcp",
-            asked: None,
-            body: 0,
-        };
-        let aborted = match outcome.flag {
-            "DC" => Some(tap::Side::Client),
-            "-" if outcome.details == "-" => None,
-            _ => Some(tap::Side::Server),
-        };
         let flow = tap::Flow {
             client: connection.remote,
             server: tapped.server(connection, &live),
@@ -135,10 +162,10 @@ pub(crate) fn flow(connection: &Connection, outcome: &Outcome) {
             ended: Instant::now(),
             verdict: told(verdict),
             rule: judged.and_then(|judged| judged.rule.clone()),
-            bytes: (outcome.passed.up, outcome.passed.down),
+            bytes,
             aborted,
-            facts: facts(connection, &live, course),
+            facts: facts(connection, &live, course()),
         };
-        tapped.tap.offer_flow(admission, flow);
+        offer(&tapped.tap, admission, flow);
     }
 }

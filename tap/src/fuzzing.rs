@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::exchange::Exchange;
 use crate::flow::Out;
 use crate::pool::{Limits, Pool};
+use crate::redact::{Masked, Media};
 use crate::transport::vxlan;
-use crate::{Reason, Record, Sensor, Settings};
+use crate::{Message, Reason, Record, Redaction, Sensor, Settings};
 
 /// The datagrams of these exchanges, in order, with everything closed at the end; and for each exchange why it was not
 /// copied, or how many datagrams there were after it. The path to the sensor is IPv6 if `outer_v6`.
@@ -49,4 +50,17 @@ impl Out for Kept {
     }
 
     fn end(&mut self) {}
+}
+
+/// A body of this `content-type`, masked; `None` when it would be refused.
+pub fn body(redaction: &Redaction, content_type: &[u8], body: &[u8], cut: bool) -> Option<Vec<u8>> {
+    let mut copy = body.to_vec();
+    let media = if content_type.is_empty() { Media::Unsaid } else { Media::of(content_type) };
+    redaction.body(media, false, &mut copy, cut, &mut Masked::default()).ok()?;
+    Some(copy)
+}
+
+/// The text of a message's head; `None` when it would be refused.
+pub fn head(message: &Message) -> Option<&[u8]> {
+    message.head.fault.is_none().then_some(&message.head.text)
 }

@@ -147,6 +147,12 @@ impl Tap {
         self.tell(admission, Told::of_flow(flow));
     }
 
+    /// Hands over that a request could not even be read, and with which status it was answered, for a tap of records.
+    pub fn offer_unread(&self, mut admission: Admission, flow: Flow, status: u16) {
+        admission.count();
+        self.tell(admission, Told::of_unread(flow, status));
+    }
+
     fn tell(&self, mut admission: Admission, told: Told) {
         if !self.shared.earns(told.cost()) {
             admission.refuse(Reason::RateCap);

@@ -12,6 +12,8 @@ mod flood;
 mod loss;
 mod receive;
 mod receivers;
+mod records;
+mod redaction;
 mod root;
 mod selection;
 mod sensor;

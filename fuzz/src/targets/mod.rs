@@ -16,6 +16,7 @@
 //! | `first_bytes` | protocol detection, and original destinations |
 //! | `config` | the rule file |
 //! | `dns` | answers of name servers |
+//! | `redact` | named secrets in heads and bodies of copies: none survives |
 //! | `tap` | exchanges to packets, read back by others |
 //! | `exchanges` | the same with their contents known: what a strict reader makes of the packets |
 //! | `tls` | a server's handshake, and records after one |
@@ -33,6 +34,7 @@ mod forwarded;
 mod http1;
 mod http2;
 mod names;
+mod redact;
 mod rules;
 mod tap;
 mod tls;
@@ -122,6 +124,8 @@ pub const TARGETS: &[Target] = &[
     target("dns_files", "resolv.conf and hosts", dns::files, dns::FILES, 2048),
     target("tap", "exchanges to packets and back", tap::run, tap::WORDS, 4096),
     target("tap_exchanges", "exchanges whose copy is known", exchanges::run, exchanges::WORDS, 1024),
+    target("redact_body", "named secrets in JSON, forms and parts", redact::body, redact::WORDS, 4096),
+    target("redact_head", "named secrets in a target, cookies and headers", redact::head, redact::WORDS, 4096),
     target("tap_receive", "datagrams into the tap's reader", tap::receive, &[], 4096),
     target("tap_pcap", "pcap streams of senders, in pieces", tap::pcap, tap::PCAP, 4096),
     target("tls_hello", "a server's handshake with whatever comes", tls::hello, tls::HELLO, 4096),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     connection::Connection, decimal, guard::Judged, http::Exchange, live::Live, observe::metrics::Verdict,
-    opaque::Outcome,
+    opaque::Outcome, tap_records,
 };
 use config::{AccessSink, LogFormat};
 use http::Version;
@@ -121,6 +121,7 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
 pub(crate) fn unread(connection: &Connection, status: u16, flag: &'static str, details: &'static str) {
     if status != 0 {
         super::refusal::unread(connection, status, details);
+        tap_records::unread(connection, status, flag, details);
     }
     let live = connection.worker.live();
     let log = &live.snapshot.log;

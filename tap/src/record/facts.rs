@@ -154,8 +154,24 @@ impl Told {
     }
 
     pub(crate) fn of_flow(flow: Flow) -> Self {
-        let Flow { client, server, started, ended, verdict, rule, bytes, aborted, facts } = flow;
-        let what = What::Flow { bytes };
+        let what = What::Flow { bytes: flow.bytes };
+        Self::of_connection(flow, what)
+    }
+
+    /// An exchange of which there is nothing but the answer.
+    pub(crate) fn of_unread(flow: Flow, status: u16) -> Self {
+        let what = What::Exchange {
+            head: Vec::new(),
+            status: Some(status),
+            request: Size::default(),
+            response: Size { bytes: 0, complete: true },
+            masked: Masked::default(),
+        };
+        Self::of_connection(flow, what)
+    }
+
+    fn of_connection(flow: Flow, what: What) -> Self {
+        let Flow { client, server, started, ended, verdict, rule, bytes: _, aborted, facts } = flow;
         Self { facts, client, server, started, answered: None, ended, verdict, rule, aborted, what }
     }
 

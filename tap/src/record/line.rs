@@ -181,7 +181,7 @@ impl<'a> Head<'a> {
         let mut lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let mut head = Self::default();
         let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
-        (head.method, head.path) = (words.next(), words.next());
+        (head.method, head.path) = (words.next().filter(|word| !word.is_empty()), words.next());
         for line in lines {
             let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
             let (name, value) = line.split_at(colon);

@@ -145,7 +145,8 @@ fn user_info(text: &[u8]) -> Option<(Kinds, usize, usize)> {
     let password = colon + width;
     let at = (0..authority.len())
         .rfind(|at| authority.get(*at..).is_some_and(|rest| rest.starts_with(b"@") || begins(rest, b"%40")))?;
-    (at > password).then_some((Kinds::USER_INFO, start + password, at - password))
+    let length = at.checked_sub(password).filter(|length| *length > 0)?;
+    Some((Kinds::USER_INFO, start + password, length))
 }
 
 /// The length of the token; or the length of its first part, in which then no other token begins either.
@@ -271,6 +272,7 @@ mod tests {
             "http://host:8080/a@b",
             "mailto:user@host",
             "http://user@host/",
+            "http://user@host:80/",
             "eyJ.a.b",
             "eyJhbGciOiJIUzI1NiJ9",
             "AKIA",

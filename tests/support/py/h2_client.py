@@ -1,6 +1,6 @@
 """An HTTP/2 client over plain TCP with prior knowledge: one connection, one request after the other.
 
-In (JSON on stdin): address, port, requests: [{method, path, authority, headers, body_length, trailers}].
+In (JSON on stdin): address, port, requests: [{method, path, authority, headers, body or body_length, trailers}].
 Out (JSON): a list of {status, headers, trailers, body (text, first 2000 characters), length, error}.
 """
 
@@ -14,7 +14,7 @@ import h2.events
 
 
 def ask_one(sock, conn, ask):
-    body = b"x" * ask.get("body_length", 0)
+    body = ask["body"].encode() if "body" in ask else b"x" * ask.get("body_length", 0)
     trailers = [tuple(pair) for pair in ask.get("trailers", [])]
     fields = [(":method", ask["method"]), (":scheme", "http"), (":authority", ask["authority"]), (":path", ask["path"])]
     fields += [tuple(pair) for pair in ask.get("headers", [])]
