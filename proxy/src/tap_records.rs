@@ -10,6 +10,7 @@ use crate::{
     tap_selection::{Callee, Ending, Sampled},
     tls::Peer,
 };
+use ::http::Response;
 use config::TapKind;
 use policy::canonicalise;
 use std::{borrow::Cow, net::SocketAddr, time::Instant};
@@ -97,7 +98,7 @@ pub(crate) fn flow(connection: &Connection, outcome: &Outcome) {
         body: 0,
     };
     let bytes = (outcome.passed.up, outcome.passed.down);
-    connection_told(connection, course, bytes, aborted, tap::Tap::offer_flow);
+    connection_told(connection, TapKind::Records, course, bytes, aborted, tap::Tap::offer_flow);
 }
 
 /// A request could not even be read, and was answered with this status.
@@ -114,11 +115,49 @@ pub(crate) fn unread(connection: &Connection, status: u16, flags: &'static str, 
         body: 0,
     };
     let offer = |tap: &tap::Tap, admission, flow| tap.offer_unread(admission, flow, status);
-    connection_told(connection, course, (0, 0), None, offer);
+    connection_told(connection, TapKind::Records, course, (0, 0), None, offer);
+}
+
+/// The same for taps that copy packets: what came, and the answer it got.
+pub(crate) fn unread_copied(connection: &Connection, raw: &[u8], response: &Response<Cow<'static, str>>) {
+    let course = || Course {
+        judged: None,
+        flags: "-",
+        details: Cow::Borrowed("-"),
+        wire: connection.wire(),
+        callee: None,
+        number: 0,
+        protocol: "http/1.1",
+        asked: None,
+        body: 0,
+    };
+    let offer = |tap: &tap::Tap, admission, flow: tap::Flow| {
+        let mut answer = tap::Message::response(tap.redaction(), response.status(), response.headers());
+        answer.body = response.body().as_bytes().to_vec();
+        answer.body_len = u64::try_from(answer.body.len()).unwrap_or(u64::MAX);
+        answer.complete = true;
+        let record = tap::Record {
+            connection: connection.id,
+            client: flow.client,
+            server: flow.server,
+            request: tap::Message::unread(tap.redaction(), raw),
+            response: Some(answer),
+            started: flow.ended,
+            answered: Some(flow.ended),
+            ended: flow.ended,
+            aborted: None,
+            verdict: flow.verdict,
+            rule: None,
+            last: false,
+        };
+        tap.offer(admission, record);
+    };
+    connection_told(connection, TapKind::Frames, course, (0, 0), None, offer);
 }
 
 fn connection_told<'a>(
     connection: &Connection,
+    kind: TapKind,
     course: impl Fn() -> Course<'a>,
     bytes: (u64, u64),
     aborted: Option<tap::Side>,
@@ -144,7 +183,7 @@ fn connection_told<'a>(
     };
     for (at, tapped) in live.taps.iter().enumerate().take(64) {
         let is_meant = picked.selected & 1 << at != 0
-            && tapped.kind == TapKind::Records
+            && tapped.kind == kind
             && tapped.selection.takes_opaque()
             && tapped.selection.of_end(&ending);
         if !is_meant {

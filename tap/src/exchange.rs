@@ -48,10 +48,12 @@ impl Exchange {
     pub(crate) fn of(record: Record, max_body: usize) -> Result<Self, Reason> {
         let Record { connection, client, server, request, response, started, answered, ended, aborted, last, .. } =
             record;
-        let Line::Request(method) = &request.head.line else {
-            return Err(Reason::RedactError);
+        let method = match &request.head.line {
+            Line::Request(method) => method.clone(),
+            // It is answered as any request with a body in the answer would be.
+            Line::Unread => Method::GET,
+            Line::Response(_) => return Err(Reason::RedactError),
         };
-        let method = method.clone();
         let server_closes = response.as_ref().is_some_and(|message| message.head.closes);
         let status = response.as_ref().and_then(status);
         let request = http1::request(request, max_body)?;
@@ -112,7 +114,7 @@ impl Exchange {
 fn status(response: &Message) -> Option<StatusCode> {
     match response.head.line {
         Line::Response(status) => Some(status),
-        Line::Request(_) => None,
+        Line::Request(_) | Line::Unread => None,
     }
 }
 

@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 
 use crate::counters::Reason;
 use crate::redact::{self, Masked, Media, Redaction, Treatment};
+use crate::unread;
 
 /// Header fields in the order they came.
 pub trait Fields {
@@ -49,6 +50,8 @@ pub struct Head {
 pub(crate) enum Line {
     Request(Method),
     Response(StatusCode),
+    /// Of a request that could not be read.
+    Unread,
 }
 
 /// What the sender said of the length.
@@ -75,6 +78,23 @@ impl Head {
             writer.request_line(&method, target, authority)?;
             writer.fields(fields, &seen, authority.is_some())
         })
+    }
+
+    /// A head that could not be read, of which the framing is shown.
+    pub(crate) fn unread(redaction: &Redaction, raw: &[u8]) -> Self {
+        let mut masked = Masked::default();
+        let text = unread::text(redaction, raw, &mut masked);
+        Self {
+            line: Line::Unread,
+            text,
+            declared: Declared::Nothing,
+            is_chunked: false,
+            closes: true,
+            media: Media::default(),
+            is_coded: false,
+            masked,
+            fault: None,
+        }
     }
 
     pub(crate) fn response(redaction: &Redaction, status: StatusCode, fields: &impl Fields) -> Self {

@@ -30,6 +30,11 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
+    /// A head and nothing else.
+    fn bare(head: Vec<u8>, masked: Masked) -> Self {
+        Self { head, body: Vec::new(), tail: Vec::new(), open_ended: false, cut: false, length_conflict: false, masked }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.head.len() + self.body.len() + self.tail.len()
     }
@@ -41,8 +46,11 @@ pub(crate) fn request(message: Message, max_body: usize) -> Result<Wire, Reason>
     if let Some(reason) = head.fault {
         return Err(reason);
     }
-    if !matches!(head.line, Line::Request(_)) {
-        return Err(Reason::RedactError);
+    match head.line {
+        Line::Request(_) => {}
+        // What framing it has is its own, and nobody knows where it ends.
+        Line::Unread => return Ok(Wire { open_ended: true, ..Wire::bare(head.text, head.masked) }),
+        Line::Response(_) => return Err(Reason::RedactError),
     }
     let body = Body::new(body, body_len, trailers, complete, max_body);
     let bare = body.seen == 0 && complete && !head.is_chunked;

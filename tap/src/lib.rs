@@ -38,6 +38,7 @@ mod station;
 mod stream;
 mod tap;
 mod transport;
+mod unread;
 mod wide;
 mod worker;
 

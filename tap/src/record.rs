@@ -108,6 +108,11 @@ impl Message {
         Self::new(redaction, Head::response(redaction, status, fields))
     }
 
+    /// A request whose head could not be read, as it came: only its first line, its names and its framing are shown.
+    pub fn unread(redaction: &Arc<Redaction>, raw: &[u8]) -> Self {
+        Self::new(redaction, Head::unread(redaction, raw))
+    }
+
     /// What is masked in it.
     pub fn redaction(&self) -> &Arc<Redaction> {
         &self.redaction

@@ -50,6 +50,24 @@ fn a_request_without_a_canonical_reading_is_copied_too() {
 }
 
 #[test]
+fn a_request_that_cannot_be_read_is_copied_as_it_came_without_its_values() {
+    let (pair, sensor) = start();
+    let bytes = format!(
+        "POST /open/a HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer s3cr3t\r\nX-Key: s3cr3t\r\n\
+         Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /admin HTTP/1.1\r\n\r\n"
+    );
+    let client = TlsClient::new(pair.setting.at.inbound).cert(&pair.setting.web);
+    assert!(client.send(bytes.as_bytes()).received.starts_with(b"HTTP/1.1 400"));
+    let copy = sensor.settle(pair.setting.dir.path());
+    copy.assert_faultless();
+    assert_eq!(copy.statuses(), ["400"]);
+    for shown in ["POST /open/a HTTP/1.1\r\n", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"] {
+        assert!(copy.shows(shown.as_bytes()), "{shown}");
+    }
+    assert!(!copy.shows(b"s3cr3t"));
+}
+
+#[test]
 fn bodies_of_every_size_are_copied_without_fault() {
     let (pair, sensor) = start();
     // Around the segment size of a 1500-byte path (MSS 1410), and past the default body limit of 128 KiB.

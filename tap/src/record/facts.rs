@@ -138,7 +138,7 @@ impl Told {
         let mut masked = request.head.masked;
         let status = response.as_ref().and_then(|response| match response.head.line {
             Line::Response(status) => Some(status.as_u16()),
-            Line::Request(_) => None,
+            Line::Request(_) | Line::Unread => None,
         });
         if let Some(response) = &response {
             masked.add(&response.head.masked);

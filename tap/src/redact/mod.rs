@@ -176,6 +176,11 @@ impl Redaction {
         self.headers.get(name).unwrap_or(Treatment::Pass)
     }
 
+    /// Whether the value of this header is hidden, or must not be known to be there.
+    pub(crate) fn masks(&self, name: &[u8]) -> bool {
+        !matches!(self.header(name), Treatment::Pass | Treatment::Show | Treatment::ContentType)
+    }
+
     /// `url` with the values of secret parameters masked, in the query and in a fragment; if `careful`, credentials by
     /// their shape as well.
     pub(crate) fn url<'a>(&self, url: &'a [u8], careful: bool, masked: &mut Masked) -> Cow<'a, [u8]> {

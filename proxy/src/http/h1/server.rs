@@ -20,7 +20,7 @@ use crate::{
     observe::access_log,
     passage,
     stream::Stream,
-    tunnel,
+    tap_records, tunnel,
     upstream::{self, Lease, Made, Upstream},
 };
 use http::{Response, Version};
@@ -202,6 +202,7 @@ impl Server {
         let reply = failure.reply();
         access_log::unread(&self.connection, reply.status.as_u16(), refused.flag(), refused.details());
         let response = reply.into_response(false, self.connection.worker.date());
+        tap_records::unread_copied(&self.connection, self.input.filled(), &response);
         self.unread = true;
         let _ = self.send(&response, true).await;
     }
