@@ -77,7 +77,7 @@ impl Papers {
                 "kubernetes.io": {
                     "namespace": "bench",
                     "serviceaccount": { "name": account, "uid": "6f1f0a5e-0000-4000-8000-000000000000" },
-                    "pod": { "name": format!("{account}-{number}"), "uid": format!("6f1f0a5e-{:04x}-4000-8000-{number:012x}", account.len()) },
+                    "pod": { "name": format!("{account}-{number}"), "uid": format!("6f1f0a5e-{:04x}-4000-8000-{number:012x}", account.bytes().fold(0_u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))) },
                 },
             }),
         );
