@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use ca::attest::{Admission, Attested, Clusters, JoinToken, Lineage, PodToken, Refetch, Refusal, renew};
 use ca::denied::DenyList;
 use ca::log::{self, Event, Log, RefusalBudget, Text};
-use ca::{Issued, Tokens, parse_csr};
+use ca::{Issued, Requested, Tokens, parse_csr};
 use config::Lifetimes;
 use identity::{CertificateDer, SpiffeId, Svid};
 use rpc::Caller;
@@ -177,7 +177,8 @@ impl Desk {
         if let Shown::Token(attested) = &shown {
             known.attested = Some(Attested::clone(attested));
         }
-        let spki = parse_csr(ask.csr.as_bytes(), shown.id())?;
+        let Requested { spki, ignored } = parse_csr(ask.csr.as_bytes(), shown.id())?;
+        self.metrics.ignored(&ignored);
         let spki_hash = log::Hash::of(&spki);
         known.spki = Some(spki_hash);
         let admission = match shown {

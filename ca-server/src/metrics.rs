@@ -1,5 +1,6 @@
 //! What is counted, and its text for Prometheus.
 
+use ca::Ignored;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ pub(crate) struct Metrics {
     pub(crate) watches: AtomicUsize,
     issued: Labelled,
     refused: Labelled,
+    ignored: Labelled,
     handshakes_refused: Labelled,
     latency: Latency,
 }
@@ -29,6 +31,18 @@ impl Metrics {
         self.refused.add(reason);
     }
 
+    /// What a request held besides its key, and that went nowhere.
+    pub(crate) fn ignored(&self, ignored: &Ignored) {
+        let Ignored { subjects, names, extensions, attributes } = *ignored;
+        for (what, count) in
+            [("subject", subjects), ("name", names), ("extension", extensions), ("attribute", attributes)]
+        {
+            if count > 0 {
+                self.ignored.add_many(what, count);
+            }
+        }
+    }
+
     /// A connection came to nothing.
     pub(crate) fn handshake_refused(&self, reason: &'static str) {
         self.handshakes_refused.add(reason);
@@ -39,6 +53,8 @@ impl Metrics {
         let mut out = String::with_capacity(4096);
         self.issued.write("sekisho_ca_issued_total", "Certificates issued, by evidence.", "evidence", &mut out);
         self.refused.write("sekisho_ca_refused_total", "Requests refused, by reason.", "reason", &mut out);
+        let help = "What requests held besides a key, and that went nowhere.";
+        self.ignored.write("sekisho_ca_csr_ignored_total", help, "what", &mut out);
         let name = "sekisho_ca_connections_refused_total";
         self.handshakes_refused.write(name, "Connections that came to nothing, by reason.", "reason", &mut out);
         self.latency.write(&mut out);
@@ -88,9 +104,13 @@ struct Labelled(Mutex<BTreeMap<&'static str, u64>>);
 
 impl Labelled {
     fn add(&self, label: &'static str) {
+        self.add_many(label, 1);
+    }
+
+    fn add_many(&self, label: &'static str, more: u64) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(label).or_default();
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(more);
     }
 
     fn write(&self, name: &str, help: &str, label: &str, out: &mut String) {

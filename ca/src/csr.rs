@@ -15,10 +15,32 @@ use x509_parser::prelude::FromDer;
 
 use crate::signature;
 
-/// Checks a request made for `id` and returns its DER SubjectPublicKeyInfo.
+/// What is taken from a request, and what is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requested {
+    /// DER SubjectPublicKeyInfo, as it came.
+    pub spki: Vec<u8>,
+    /// What it held besides, and that goes nowhere.
+    pub ignored: Ignored,
+}
+
+/// What a request may hold without harm and without effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// 1 if it names a subject.
+    pub subjects: u64,
+    /// Alternative names; only the attested one may be among them.
+    pub names: u64,
+    /// Other extensions.
+    pub extensions: u64,
+    /// Attributes that ask for no extension, such as a challenge password.
+    pub attributes: u64,
+}
+
+/// Checks a request made for `id` and takes its public key.
 ///
 /// The subject is not looked at: it goes nowhere. Alternative names must be absent or exactly `id`.
-pub fn parse_csr(csr: &[u8], id: &SpiffeId) -> Result<Vec<u8>, CsrError> {
+pub fn parse_csr(csr: &[u8], id: &SpiffeId) -> Result<Requested, CsrError> {
     if csr.len() > MAX_CSR {
         return Err(CsrError::TooLarge);
     }
@@ -29,12 +51,12 @@ pub fn parse_csr(csr: &[u8], id: &SpiffeId) -> Result<Vec<u8>, CsrError> {
     }
     let spki = request.certification_request_info.subject_pki.raw;
     let key = PublicKey::from_spki(spki).map_err(CsrError::Key)?;
-    check_attributes(&request, id)?;
+    let ignored = check_attributes(&request, id)?;
     if !signature::is_valid(&key) {
         return Err(CsrError::InvalidKey);
     }
     check_possession(&request, &key)?;
-    Ok(spki.to_vec())
+    Ok(Requested { spki: spki.to_vec(), ignored })
 }
 
 /// Why a request was refused.
@@ -112,10 +134,13 @@ fn decode(csr: &[u8]) -> Result<Vec<u8>, CsrError> {
     }
 }
 
-fn check_attributes(request: &X509CertificationRequest<'_>, id: &SpiffeId) -> Result<(), CsrError> {
+fn check_attributes(request: &X509CertificationRequest<'_>, id: &SpiffeId) -> Result<Ignored, CsrError> {
+    let has_subject = request.certification_request_info.subject.iter_rdn().next().is_some();
+    let mut ignored = Ignored { subjects: u64::from(has_subject), ..Ignored::default() };
     for attribute in request.certification_request_info.iter_attributes() {
         if attribute.oid.as_bytes() != EXTENSION_REQUEST {
             // A challenge password and the like ask for nothing that could end up in a certificate.
+            ignored.attributes += 1;
             continue;
         }
         let ParsedCriAttribute::ExtensionRequest(requested) = attribute.parsed_attribute() else {
@@ -123,9 +148,13 @@ fn check_attributes(request: &X509CertificationRequest<'_>, id: &SpiffeId) -> Re
         };
         for extension in &requested.extensions {
             check_extension(extension, id)?;
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectAlternativeName(_) => ignored.names += 1,
+                _ => ignored.extensions += 1,
+            }
         }
     }
-    Ok(())
+    Ok(ignored)
 }
 
 fn check_extension(extension: &X509Extension<'_>, id: &SpiffeId) -> Result<(), CsrError> {
@@ -194,6 +223,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_goes_nowhere_is_counted() {
+        let (plain, _) = request(|params| params.distinguished_name = rcgen::DistinguishedName::new());
+        assert_eq!(parse_csr(&plain, &id()).unwrap().ignored, Ignored::default());
+        let (full, _) = request(|params| {
+            params.distinguished_name.push(rcgen::DnType::CommonName, "admin");
+            params.subject_alt_names = vec![uri(ID)];
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        });
+        let expected = Ignored { subjects: 1, names: 1, extensions: 1, attributes: 0 };
+        assert_eq!(parse_csr(&full, &id()).unwrap().ignored, expected);
+    }
+
     fn uri(text: &str) -> SanType {
         SanType::URI(text.try_into().unwrap())
     }
@@ -210,8 +252,8 @@ mod tests {
             let key = KeyPair::generate_for(algorithm).unwrap();
             let request = CertificateParams::default().serialize_request(&key).unwrap();
             let spki = key.subject_public_key_info();
-            assert_eq!(parse_csr(request.der(), &id()).unwrap(), spki);
-            assert_eq!(parse_csr(request.pem().unwrap().as_bytes(), &id()).unwrap(), spki);
+            assert_eq!(parse_csr(request.der(), &id()).unwrap().spki, spki);
+            assert_eq!(parse_csr(request.pem().unwrap().as_bytes(), &id()).unwrap().spki, spki);
         }
     }
 
@@ -349,7 +391,7 @@ mod tests {
             bytes[i] ^= 1;
             if let Ok(spki) = parse_csr(&bytes, &id()) {
                 // Only the encoding of the signature's length octets could still read as the same.
-                assert_eq!(spki, key.subject_public_key_info(), "octet {i}");
+                assert_eq!(spki.spki, key.subject_public_key_info(), "octet {i}");
             }
         }
     }

@@ -27,7 +27,7 @@ mod store;
 mod tokens;
 
 pub use authority::Authority;
-pub use csr::{CsrError, parse_csr};
+pub use csr::{CsrError, Ignored, Requested, parse_csr};
 pub use error::CaError;
 pub use issuer::{Issued, Issuer};
 pub use rotating::{Recovery, Report, RotatingFolder};
