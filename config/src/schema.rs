@@ -536,7 +536,7 @@ pub(crate) const TAP: Section = Section {
             "stream",
             EXTENT,
             Text("all"),
-            "How much of each direction of a stream is copied: WebSocket, CONNECT, opaque TCP. Only for packets.",
+            "How much of each direction of a stream is copied: WebSocket, CONNECT, opaque TCP. Only for packets. `none` unless written where `redact` has `json:` names: nothing in a stream is masked.",
         ),
         key(
             "queue",

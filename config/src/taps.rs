@@ -76,7 +76,7 @@ fn read_tap(
     let allow_plaintext = table.flag("allow_plaintext_tap", notes);
     let mut select = read_selection(table, names, rules, notes);
     let mut body = extent(table, "body", notes);
-    let stream = extent(table, "stream", notes);
+    let mut stream = extent(table, "stream", notes);
     let queue = size(table, "queue", notes);
     let rate_cap = table.text("rate_cap", notes).and_then(|text| checked(values::rate(text.value), text.span, notes));
     let mtu = table.number("mtu", MTU, notes).and_then(|n| u16::try_from(n).ok());
@@ -86,6 +86,10 @@ fn read_tap(
     let redact = redactions(table, "redact", notes);
     let pass = redactions(table, "pass", notes);
     check_redaction(table, &redact, &pass, notes);
+    // Nothing in a stream is masked: whoever names members of JSON and nothing about streams would send them in the clear.
+    if redact.iter().any(|name| matches!(name, Redaction::Json(_))) && !table.has("stream") {
+        stream = Some(Extent::None);
+    }
     if let Some(sensor) = &sensor {
         check_plaintext(table, sensor, allow_plaintext, notes);
         check_kind(table, sensor, notes);

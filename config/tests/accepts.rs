@@ -281,6 +281,18 @@ http = "http1"
 }
 
 #[test]
+fn a_tap_that_hides_members_of_json_copies_no_streams_unless_the_file_says_so() {
+    let stream = |keys: &str| {
+        let tap = format!("{HEAD}[[tap]]\nname = \"a\"\nto_sensor = \"pcap-listen://127.0.0.1\"\n{keys}");
+        load(&tap).taps.remove(0).stream
+    };
+    assert_eq!(stream(""), Extent::All);
+    assert_eq!(stream("redact = [\"x-secret\"]"), Extent::All);
+    assert_eq!(stream("redact = [\"json:pan\"]"), Extent::None);
+    assert_eq!(stream("redact = [\"json:pan\"]\nstream = \"all\""), Extent::All);
+}
+
+#[test]
 fn every_sensor_has_its_defaults() {
     let sensor = |url: &str| {
         let sure = "\nallow_plaintext_tap = true";
