@@ -5,6 +5,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use identity::svid_error;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::fmt;
@@ -128,7 +129,11 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(error) => write!(f, "no connection: {error}"),
-            Self::Tls(error) => write!(f, "no TLS: {error}"),
+            // Of a refusal of ours the reason, not the name it has among alerts.
+            Self::Tls(error) => match error.get_ref().and_then(|cause| cause.downcast_ref()).and_then(svid_error) {
+                Some(refusal) => write!(f, "no TLS: {refusal}"),
+                None => write!(f, "no TLS: {error}"),
+            },
             Self::Unix(error) => write!(f, "no connection to the socket: {error}"),
             Self::Http(error) => write!(f, "no HTTP/2: {error}"),
             Self::TimedOut => f.write_str("connecting took too long"),

@@ -37,7 +37,11 @@ pub(crate) fn text(redaction: &Redaction, raw: &[u8], masked: &mut Masked) -> Ve
             return text;
         }
         if number == 0 {
-            text.extend_from_slice(&redaction.url(content, true, masked));
+            // Word by word: the version behind a target is no part of its last parameter.
+            for (number, word) in content.split(|byte| *byte == b' ').enumerate() {
+                text.extend(if number > 0 { &b" "[..] } else { &[] });
+                text.extend_from_slice(&redaction.url(word, true, masked));
+            }
         } else {
             field(redaction, content, &mut text, masked);
         }
