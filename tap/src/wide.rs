@@ -8,6 +8,22 @@
 /// twice; besides the text's own bytes only `pad`, and for texts of less than sixteen pairs that are none.
 #[inline(always)] // With what it looks for, to stay in registers.
 pub(crate) fn any(text: &[u8], pad: u8, found: impl Fn(&[u8; 16], &[u8; 16]) -> bool) -> bool {
+    let ends = ends(text, pad);
+    let moved = (u128::from_le_bytes(ends) >> 8 | u128::from(pad) << 120).to_le_bytes();
+    let (ones, _) = text.as_chunks::<16>();
+    let (others, _) = text.get(1..).unwrap_or_default().as_chunks::<16>();
+    ones.iter().zip(others).fold(found(&ends, &moved), |seen, (one, other)| seen | found(one, other))
+}
+
+/// The same for what a byte says by itself.
+#[inline(always)]
+pub(crate) fn any_byte(text: &[u8], pad: u8, found: impl Fn(&[u8; 16]) -> bool) -> bool {
+    found(&ends(text, pad)) || text.len() > 16 && text.as_chunks::<16>().0.iter().any(found)
+}
+
+/// The last sixteen bytes; of a shorter text all, some of them twice, or `pad`.
+#[inline(always)]
+fn ends(text: &[u8], pad: u8) -> [u8; 16] {
     let mut ends = [pad; 16];
     if let Some(last) = text.last_chunk::<16>() {
         ends = *last;
@@ -19,10 +35,7 @@ pub(crate) fn any(text: &[u8], pad: u8, found: impl Fn(&[u8; 16], &[u8; 16]) -> 
     } else {
         ends.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
     }
-    let moved = (u128::from_le_bytes(ends) >> 8 | u128::from(pad) << 120).to_le_bytes();
-    let (ones, _) = text.as_chunks::<16>();
-    let (others, _) = text.get(1..).unwrap_or_default().as_chunks::<16>();
-    ones.iter().zip(others).fold(found(&ends, &moved), |seen, (one, other)| seen | found(one, other))
+    ends
 }
 
 #[cfg(test)]
@@ -38,10 +51,12 @@ mod tests {
         for length in 0..70 {
             let text = vec![b'a'; length];
             assert!(!any(&text, b' ', pair) && !any(&text, b' ', single));
+            assert!(!any_byte(&text, b' ', |one| one.contains(&b'x')));
             for at in 0..length {
                 let mut text = text.clone();
                 text[at] = b'x';
                 assert!(any(&text, b' ', single), "{at} of {length}");
+                assert!(any_byte(&text, b' ', |one| one.contains(&b'x')), "{at} of {length}");
                 if at + 1 < length {
                     text[at + 1] = b'y';
                     assert!(any(&text, b' ', pair), "{at} of {length}");

@@ -15,6 +15,8 @@ mod shape;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+use crate::wide;
+
 pub(crate) use body::Media;
 pub use shape::Kinds;
 pub(crate) use shape::is_suspect;
@@ -239,13 +241,15 @@ impl Default for Redaction {
 /// A path or a URL for a log: the values of secret parameters masked, and credentials that are recognised by their shape. Nearly
 /// all are given back as they are, after one look at each byte.
 #[must_use]
+#[inline]
 pub fn without_secrets(url: &[u8]) -> Cow<'_, [u8]> {
+    if wide::any_byte(url, b' ', shape::is_notable) { looked_at(url) } else { Cow::Borrowed(url) }
+}
+
+#[inline(never)] // Of the few that need it.
+fn looked_at(url: &[u8]) -> Cow<'_, [u8]> {
     static DEFAULT: LazyLock<Redaction> = LazyLock::new(Redaction::default);
-    let careful = is_suspect(url);
-    if !careful && !url.iter().any(|byte| b"?#".contains(byte)) {
-        return Cow::Borrowed(url);
-    }
-    DEFAULT.url(url, careful, &mut Masked::default())
+    DEFAULT.url(url, is_suspect(url), &mut Masked::default())
 }
 
 /// Names, compared without regard to case.

@@ -82,6 +82,18 @@ fn has_marks(one: &[u8; 16], other: &[u8; 16]) -> bool {
     found != 0
 }
 
+/// Whether these bytes may be of a URL that needs a second look: for a query, a fragment, or a credential, of which each kind
+/// has at least one of these signs: `@` or an escape, a capital (JWT, AWS, PEM), `_` (GitHub), `x` (Slack).
+#[inline(always)] // Into the loop, to stay in registers.
+pub(crate) fn is_notable(bytes: &[u8; 16]) -> bool {
+    let mut found = 0;
+    for byte in bytes {
+        let is = |sign: u8| u8::from(*byte == sign);
+        found |= is(b'?') | is(b'#') | is(b'@') | is(b'%') | is(b'_') | is(b'x') | u8::from(byte.is_ascii_uppercase());
+    }
+    found != 0
+}
+
 /// Masks every credential in the text, in time proportional to its length.
 pub(crate) fn mask(text: &mut [u8]) -> Kinds {
     let mut kinds = Kinds::default();
@@ -220,6 +232,8 @@ mod tests {
         let mut bytes = text.as_bytes().to_vec();
         let kinds = mask(&mut bytes);
         assert!(kinds.is_empty() || is_suspect(text.as_bytes()), "found, but not suspected: {text}");
+        let is_notable = wide::any_byte(text.as_bytes(), b' ', is_notable);
+        assert!(kinds.is_empty() || is_notable, "found, but not noted: {text}");
         (String::from_utf8(bytes).unwrap(), kinds)
     }
 
