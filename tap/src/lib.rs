@@ -45,7 +45,7 @@ mod worker;
 pub use counters::{Counters, Reason};
 pub use head::{Fields, Head};
 pub use record::{Decision, Facts, Flow, Message, Record, Side, Tls, Verdict};
-pub use redact::{Kinds, Masked, Redaction, Secret, without_secrets};
+pub use redact::{Kinds, Masked, Redaction, Secret, is_plain, without_secrets};
 pub use repeat::{Repeat, Repeated};
 pub use settings::{Sensor, Settings};
 pub use stream::{Opening, Stream};

@@ -54,7 +54,12 @@ pub(crate) fn request(exchange: &Exchange) {
         LogFormat::Json => {
             let mut fields = begin(line, &exchange.connection, &exchange.live, duration);
             fields.text(r#","method":"#, Some(asked.method_bytes()));
-            fields.text(r#","path":"#, Some(&tap::without_secrets(asked.path_bytes())));
+            let path = asked.path_bytes();
+            if tap::is_plain(path) {
+                fields.plain(r#","path":"#, path);
+            } else {
+                fields.text(r#","path":"#, Some(&tap::without_secrets(path)));
+            }
             fields.word(r#","protocol":"#, protocol(asked.version));
             fields.truth(r#","grpc":"#, asked.grpc);
             fields.number(r#","response_code":"#, Some(facts.status.into()));

@@ -139,6 +139,14 @@ impl Fields<'_> {
         }
     }
 
+    /// A text of which is known that nothing in it needs an escape.
+    pub(super) fn plain(&mut self, name: &'static str, value: &[u8]) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'"');
+        self.0.extend_from_slice(value);
+        self.0.push(b'"');
+    }
+
     /// One of our own words, none of which needs an escape.
     #[inline(always)] // As above.
     pub(super) fn word(&mut self, name: &'static str, value: &str) {

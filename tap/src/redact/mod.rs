@@ -243,7 +243,15 @@ impl Default for Redaction {
 #[must_use]
 #[inline]
 pub fn without_secrets(url: &[u8]) -> Cow<'_, [u8]> {
-    if wide::any_byte(url, b' ', shape::is_notable) { looked_at(url) } else { Cow::Borrowed(url) }
+    if is_plain(url) { Cow::Borrowed(url) } else { looked_at(url) }
+}
+
+/// Whether one look at each byte of a path or a URL shows that nothing in it is masked for a log, nor escaped in JSON. Nearly all
+/// paths without a query are so.
+#[must_use]
+#[inline]
+pub fn is_plain(url: &[u8]) -> bool {
+    !wide::any_byte(url, b' ', shape::is_notable)
 }
 
 #[inline(never)] // Of the few that need it.
@@ -379,6 +387,20 @@ pub(crate) const MASK: u8 = b'*';
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_plain_needs_neither_a_mask_nor_an_escape() {
+        for (url, plain) in
+            [("/api/orders/42", true), ("/a-b/1f3c~.,;=:!'()*+&$", false), ("/a-b/1f3c~.,;=:!'()*+&", true), ("", true)]
+        {
+            assert_eq!(is_plain(url.as_bytes()), plain, "{url}");
+        }
+        for byte in 0..=u8::MAX {
+            let url = [b"/aaaaaaaaaaaaaaaaaaaa/"[..].to_vec(), vec![byte], b"/bbbb"[..].to_vec()].concat();
+            let needs = matches!(byte, 0..=0x1f | b'"' | b'\\' | 0x7f.. | b'?' | b'#' | b'@' | b'%');
+            assert!(!(needs && is_plain(&url)), "{byte}");
+        }
+    }
 
     #[test]
     fn credentials_are_masked_and_reserved_names_stripped() {

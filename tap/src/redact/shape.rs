@@ -83,13 +83,14 @@ fn has_marks(one: &[u8; 16], other: &[u8; 16]) -> bool {
 }
 
 /// Whether these bytes may be of a URL that needs a second look: for a query, a fragment, or a credential, of which each kind
-/// has at least one of these signs: `@` or an escape, a capital (JWT, AWS, PEM), `_` (GitHub), `x` (Slack).
+/// has at least one of these signs: `@` or an escape, a capital (JWT, AWS, PEM), `_` (GitHub), `x` (Slack). Or for an escape in
+/// JSON: a quotation mark, a backslash, what is no printable ASCII.
 #[inline(always)] // Into the loop, to stay in registers.
 pub(crate) fn is_notable(bytes: &[u8; 16]) -> bool {
     let mut found = 0;
     for byte in bytes {
-        let is = |sign: u8| u8::from(*byte == sign);
-        found |= is(b'?') | is(b'#') | is(b'@') | is(b'%') | is(b'_') | is(b'x') | u8::from(byte.is_ascii_uppercase());
+        let within = |first: u8, last: u8| u8::from(byte.wrapping_sub(first) <= last - first);
+        found |= within(b'?', b'_') | within(b'"', b'%') | u8::from(*byte == b'x') | (within(b' ', b'~') ^ 1);
     }
     found != 0
 }
