@@ -48,7 +48,7 @@ pub(crate) fn measure(world: &World, make: Make, round: u32, options: &Options, 
         let lines = match *name {
             "tap-not-selected" => "requests = [\"POST /api/other/{id:uint}\"]",
             // Room for a few exchanges: most are dropped at admission.
-            "tap-full" => "body = \"first 1KiB\"\nqueue = \"4KiB\"",
+            "tap-full" => "body = \"first 1KiB\"\nqueue = \"64KiB\"",
             _ => "",
         };
         let sensor_at = (*name != "tap-off").then_some(address);
