@@ -103,34 +103,14 @@ pub(crate) fn flow(connection: &Connection, outcome: &Outcome) {
 
 /// A request could not even be read, and was answered with this status.
 pub(crate) fn unread(connection: &Connection, status: u16, flags: &'static str, details: &'static str) {
-    let course = || Course {
-        judged: None,
-        flags,
-        details: Cow::Borrowed(details),
-        wire: connection.wire(),
-        callee: None,
-        number: 0,
-        protocol: "http/1.1",
-        asked: None,
-        body: 0,
-    };
+    let course = || unread_course(connection, flags, details);
     let offer = |tap: &tap::Tap, admission, flow| tap.offer_unread(admission, flow, status);
     connection_told(connection, TapKind::Records, course, (0, 0), None, offer);
 }
 
 /// The same for taps that copy packets: what came, and the answer it got.
 pub(crate) fn unread_copied(connection: &Connection, raw: &[u8], response: &Response<Cow<'static, str>>) {
-    let course = || Course {
-        judged: None,
-        flags: "-",
-        details: Cow::Borrowed("-"),
-        wire: connection.wire(),
-        callee: None,
-        number: 0,
-        protocol: "http/1.1",
-        asked: None,
-        body: 0,
-    };
+    let course = || unread_course(connection, "-", "-");
     let offer = |tap: &tap::Tap, admission, flow: tap::Flow| {
         let mut answer = tap::Message::response(tap.redaction(), response.status(), response.headers());
         answer.body = response.body().as_bytes().to_vec();
@@ -153,6 +133,21 @@ pub(crate) fn unread_copied(connection: &Connection, raw: &[u8], response: &Resp
         tap.offer(admission, record);
     };
     connection_told(connection, TapKind::Frames, course, (0, 0), None, offer);
+}
+
+/// Nothing is known of what could not be read.
+fn unread_course(connection: &Connection, flags: &'static str, details: &'static str) -> Course<'static> {
+    Course {
+        judged: None,
+        flags,
+        details: Cow::Borrowed(details),
+        wire: connection.wire(),
+        callee: None,
+        number: 0,
+        protocol: "http/1.1",
+        asked: None,
+        body: 0,
+    }
 }
 
 fn connection_told<'a>(
