@@ -9,8 +9,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use identity::{Bundle, CertificateDer, PublicKey, SpiffeId, Svid, TrustDomain, Usage};
-use rcgen::{Certificate, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SubjectPublicKeyInfo};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use identity::{Bundle, CertificateDer, KeyKind, PublicKey, SpiffeId, Svid, TrustDomain, Usage};
+use rcgen::{
+    Certificate, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519,
+    PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::attest::Attested;
@@ -83,7 +88,7 @@ impl Issuer {
             .map_err(|_| CaError::LintMismatch("the encoding of a CA certificate"))?;
         let name = read.subject().as_raw().to_vec();
         Ok(Self {
-            certificate_pem: certificate.pem(),
+            certificate_pem: pem(certificate.der()),
             signatures: Signatures::default(),
             proven: AtomicBool::new(false),
             trust_domain,
@@ -136,12 +141,12 @@ impl Issuer {
     ) -> Result<Issued, CaError> {
         self.check_name(id)?;
         let validity = self.validity_of(ttl, now)?;
-        let key = SubjectPublicKeyInfo::from_der(public_key_spki_der)?;
+        let key = SubjectKey(PublicKey::from_spki(public_key_spki_der).map_err(CaError::Key)?);
         let leaf = profile::leaf(id, names, validity)?.signed_by(&key, &self.signer)?;
         let svid = self.read_back(&leaf, signatures, now)?;
         lint(&svid, id, public_key_spki_der, validity)?;
         Ok(Issued {
-            leaf_pem: leaf.pem(),
+            leaf_pem: pem(leaf.der()),
             leaf: leaf.into(),
             intermediate_pem: self.certificate_pem.clone(),
             serial: svid.serial().to_owned(),
@@ -225,6 +230,41 @@ fn lint(svid: &Svid, id: &SpiffeId, spki: &[u8], validity: Validity) -> Result<(
         return Err(CaError::LintMismatch("the validity"));
     }
     Ok(())
+}
+
+/// The holder's key, as `rcgen` asks for it. It writes the algorithm anew; the lint sees to it that all octets are those of before.
+struct SubjectKey<'a>(PublicKey<'a>);
+
+impl PublicKeyData for SubjectKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.bits()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        match self.0.kind() {
+            KeyKind::P256 => &PKCS_ECDSA_P256_SHA256,
+            KeyKind::P384 => &PKCS_ECDSA_P384_SHA384,
+            KeyKind::P521 => &PKCS_ECDSA_P521_SHA512,
+            KeyKind::Ed25519 => &PKCS_ED25519,
+            KeyKind::Rsa => &PKCS_RSA_SHA256,
+        }
+    }
+}
+
+/// A certificate as text, in lines of 64 (RFC 7468 §2).
+fn pem(der: &[u8]) -> String {
+    let base64 = STANDARD.encode(der);
+    let mut text = String::with_capacity(base64.len() + base64.len() / 64 + 64);
+    text.push_str("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = base64.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at_checked(64).unwrap_or((rest, ""));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
 }
 
 impl std::fmt::Debug for Issuer {
@@ -325,6 +365,15 @@ mod tests {
         assert_eq!(value("2.5.29.15"), [0x03, 0x02, 0x07, 0x80]);
         assert_eq!(leaf.subject().iter_rdn().count(), 0);
         assert_eq!(leaf.raw_serial().len(), 16);
+    }
+
+    #[test]
+    fn text_is_what_others_write() {
+        for length in [0, 1, 46, 47, 48, 49, 96, 600] {
+            let der: Vec<u8> = (0..length).map(|octet| octet as u8).collect();
+            let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+            assert_eq!(super::pem(&der), pem::encode_config(&pem::Pem::new("CERTIFICATE", der), config), "{length}");
+        }
     }
 
     #[test]
