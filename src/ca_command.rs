@@ -149,7 +149,7 @@ fn issue(arguments: &cli::CaIssue) -> Result<(), String> {
         Some(path) => {
             let csr = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
             let key = ca::parse_csr(&csr, &id)
-                .map(|requested| requested.spki)
+                .map(|requested| requested.spki().to_vec())
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             check_denied(&denied, &id, Some(&key), now)?;
             (issuer.issue(&attested, &key, arguments.ttl, now).map_err(|error| error.to_string())?, None)

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use ca::attest::{Admission, Attested, Clusters, JoinToken, Lineage, PodToken, Refetch, Refusal, renew};
 use ca::denied::DenyList;
 use ca::log::{self, Event, Log, RefusalBudget, Text};
-use ca::{Issued, Requested, Tokens, parse_csr};
+use ca::{Issued, Tokens, parse_csr};
 use config::Lifetimes;
 use identity::{CertificateDer, SpiffeId, Svid};
 use rpc::Caller;
@@ -177,9 +177,9 @@ impl Desk {
         if let Shown::Token(attested) = &shown {
             known.attested = Some(Attested::clone(attested));
         }
-        let Requested { spki, ignored } = parse_csr(ask.csr.as_bytes(), shown.id())?;
-        self.metrics.ignored(&ignored);
-        let spki_hash = log::Hash::of(&spki);
+        let requested = parse_csr(ask.csr.as_bytes(), shown.id())?;
+        self.metrics.ignored(requested.ignored());
+        let spki_hash = log::Hash::of(requested.spki());
         known.spki = Some(spki_hash);
         let admission = match shown {
             Shown::Token(attested) => Admitted::Now(attested),
@@ -189,7 +189,7 @@ impl Desk {
                 let leaf = chain.first().map_or(&[][..], |leaf| leaf.as_ref());
                 let domain = standing.bundle.trust_domain();
                 let oldest = self.lifetimes.lineage;
-                Admitted::Now(Box::new(renew(svid, leaf, &spki, lineage.as_ref(), domain, oldest, now)?))
+                Admitted::Now(Box::new(renew(svid, leaf, requested.spki(), lineage.as_ref(), domain, oldest, now)?))
             }
         };
         self.deny_list(admission.id(), ask.caller, &spki_hash, now)?;
@@ -208,7 +208,7 @@ impl Desk {
             }
         };
         known.attested = Some(attested.clone());
-        let issued = standing.issuer.issue(&attested, &spki, ttl, now)?;
+        let issued = standing.issuer.issue_requested(&attested, &requested, ttl, now)?;
         // Others work while the disk does: that is what makes one flush serve many records.
         drop(turn);
         self.keep(&attested, &issued, &standing, ask.caller.address(), now).await?;

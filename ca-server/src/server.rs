@@ -12,7 +12,7 @@ use crate::turns::Turns;
 use ca::denied::DenyList;
 use ca::log::{self, Act, Event, Log, LogKey, Text, What};
 use ca::rotation::Schedule;
-use ca::{Keys, RotatingFolder, Tokens};
+use ca::{Keys, RotatingFolder, Signatures, Tokens};
 use config::{CaSettings, ClusterSettings, Listen};
 use identity::SpiffeId;
 use rpc::{Limits, Refused, Routes, Watcher};
@@ -79,7 +79,7 @@ impl Server {
         let own = Own { id, names: settings.names.clone() };
         let keys = Keys { passphrase: passphrase.as_deref(), secret: settings.keys.as_deref() };
         let authority = folder.authority(keys, now).map_err(error)?;
-        let standing = Standing::make(&authority, &own, now).map_err(error)?;
+        let standing = Standing::make(&authority, &own, signatures(settings), now).map_err(error)?;
         let log_key = LogKey::load(&settings.dir, passphrase.as_deref()).map_err(error)?;
         let (log, opened) = Log::open(&settings.dir, log_key, now, log::Settings::default()).map_err(error)?;
         let memory = recall(settings, &standing, now)?;
@@ -285,6 +285,11 @@ fn recall(settings: &CaSettings, standing: &Standing, now: SystemTime) -> Result
     })
     .map_err(error)?;
     Ok(memory)
+}
+
+/// Of which leaves the signature is verified before they leave.
+pub(crate) fn signatures(settings: &CaSettings) -> Signatures {
+    if settings.verify_signatures { Signatures::Every } else { Signatures::First }
 }
 
 fn apis(clusters: &[ClusterSettings]) -> BTreeMap<String, Api> {

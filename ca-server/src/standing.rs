@@ -1,7 +1,7 @@
 //! What is in force: the issuer, the bundle, and the server's own certificate. Made whole, replaced whole.
 
 use ca::rotation::{RootId, Rotation};
-use ca::{Authority, Issuer};
+use ca::{Authority, Issuer, Signatures};
 use identity::{Bundle, Credentials, SpiffeId};
 use rustls::ServerConfig;
 use std::sync::Arc;
@@ -39,13 +39,18 @@ pub(crate) struct Own {
 }
 
 impl Standing {
-    /// A new intermediate and a new certificate of our own.
+    /// A new intermediate, which verifies the `signatures` it makes, and a new certificate of our own.
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub(crate) fn make(authority: &Authority, own: &Own, now: SystemTime) -> Result<Self, String> {
+    pub(crate) fn make(
+        authority: &Authority,
+        own: &Own,
+        signatures: Signatures,
+        now: SystemTime,
+    ) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let issuer = authority.intermediate(now).map_err(|error| text(&error))?;
+        let issuer = authority.intermediate(now).map_err(|error| text(&error))?.verifying(signatures);
         let (issued, key) = issuer.issue_own(&own.id, &own.names, OWN_LIFETIME, now).map_err(|error| text(&error))?;
         let credentials = Credentials::from_pem(
             issued.chain_pem().as_bytes(),

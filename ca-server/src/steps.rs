@@ -1,6 +1,6 @@
 //! The rotation of roots while a server runs: what the operator asks for, and what the clock and the holders bring about.
 
-use crate::server::{Server, lock};
+use crate::server::{Server, lock, signatures};
 use crate::standing::Standing;
 use ca::log::What;
 use ca::rotation::{Advice, Go, LastLeaf, RootId};
@@ -205,7 +205,7 @@ impl Server {
         let made = {
             let folder = lock(&self.folder);
             let authority = folder.authority(self.keys(), now).map_err(|error| error.to_string());
-            authority.and_then(|authority| Standing::make(&authority, &self.own, now))
+            authority.and_then(|authority| Standing::make(&authority, &self.own, signatures(&self.settings), now))
         };
         match made {
             Ok(standing) => drop(self.desk.standing.send_replace(Arc::new(standing))),

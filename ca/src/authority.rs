@@ -87,13 +87,13 @@ impl Authority {
         let validity = Validity::starting(now, INTERMEDIATE_LIFETIME)?.within(root.validity, now)?;
         let params = profile::signing(CaKind::Intermediate, &self.trust_domain, &key, validity)?;
         let certificate = self.issuing.sign(&params, &key)?;
-        Ok(Issuer::new(
+        Issuer::new(
             self.trust_domain.clone(),
             self.bundle.clone(),
             certificate,
             rcgen::Issuer::new(params, key),
             validity,
-        ))
+        )
     }
 
     /// The certificate of the root that issues, as PEM.

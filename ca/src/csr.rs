@@ -13,15 +13,26 @@ use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
 
-use crate::signature;
+use crate::signature::ValidKey;
 
-/// What is taken from a request, and what is not.
+/// What is taken from a request, and what is not. Only [`parse_csr`] makes one, so its key is of an accepted kind, valid, and
+/// in the hands of whoever made the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requested {
+    spki: Vec<u8>,
+    ignored: Ignored,
+}
+
+impl Requested {
     /// DER SubjectPublicKeyInfo, as it came.
-    pub spki: Vec<u8>,
-    /// What it held besides, and that goes nowhere.
-    pub ignored: Ignored,
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// What the request held besides, and that goes nowhere.
+    pub fn ignored(&self) -> &Ignored {
+        &self.ignored
+    }
 }
 
 /// What a request may hold without harm and without effect.
@@ -52,9 +63,7 @@ pub fn parse_csr(csr: &[u8], id: &SpiffeId) -> Result<Requested, CsrError> {
     let spki = request.certification_request_info.subject_pki.raw;
     let key = PublicKey::from_spki(spki).map_err(CsrError::Key)?;
     let ignored = check_attributes(&request, id)?;
-    if !signature::is_valid(&key) {
-        return Err(CsrError::InvalidKey);
-    }
+    let key = ValidKey::parse(&key, request.signature_algorithm.algorithm.as_bytes()).ok_or(CsrError::InvalidKey)?;
     check_possession(&request, &key)?;
     Ok(Requested { spki: spki.to_vec(), ignored })
 }
@@ -177,14 +186,9 @@ fn check_extension(extension: &X509Extension<'_>, id: &SpiffeId) -> Result<(), C
 }
 
 /// Proof of possession: the request is signed by the key it is for.
-fn check_possession(request: &X509CertificationRequest<'_>, key: &PublicKey<'_>) -> Result<(), CsrError> {
+fn check_possession(request: &X509CertificationRequest<'_>, key: &ValidKey) -> Result<(), CsrError> {
     let holds = request.signature_value.unused_bits == 0
-        && signature::verify(
-            key,
-            request.signature_algorithm.algorithm.as_bytes(),
-            request.certification_request_info.raw,
-            &request.signature_value.data,
-        );
+        && key.verifies(request.certification_request_info.raw, &request.signature_value.data);
     if holds { Ok(()) } else { Err(CsrError::Signature) }
 }
 

@@ -29,7 +29,7 @@ mod tokens;
 pub use authority::Authority;
 pub use csr::{CsrError, Ignored, Requested, parse_csr};
 pub use error::CaError;
-pub use issuer::{Issued, Issuer};
+pub use issuer::{Issued, Issuer, Signatures};
 pub use rotating::{Recovery, Report, RotatingFolder};
 pub use store::{Keys, Lock};
 pub use tokens::{Created, Listed, Tokens};

@@ -1,30 +1,53 @@
 //! Checking a signature by a key of any accepted kind.
 //!
 //! In come a parsed public key, the signature algorithm's object identifier, a message and a signature; out
-//! comes whether it holds. The algorithm is chosen by key *and* identifier: a P-384 key with SHA-256 is what
-//! plain `openssl req` makes. SHA-1, MD5 and RSA-PSS are not accepted.
+//! comes whether it holds, and before that whether the key is one at all. The algorithm is chosen by key *and* identifier: a
+//! P-384 key with SHA-256 is what plain `openssl req` makes. SHA-1, MD5 and RSA-PSS are not accepted.
 
-use aws_lc_rs::signature::{self as lc, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{self as lc, ParsedPublicKey, VerificationAlgorithm};
 use identity::{KeyKind, PublicKey};
 
 /// Whether `signature` over `message` was made by `key` with the algorithm of that identifier (content octets).
 pub(crate) fn verify(key: &PublicKey<'_>, oid: &[u8], message: &[u8], signature: &[u8]) -> bool {
-    let Some(algorithm) = algorithm(key.kind(), oid) else {
-        return false;
-    };
-    UnparsedPublicKey::new(algorithm, key.bits()).verify(message, signature).is_ok()
+    ValidKey::parse(key, oid).is_some_and(|key| key.verifies(message, signature))
 }
 
 /// Whether the key itself is valid: the point lies on its curve, the RSA numbers fit.
 pub(crate) fn is_valid(key: &PublicKey<'_>) -> bool {
-    let algorithm: &'static dyn VerificationAlgorithm = match key.kind() {
+    ParsedPublicKey::new(usual(key.kind()), key.bits()).is_ok()
+}
+
+/// A key that is valid, ready to check one signature: reading a point and checking that it lies on its curve takes a while, so it is
+/// done once for both questions.
+pub(crate) struct ValidKey {
+    key: ParsedPublicKey,
+    /// The algorithm is one of this kind of key, and accepted.
+    fits: bool,
+}
+
+impl ValidKey {
+    /// `None`: the key is not valid. That is said of the key alone, whatever the algorithm of that identifier (content octets).
+    pub(crate) fn parse(key: &PublicKey<'_>, oid: &[u8]) -> Option<Self> {
+        let algorithm = algorithm(key.kind(), oid);
+        let fits = algorithm.is_some();
+        let key = ParsedPublicKey::new(algorithm.unwrap_or(usual(key.kind())), key.bits()).ok()?;
+        Some(Self { key, fits })
+    }
+
+    /// Whether `signature` over `message` was made by this key with that algorithm.
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.fits && self.key.verify_sig(message, signature).is_ok()
+    }
+}
+
+fn usual(kind: KeyKind) -> &'static dyn VerificationAlgorithm {
+    match kind {
         KeyKind::P256 => &lc::ECDSA_P256_SHA256_ASN1,
         KeyKind::P384 => &lc::ECDSA_P384_SHA384_ASN1,
         KeyKind::P521 => &lc::ECDSA_P521_SHA512_ASN1,
         KeyKind::Ed25519 => &lc::ED25519,
         KeyKind::Rsa => &lc::RSA_PKCS1_2048_8192_SHA256,
-    };
-    ParsedPublicKey::new(algorithm, key.bits()).is_ok()
+    }
 }
 
 fn algorithm(kind: KeyKind, oid: &[u8]) -> Option<&'static dyn VerificationAlgorithm> {
@@ -67,6 +90,21 @@ mod tests {
         assert!(is_valid(&PublicKey::from_spki(&spki).unwrap()));
         *spki.last_mut().unwrap() ^= 1;
         assert!(!is_valid(&PublicKey::from_spki(&spki).unwrap()));
+    }
+
+    #[test]
+    fn a_valid_key_verifies_nothing_by_a_foreign_algorithm() {
+        let key = KeyPair::generate().unwrap();
+        let spki = key.subject_public_key_info();
+        let signature = rcgen::SigningKey::sign(&key, b"message").unwrap();
+        let judge = |oid: &[u8]| {
+            let key = ValidKey::parse(&PublicKey::from_spki(&spki).unwrap(), oid).unwrap();
+            key.verifies(b"message", &signature)
+        };
+        assert!(judge(ECDSA_SHA256));
+        for other in [ECDSA_SHA384, RSA_SHA256, ED25519, b"junk"] {
+            assert!(!judge(other));
+        }
     }
 
     #[test]

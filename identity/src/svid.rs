@@ -38,11 +38,24 @@ impl Svid {
     /// Reads a leaf and checks its profile: X509-SVID §2 (one URI name), §4 (constraints and usages), §5.2
     /// (leaf validation), and the algorithm floor. The validity period is read, not judged.
     pub fn from_leaf(der: &[u8]) -> Result<Self, SvidError> {
+        Self::of(&x509::parse(der)?, der)
+    }
+
+    /// The same, for a leaf that must name this issuer: `issuer` is the DER of a certificate's subject, which a path needs octet for
+    /// octet or in an equal form (RFC 5280 §6.1.3 (a)(4)); here it is octet for octet. No signature is looked at.
+    pub fn from_leaf_of(der: &[u8], issuer: &[u8]) -> Result<Self, SvidError> {
         let certificate = x509::parse(der)?;
-        let names = x509::alternative_names(&certificate)?;
+        if certificate.issuer().as_raw() != issuer {
+            return Err(SvidError::UnknownIssuer);
+        }
+        Self::of(&certificate, der)
+    }
+
+    fn of(certificate: &X509Certificate<'_>, der: &[u8]) -> Result<Self, SvidError> {
+        let names = x509::alternative_names(certificate)?;
         let id = spiffe_id(&names)?;
-        check_leaf_constraints(&certificate)?;
-        check_leaf_usages(&certificate)?;
+        check_leaf_constraints(certificate)?;
+        check_leaf_usages(certificate)?;
         if id.path().is_empty() {
             return Err(SvidError::EmptyPath);
         }
@@ -50,7 +63,7 @@ impl Svid {
             return Err(SvidError::SanNotCritical);
         }
         PublicKey::from_spki(certificate.public_key().raw).map_err(SvidError::WeakKey)?;
-        check_signature_algorithm(&certificate)?;
+        check_signature_algorithm(certificate)?;
         Ok(Self {
             id,
             hash: sha256(der),
@@ -228,6 +241,19 @@ mod tests {
         assert_eq!(svid.not_before(), at(NOW - HOUR));
         assert_eq!(svid.not_after(), at(NOW + HOUR));
         assert_eq!(*svid.hash(), sha256(&der));
+    }
+
+    #[test]
+    fn a_leaf_of_another_issuer_is_told_apart_by_the_name() {
+        let root = Ca::root("root");
+        let (leaf, _) = root.leaf("spiffe://example.org/ns/shop/sa/web");
+        let certificate = x509::parse(&root.der).unwrap();
+        assert!(Svid::from_leaf_of(&leaf, certificate.subject().as_raw()).is_ok());
+        let other = Ca::root("other");
+        let certificate = x509::parse(&other.der).unwrap();
+        for name in [certificate.subject().as_raw(), b""] {
+            assert_eq!(Svid::from_leaf_of(&leaf, name).unwrap_err(), SvidError::UnknownIssuer);
+        }
     }
 
     #[test]

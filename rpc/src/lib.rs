@@ -8,6 +8,7 @@
 //! | `routes` | which service answers which path |
 //! | `caller` | who is at the other end: a verified SVID, the process behind a unix socket, or nobody in particular |
 //! | `serve` | one HTTP/2 connection, within limits |
+//! | `corked` | one write for what is said at one time |
 //! | `listen` | accepting: TCP with TLS, unix sockets |
 //! | `channel` | the client's side |
 //! | `limits` | every bound, with its reason |
@@ -16,6 +17,7 @@
 
 mod caller;
 mod channel;
+mod corked;
 mod limits;
 mod listen;
 mod routes;

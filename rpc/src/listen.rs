@@ -54,8 +54,12 @@ pub async fn serve_tls(
         async move {
             let _place = place;
             // In boxes of their own: what the handshake needs is gone when it is over, and a connection may then last for months.
-            match Box::pin(shake(tcp, address, tls, limits, &hands)).await {
-                Ok((stream, caller)) => Box::pin(serve(stream, caller, routes, limits, stop)).await,
+            let meeting = Box::pin(async move {
+                let (stream, caller) = shake(tcp, address, tls, limits, &hands).await?;
+                Ok(Box::pin(serve(stream, caller, routes, limits, stop)))
+            });
+            match meeting.await {
+                Ok(serving) => serving.await,
                 Err(why) => watcher.refused(Some(address), &why),
             }
         }

@@ -298,7 +298,8 @@ impl IstioCertificateService for Faulty {
         let id = caller.map(|svid| svid.id().clone()).ok_or_else(|| Status::unauthenticated("by certificate only"))?;
         let spki = ca::parse_csr(request.get_ref().csr.as_bytes(), &id)
             .map_err(|error| Status::invalid_argument(error.to_string()))?
-            .spki;
+            .spki()
+            .to_vec();
         let now = SystemTime::now();
         let hour = Duration::from_secs(3600);
         let (papers, by) = (&self.papers, |id: &SpiffeId| Attested::by_operator(id.clone()));

@@ -117,7 +117,7 @@ fn requests_that_ask_for_what_a_leaf_has_are_granted() {
     ];
     for (name, extensions) in rows {
         let csr = request(&spki, extensions, |info| key.sign(info).unwrap());
-        assert_eq!(parse_csr(&csr, &SpiffeId::parse(ID).unwrap()).unwrap().spki, spki, "{name}");
+        assert_eq!(parse_csr(&csr, &SpiffeId::parse(ID).unwrap()).unwrap().spki(), spki, "{name}");
     }
     // What plain `openssl req` makes of a P-384 key: a signature over SHA-256, which says nothing about the key.
     let scratch = Scratch::new();

@@ -45,6 +45,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<CaSettin
     let identity = read_identity(&server, notes);
     let names = read_names(&server, notes);
     let lifetimes = read_lifetimes(&issue, notes);
+    let verify_signatures = issue.flag("verify_signatures", notes);
     let rotation = read_rotation(&rotation, notes);
     let clusters = read_clusters(root.tables("cluster", notes), base, notes);
     let signing = match limits.has("signing") {
@@ -61,6 +62,7 @@ fn read(map: &DeTable<'_>, base: &Path, notes: &mut Notebook) -> Option<CaSettin
         admin: listen(&server, "admin", notes),
         health: listen(&server, "health", notes),
         lifetimes: lifetimes?,
+        verify_signatures,
         rotation: rotation?,
         clusters,
         per_identity_per_hour: limits.number("per_identity_per_hour", 1..=1_000_000, notes)?,
@@ -270,6 +272,7 @@ mod tests {
         assert_eq!(settings.identity, "sekisho/ca");
         assert_eq!(settings.lifetimes, Lifetimes { default: DAY, longest: DAY, lineage: DAY * 30 });
         assert_eq!(settings.listen.len(), 2);
+        assert!(!settings.verify_signatures);
         assert!(settings.clusters.is_empty() && settings.passphrase_file.is_none());
     }
 
@@ -286,6 +289,7 @@ mod tests {
             [issue]
             profile = "strict"
             max_ttl = "2h"
+            verify_signatures = true
             [limits]
             signing = 2
             [[cluster]]
@@ -298,6 +302,7 @@ mod tests {
         assert_eq!(settings.lifetimes, Lifetimes { default: HOUR, longest: HOUR * 2, lineage: DAY * 30 });
         assert_eq!(settings.names, ["ca.sekisho.svc", "localhost"]);
         assert_eq!(settings.signing, 2);
+        assert!(settings.verify_signatures);
         let [cluster] = settings.clusters.as_slice() else { panic!() };
         assert_eq!(cluster.audience, "sekisho-ca");
         assert_eq!(cluster.jwks.as_deref(), Some(Path::new("/etc/ca/jwks.json")));

@@ -34,7 +34,7 @@ pub(crate) const ROOT: Section = Section {
             "A folder with root keys as `<root id>.key`, such as a mounted Secret. A key that is not in it is looked for in `dir`.",
         ),
         key("server", "table", Absent("as if empty"), "Listeners, and who the CA says it is."),
-        key("issue", "table", Absent("as if empty"), "Lifetimes."),
+        key("issue", "table", Absent("as if empty"), "Lifetimes, and checks of what is issued."),
         key("cluster", "tables", Absent("none"), "Whose service-account tokens are accepted, `[[cluster]]`."),
         key("rotation", "table", Absent("as if empty"), "How one root takes the place of another."),
         key("limits", "table", Absent("as if empty"), "What is served at once, and to one caller."),
@@ -72,7 +72,7 @@ pub(crate) const SERVER: Section = Section {
 
 pub(crate) const ISSUE: Section = Section {
     title: "[issue]",
-    doc: "How long certificates live. Holders renew at half of it.",
+    doc: "How long certificates live, of which holders renew at half, and how each is checked before it leaves.",
     keys: &[
         key(
             "profile",
@@ -92,6 +92,12 @@ pub(crate) const ISSUE: Section = Section {
             "duration",
             Text("30d"),
             "How long renewals by mutual TLS go on from one attestation; then a token is needed again.",
+        ),
+        key(
+            "verify_signatures",
+            "boolean",
+            Flag(false),
+            "Whether the CA verifies its own signature on every leaf before it leaves, at a third more CPU time for each. Either way each leaf is read back, and verified are CA certificates, the CA's own, and the first leaf of every intermediate.",
         ),
     ],
     later: &[],

@@ -26,6 +26,8 @@ pub struct CaSettings {
     pub health: Vec<Listen>,
     /// How long certificates live.
     pub lifetimes: Lifetimes,
+    /// The signature of every leaf is verified before it leaves.
+    pub verify_signatures: bool,
     /// How one root takes the place of another.
     pub rotation: RotationSettings,
     /// Whose tokens are accepted.
