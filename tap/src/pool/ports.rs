@@ -32,21 +32,16 @@ impl Ports {
     }
 
     fn synthetic(&mut self, wanted: Tuple) -> Tuple {
-        let mut unrested = None;
-        for _ in 0..SYNTHETIC_COUNT {
-            let tuple = wanted.with_client_port(SYNTHETIC_FIRST + self.next);
-            self.next = (self.next + 1) % SYNTHETIC_COUNT;
-            if self.open.contains(&tuple) {
-                continue;
-            }
-            if !self.resting.contains_key(&tuple) {
-                return tuple;
-            }
-            unrested.get_or_insert(tuple);
-        }
-        // All rest, and the search began at the one used longest ago. With a new sequence number it is a new
-        // connection to an IDS. `open` never holds all: MAX_OPEN is smaller than the range.
-        unrested.unwrap_or(wanted)
+        let tuple_at = |offset| wanted.with_client_port(SYNTHETIC_FIRST + offset);
+        let row = (self.next..SYNTHETIC_COUNT).chain(0..self.next);
+        let mut closed = row.filter(|offset| !self.open.contains(&tuple_at(*offset))).take(MOST_ASKED).peekable();
+        // Where so many in a row rest, all do, and the first is the one used longest ago. With a new sequence number it is
+        // a new connection to an IDS. `open` never holds all: MAX_OPEN is smaller than the range.
+        let first = closed.peek().copied();
+        let rested = closed.find(|offset| !self.resting.contains_key(&tuple_at(*offset)));
+        let Some(offset) = rested.or(first) else { return wanted };
+        self.next = (offset + 1) % SYNTHETIC_COUNT;
+        tuple_at(offset)
     }
 
     pub(super) fn release(&mut self, tuple: Tuple, connection: u64, now: Instant) {
@@ -80,6 +75,8 @@ const QUARANTINE: Duration = Duration::from_secs(60);
 /// Synthetic client ports: 61000 to 65535, above Linux's default range for real ones (32768 to 60999).
 const SYNTHETIC_FIRST: u16 = 61_000;
 const SYNTHETIC_COUNT: u16 = 65_535 - SYNTHETIC_FIRST + 1;
+/// So many closed ones are asked whether they have rested: where each exchange has a connection, none has most of the time.
+const MOST_ASKED: usize = 16;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
@@ -99,6 +96,9 @@ mod tests {
         }
         // All rest: the one used longest ago comes first.
         assert_eq!(ports.claim(wanted, 1, now).client.port(), SYNTHETIC_FIRST);
+        // And not the same again.
+        ports.release(wanted.with_client_port(SYNTHETIC_FIRST), 1, now);
+        assert_eq!(ports.claim(wanted, 1, now).client.port(), SYNTHETIC_FIRST + 1);
         ports.wake(now + QUARANTINE);
         assert!(ports.resting.is_empty() && ports.by_age.is_empty());
     }
