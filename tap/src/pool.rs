@@ -2,7 +2,7 @@
 //!
 //! In: exchanges in the order they finished, streams, and the time. Out: frames. One real connection becomes a row of
 //! synthetic keep-alive connections, one at a time, the first with the real client port, so that its Community ID is
-//! the wire's. Exchanges arrive whole, so one after the other is valid HTTP/1.1 however they overlapped in HTTP/2.
+//! the wire's; with [`Mapping::H2c`] each exchange that was HTTP/2 has one of its own. Exchanges arrive whole, so one after the other is valid HTTP/1.1 however they overlapped in HTTP/2.
 //! Bounded: at most [`MAX_OPEN`] are open, the longest unused ends first.
 //!
 //! | file | idea |
@@ -246,7 +246,7 @@ const ACK_DELAY: Duration = Duration::from_millis(100);
 const MAX_OPEN: usize = 4096;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use super::*;
@@ -254,22 +254,23 @@ mod tests {
     use crate::flow::tests::Kept;
     use crate::receive::{Heard, Receiver};
     use crate::record::{Message, Record, Verdict};
+    use crate::settings::Mapping;
     use http::{HeaderMap, Method, StatusCode};
 
-    pub(super) const MAX_BODY: usize = 128 * 1024;
+    pub(crate) const MAX_BODY: usize = 128 * 1024;
 
-    pub(super) fn pool() -> Pool {
+    pub(crate) fn pool() -> Pool {
         let limits = Limits { rollover: 512 * 1024, idle: Duration::from_secs(30), vlan: None };
         let mut pool = Pool::new(limits, RandomState::new());
         pool.set_room(1450);
         pool
     }
 
-    pub(super) fn body(n: usize) -> Vec<u8> {
+    pub(crate) fn body(n: usize) -> Vec<u8> {
         (0..n).map(|i| b'a' + (i % 23) as u8).collect()
     }
 
-    pub(super) fn record(connection: u64, sent: usize, answered: usize) -> Record {
+    pub(crate) fn record(connection: u64, sent: usize, answered: usize) -> Record {
         let with = |mut message: Message, n: usize| {
             (message.body, message.body_len, message.complete) = (body(n), n as u64, true);
             message
@@ -279,6 +280,7 @@ mod tests {
             connection,
             client: "10.0.0.1:40000".parse().unwrap(),
             server: "10.0.0.2:8080".parse().unwrap(),
+            http2: false,
             request: with(
                 Message::request(&Arc::default(), Method::POST, &format!("/{connection}"), host, &HeaderMap::new()),
                 sent,
@@ -294,22 +296,22 @@ mod tests {
         }
     }
 
-    pub(super) fn write(pool: &mut Pool, record: Record, now: Instant, out: &mut Kept) {
-        pool.write(&Exchange::of(record, MAX_BODY).unwrap(), now, out);
+    pub(crate) fn write(pool: &mut Pool, record: Record, now: Instant, out: &mut Kept) {
+        pool.write(&Exchange::of(record, MAX_BODY, Mapping::H2c).unwrap(), now, out);
     }
 
-    pub(super) fn heard(out: &Kept) -> Vec<Heard> {
+    pub(crate) fn heard(out: &Kept) -> Vec<Heard> {
         let mut receiver = Receiver::new();
         out.0.iter().flat_map(|datagram| receiver.datagram(datagram).unwrap()).collect()
     }
 
     /// Client port of every SYN, in order.
-    pub(super) fn opened(out: &Kept) -> Vec<u16> {
+    pub(crate) fn opened(out: &Kept) -> Vec<u16> {
         let syn = |tcp: &etherparse::TcpHeader| tcp.syn && !tcp.ack;
         out.segments().iter().filter(|(tcp, _)| syn(tcp)).map(|(tcp, _)| tcp.source_port).collect()
     }
 
-    pub(super) fn count(out: &Kept, wanted: impl Fn(&etherparse::TcpHeader) -> bool) -> usize {
+    pub(crate) fn count(out: &Kept, wanted: impl Fn(&etherparse::TcpHeader) -> bool) -> usize {
         out.segments().iter().filter(|(tcp, _)| wanted(tcp)).count()
     }
 

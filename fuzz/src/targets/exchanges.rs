@@ -135,6 +135,7 @@ fn exchange(piece: &[u8], mtu: u16, max_body: usize) -> (Plan, Record) {
         connection,
         client,
         server,
+        http2: flags & 0x30 == 0x30 || choice & 4 == 4,
         request,
         response,
         started: Instant::now(),

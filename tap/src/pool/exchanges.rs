@@ -9,9 +9,11 @@ use std::time::Instant;
 use super::{Entry, Limits, Pool, owe};
 use crate::exchange::{End, Exchange};
 use crate::flow::{Flow, Out};
+use crate::h2c;
 use crate::http1::Wire;
 use crate::packet::Pieces;
 use crate::record::Side;
+use crate::settings::Mapping;
 
 impl Pool {
     /// Writes one exchange.
@@ -19,7 +21,7 @@ impl Pool {
         let connection = exchange.connection;
         let request = exchange.request.len() as u64;
         let response = exchange.response.as_ref().map_or(0, Wire::len) as u64;
-        if request.max(response) > self.limits.rollover {
+        if exchange.mapping == Mapping::H2c || request.max(response) > self.limits.rollover {
             let entry = self.open(exchange, now, out);
             self.converse(entry, exchange, alone(exchange.end), now, out);
             if exchange.last {
@@ -61,7 +63,10 @@ impl Pool {
         now: Instant,
         out: &mut dyn Out,
     ) -> Option<Entry> {
-        speak(&mut entry.flow, exchange, out);
+        match (exchange.mapping, end) {
+            (Mapping::H2c, End::Finish(side) | End::Reset(side)) => h2c::speak(&mut entry.flow, exchange, side, out),
+            _ => speak(&mut entry.flow, exchange, out),
+        }
         match end {
             End::Open => {
                 entry.used = now;
@@ -104,7 +109,7 @@ pub(super) fn is_room(limits: Limits, entry: &Entry, request: u64, response: u64
         && entry.flow.sent(Side::Server) + response <= limits.rollover
 }
 
-/// A connection that holds one exchange ends after it.
+/// A connection that holds one exchange ends after it; every one of HTTP/2 does.
 fn alone(end: End) -> End {
     match end {
         End::Open => End::Finish(Side::Client),
