@@ -67,7 +67,8 @@ fn bodies_around_the_size_of_a_frame_and_of_every_window() {
     // tshark adds up the same lengths.
     let mut sums: Vec<usize> = data_by_tshark(&copy).into_values().collect();
     let mut expected: Vec<usize> = lengths.iter().chain(&lengths).copied().filter(|length| *length > 0).collect();
-    (sums.sort_unstable(), expected.sort_unstable());
+    sums.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(sums, expected);
 }
 
