@@ -53,7 +53,8 @@ pub use snapshot::{
     LogSettings, NamedIdentity, Protocol, ProxySettings, Service, Snapshot, Timeouts,
 };
 pub use tap_settings::{
-    Extent, Redaction, Sample, Sensor, StatusPattern, TapDirection, TapKind, TapSelection, TapSettings, TapVerdict,
+    Extent, Redaction, Sample, Sensor, StatusPattern, TapDirection, TapHttp, TapKind, TapSelection, TapSettings,
+    TapVerdict,
 };
 
 use std::path::Path;

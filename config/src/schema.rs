@@ -559,7 +559,12 @@ pub(crate) const TAP: Section = Section {
             "What is masked besides the defaults: a header by its name, `cookie:name`, `query:name` (also in forms), `json:name` (at any depth). JSON that cannot be read is not copied, `redact_error`.",
         ),
         key("pass", MASKED, Absent("nothing"), "Which defaults are not masked."),
-        key("http", "\"http1\"", Text("http1"), "How HTTP is written in packets. Only for packets."),
+        key(
+            "http",
+            "\"http1\" | \"h2c\"",
+            Text("http1"),
+            "How HTTP is written in packets: `h2c` shows each exchange that was HTTP/2 as a small HTTP/2 connection. Only for packets.",
+        ),
     ],
     later: &["layer", "on_full", "grpc", "rule", "max_body", "mode"],
 };

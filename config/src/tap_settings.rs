@@ -30,6 +30,8 @@ pub struct TapSettings {
     pub port: Option<u16>,
     /// The 802.1Q tag of the frames, 1 to 4094.
     pub vlan: Option<u16>,
+    /// How HTTP is written in packets.
+    pub http: TapHttp,
     /// What is masked besides the defaults.
     pub redact: Vec<Redaction>,
     /// Which defaults are not masked.
@@ -42,10 +44,21 @@ impl TapSettings {
     #[must_use]
     pub fn runs_on_as(&self, other: &Self) -> bool {
         let Self { name, sensor, allow_plaintext: _, select: _, body: _, stream: _, rate_cap, queue, .. } = self;
-        let Self { mtu, port, vlan, redact, pass, .. } = self;
+        let Self { mtu, port, vlan, http, redact, pass, .. } = self;
         (name, sensor, rate_cap, queue) == (&other.name, &other.sensor, &other.rate_cap, &other.queue)
-            && (mtu, port, vlan, redact, pass) == (&other.mtu, &other.port, &other.vlan, &other.redact, &other.pass)
+            && (mtu, port, vlan, http) == (&other.mtu, &other.port, &other.vlan, &other.http)
+            && (redact, pass) == (&other.redact, &other.pass)
     }
+}
+
+/// How HTTP is written in packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TapHttp {
+    /// As HTTP/1.1, whatever it was.
+    #[default]
+    Http1,
+    /// What was HTTP/2 as an HTTP/2 connection for each exchange; the rest as HTTP/1.1.
+    H2c,
 }
 
 /// Where a copy goes, and in which form. Hosts are names, or addresses without brackets.

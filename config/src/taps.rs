@@ -11,7 +11,8 @@ use crate::sensor;
 use crate::services::{check_name, unique};
 use crate::suggest;
 use crate::tap_settings::{
-    Extent, Redaction, Sample, Sensor, StatusPattern, TapDirection, TapKind, TapSelection, TapSettings, TapVerdict,
+    Extent, Redaction, Sample, Sensor, StatusPattern, TapDirection, TapHttp, TapKind, TapSelection, TapSettings,
+    TapVerdict,
 };
 use crate::values;
 use policy::{HostPattern, IdPattern, RequestPattern};
@@ -82,7 +83,8 @@ fn read_tap(
     let mtu = table.number("mtu", MTU, notes).and_then(|n| u16::try_from(n).ok());
     let port = table.number("port", 1..=65535, notes).and_then(|n| u16::try_from(n).ok());
     let vlan = table.number("vlan", 1..=4094, notes).and_then(|n| u16::try_from(n).ok());
-    table.choice("http", &[("http1", ())], &["h2c"], notes);
+    let mappings = [("http1", TapHttp::Http1), ("h2c", TapHttp::H2c)];
+    let http = table.choice("http", &mappings, &[], notes).unwrap_or_default();
     let redact = redactions(table, "redact", notes);
     let pass = redactions(table, "pass", notes);
     check_redaction(table, &redact, &pass, notes);
@@ -120,6 +122,7 @@ fn read_tap(
         mtu,
         port,
         vlan,
+        http,
         redact,
         pass,
     };

@@ -3,7 +3,7 @@
 
 use config::{
     AccessSink, Capture, Endpoint, Extent, IdentitySource, Listen, LogFormat, Protocol, Redaction, Sensor, Snapshot,
-    TapDirection, TapKind, TapSelection, TapVerdict,
+    TapDirection, TapHttp, TapKind, TapSelection, TapVerdict,
 };
 use policy::{Direction, Mode, PathCase, RuleProtocol, Who};
 use std::path::{Path, PathBuf};
@@ -337,6 +337,21 @@ fn a_tap_runs_on_when_only_what_it_selects_is_another() {
     }
     for rest in ["queue = \"1MiB\"", "redact = \"x-a\"", "pass = \"cookie\"", "rate_cap = \"1Mbit/s\""] {
         assert!(!plain.runs_on_as(&tap(rest)), "{rest}");
+    }
+}
+
+#[test]
+fn every_tap_of_packets_may_show_http2_as_it_was_and_no_other_may() {
+    let tap = |sensor: &str, rest: &str| format!("{HEAD}[[tap]]\nname = \"a\"\nto_sensor = \"{sensor}\"\n{rest}\n");
+    let mtls = "pcap+mtls://127.0.0.1?id=soc/ids";
+    for sensor in ["vxlan://127.0.0.1?vni=1", "pcap://127.0.0.1", "pcap-listen://127.0.0.1", mtls, "pcapng:///taps"] {
+        let shown = load(&tap(sensor, "http = \"h2c\"")).taps.remove(0);
+        let plain = load(&tap(sensor, "")).taps.remove(0);
+        assert_eq!((shown.http, plain.http), (TapHttp::H2c, TapHttp::Http1), "{sensor}");
+        assert!(!plain.runs_on_as(&shown), "{sensor}");
+    }
+    for sensor in ["json:stdout", "syslog+udp://127.0.0.1", "shadow://127.0.0.1:80"] {
+        assert!(config::parse("t.toml", &tap(sensor, "http = \"h2c\""), Path::new("/")).is_err(), "{sensor}");
     }
 }
 

@@ -275,7 +275,6 @@ fn values_that_come_later_are_refused_by_name() {
         ("[[inbound]]\nname = \"a\"\nfrom = \"shop/web\"\nrequests = \"GET ${api}/x\"", "${…}"),
         ("[[tap]]\nname = \"a\"\nto_sensor = \"geneve://127.0.0.1?vni=1\"", "geneve"),
         ("[[tap]]\nname = \"a\"\nto_sensor = \"otlp://127.0.0.1:4317\"", "otlp"),
-        ("[[tap]]\nname = \"a\"\nto_sensor = \"vxlan://127.0.0.1?vni=1\"\nhttp = \"h2c\"", "h2c"),
     ] {
         let report = refuse(&format!("{HEAD}{rest}\n"));
         let [problem] = report.problems.as_slice() else { panic!("{rest}\n{report}") };

@@ -120,6 +120,7 @@ pub(crate) fn unread_copied(connection: &Connection, raw: &[u8], response: &Resp
             connection: connection.id,
             client: flow.client,
             server: flow.server,
+            http2: false,
             request: tap::Message::unread(tap.redaction(), raw),
             response: Some(answer),
             started: flow.ended,

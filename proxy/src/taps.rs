@@ -8,7 +8,7 @@ use crate::{
     tap_selection::Selection,
     tap_tls::Secured,
 };
-use config::{Redaction, Sensor, TapKind, TapSettings};
+use config::{Redaction, Sensor, TapHttp, TapKind, TapSettings};
 use identity::Credentials;
 use policy::PathCase;
 use std::{
@@ -149,6 +149,10 @@ fn started_as(
     started.workload = credentials.load().svid().id().to_string();
     started.mtu = settings.mtu;
     started.vlan = settings.vlan;
+    started.http = match settings.http {
+        TapHttp::Http1 => tap::Mapping::Http1,
+        TapHttp::H2c => tap::Mapping::H2c,
+    };
     started.redaction = redaction;
     started.queue_bytes = usize::try_from(settings.queue).unwrap_or(usize::MAX);
     // Whoever collects the bodies cuts them, and may do so otherwise after a reload.

@@ -9,17 +9,21 @@ use std::time::Instant;
 use http::{Method, StatusCode};
 
 use crate::counters::Reason;
+use crate::h2c;
 use crate::head::Line;
 use crate::http1::{self, Wire};
 use crate::packet::Tuple;
 use crate::record::{Message, Record, Side};
 use crate::redact::Masked;
+use crate::settings::Mapping;
 
 /// What waits in the queue.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) connection: u64,
     pub(crate) tuple: Tuple,
+    /// How both messages are written.
+    pub(crate) mapping: Mapping,
     /// Of the request's head, of the response's head, and of the last byte.
     pub(crate) started: Instant,
     pub(crate) answered: Option<Instant>,
@@ -45,19 +49,35 @@ pub(crate) enum End {
 }
 
 impl Exchange {
-    pub(crate) fn of(record: Record, max_body: usize) -> Result<Self, Reason> {
-        let Record { connection, client, server, request, response, started, answered, ended, aborted, last, .. } =
-            record;
+    pub(crate) fn of(record: Record, max_body: usize, wanted: Mapping) -> Result<Self, Reason> {
+        let Record { connection, client, server, http2, request, response, started, answered, ended, .. } = record;
+        let (aborted, last) = (record.aborted, record.last);
+        let mut mapping = if http2 { wanted } else { Mapping::Http1 };
         let method = match &request.head.line {
             Line::Request(method) => method.clone(),
             // It is answered as any request with a body in the answer would be.
-            Line::Unread => Method::GET,
+            Line::Unread => {
+                mapping = Mapping::Http1;
+                Method::GET
+            }
             Line::Response(_) => return Err(Reason::RedactError),
         };
         let server_closes = response.as_ref().is_some_and(|message| message.head.closes);
         let status = response.as_ref().and_then(status);
-        let request = http1::request(request, max_body)?;
-        let response = response.map(|message| http1::response(message, &method, max_body)).transpose()?;
+        // What follows a switch of protocols is copied raw, which only text can be followed by.
+        if ends_http(status, &method) {
+            mapping = Mapping::Http1;
+        }
+        let (request, response) = match mapping {
+            Mapping::Http1 => (
+                http1::request(request, max_body)?,
+                response.map(|message| http1::response(message, &method, max_body)).transpose()?,
+            ),
+            Mapping::H2c => (
+                h2c::request(request, max_body)?,
+                response.map(|message| h2c::response(message, &method, max_body)).transpose()?,
+            ),
+        };
 
         let response_ends = response.as_ref().is_none_or(|wire| wire.open_ended) || ends_http(status, &method);
         let end = if let Some(side) = aborted {
@@ -70,7 +90,7 @@ impl Exchange {
             End::Open
         };
         let tuple = Tuple::new(client, server);
-        Ok(Self { connection, tuple, started, answered, ended, request, response, status, end, last })
+        Ok(Self { connection, tuple, mapping, started, answered, ended, request, response, status, end, last })
     }
 
     /// Bytes of memory this exchange holds.

@@ -29,7 +29,7 @@ pub fn datagrams(
         now += Duration::from_millis(100);
         pool.expire(now, &mut kept);
         pool.acknowledge(now, &mut kept);
-        let exchange = Exchange::of(record, settings.max_body)?;
+        let exchange = Exchange::of(record, settings.max_body, settings.http)?;
         pool.write(&exchange, now, &mut kept);
         Ok(kept.datagrams.len())
     });

@@ -31,7 +31,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// A head and nothing else.
-    fn bare(head: Vec<u8>, masked: Masked) -> Self {
+    pub(crate) fn bare(head: Vec<u8>, masked: Masked) -> Self {
         Self { head, body: Vec::new(), tail: Vec::new(), open_ended: false, cut: false, length_conflict: false, masked }
     }
 
@@ -68,9 +68,8 @@ pub(crate) fn response(message: Message, to: &Method, max_body: usize) -> Result
     };
     if is_bodiless(status, to) {
         let mut text = Text(head.text, head.masked);
-        // A HEAD or 304 response may tell the length that a GET would have (RFC 9110 section 8.6); the others have none.
-        if let (true, Declared::Length(n)) = (*to == Method::HEAD || status == 304, head.declared) {
-            text.length(n);
+        if let Some(length) = length_without_body(status, to, head.declared) {
+            text.length(length);
         }
         return Ok(text.end(Body::new(Vec::new(), 0, None, complete, 0)));
     }
@@ -85,8 +84,16 @@ pub(crate) fn ends_http(status: StatusCode, to: &Method) -> bool {
 }
 
 /// RFC 9112 section 6.3, points 1 and 2.
-fn is_bodiless(status: StatusCode, to: &Method) -> bool {
+pub(crate) fn is_bodiless(status: StatusCode, to: &Method) -> bool {
     *to == Method::HEAD || status.is_informational() || status == 204 || status == 304 || ends_http(status, to)
+}
+
+/// A HEAD or 304 response may tell the length that a GET would have (RFC 9110 section 8.6); the others have none.
+pub(crate) fn length_without_body(status: StatusCode, to: &Method, declared: Declared) -> Option<u64> {
+    match declared {
+        Declared::Length(length) if *to == Method::HEAD || status == 304 => Some(length),
+        _ => None,
+    }
 }
 
 /// The head as its end is written.
@@ -101,7 +108,7 @@ impl Text {
         self.0.extend_from_slice(b"\r\n");
         Wire {
             head: self.0,
-            open_ended: body.is_cut() || !body.complete,
+            open_ended: body.is_open_ended(),
             cut: body.is_cut(),
             body: body.bytes,
             tail: Vec::new(),
@@ -112,49 +119,66 @@ impl Text {
 }
 
 /// A body and its end.
-struct Body {
-    bytes: Vec<u8>,
+pub(crate) struct Body {
+    pub(crate) bytes: Vec<u8>,
     seen: u64,
-    trailers: Option<HeaderMap>,
+    pub(crate) trailers: Option<HeaderMap>,
     complete: bool,
 }
 
 impl Body {
-    fn new(mut bytes: Vec<u8>, seen: u64, trailers: Option<HeaderMap>, complete: bool, max_body: usize) -> Self {
+    pub(crate) fn new(
+        mut bytes: Vec<u8>,
+        seen: u64,
+        trailers: Option<HeaderMap>,
+        complete: bool,
+        max_body: usize,
+    ) -> Self {
         let seen = seen.max(bytes.len() as u64);
         bytes.truncate(max_body);
         Self { bytes, seen, trailers: trailers.filter(|t| !t.is_empty()), complete }
     }
 
-    fn is_cut(&self) -> bool {
+    /// More came than is copied.
+    pub(crate) fn is_cut(&self) -> bool {
         self.seen > self.bytes.len() as u64
     }
 
+    /// Its end is not copied, or was never seen.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        self.is_cut() || !self.complete
+    }
+
+    /// Masks what is secret in it.
+    pub(crate) fn mask(&mut self, head: &Head, redaction: &Redaction, masked: &mut Masked) -> Result<(), Reason> {
+        let is_open_ended = self.is_open_ended();
+        redaction.body(head.media, head.is_coded, &mut self.bytes, is_open_ended, masked)
+    }
+
+    /// The length to be told, if any, and whether what was declared contradicts what was seen. A length is kept where it is
+    /// what was seen, or where more was announced than came.
+    pub(crate) fn length(&self, declared: Declared) -> (Option<u64>, bool) {
+        match declared {
+            Declared::Nothing => (None, false),
+            Declared::Length(n) if n == self.seen || (!self.complete && n > self.seen) => (Some(n), false),
+            _ => (self.complete.then_some(self.seen), true),
+        }
+    }
+
     /// Chooses the framing and puts the message together.
-    fn write(mut self, head: Head, redaction: &Redaction, undeclared: Undeclared) -> Result<Wire, Reason> {
+    fn write(mut self, mut head: Head, redaction: &Redaction, undeclared: Undeclared) -> Result<Wire, Reason> {
+        let mut masked = std::mem::take(&mut head.masked);
+        self.mask(&head, redaction, &mut masked)?;
         let declared = head.declared;
-        let mut text = Text(head.text, head.masked);
-        let cut = self.is_cut() || !self.complete;
-        redaction.body(head.media, head.is_coded, &mut self.bytes, cut, &mut text.1)?;
-        // A length is kept where it is what was seen, or where more was announced than came.
-        let kept = match declared {
-            Declared::Length(n) if n == self.seen || (!self.complete && n > self.seen) => Some(n),
-            _ => None,
-        };
-        let conflict = declared != Declared::Nothing && kept.is_none();
-        let has_trailers = self.trailers.is_some();
-        let chunked = match (kept, conflict) {
-            _ if has_trailers => true,
-            (Some(n), _) => {
+        let mut text = Text(head.text, masked);
+        let (length, conflict) = self.length(declared);
+        let chunked = match length {
+            _ if self.trailers.is_some() => true,
+            Some(n) => {
                 text.length(n);
                 false
             }
-            (None, true) if self.complete => {
-                text.length(self.seen);
-                false
-            }
-            (None, true) => true,
-            (None, false) => undeclared == Undeclared::Chunked,
+            None => conflict || undeclared == Undeclared::Chunked,
         };
         if !chunked && declared == Declared::Nothing && undeclared == Undeclared::Zero {
             text.length(0);

@@ -1,7 +1,8 @@
 //! The tap: a decrypted copy of HTTP exchanges, written as the Ethernet frames an IDS expects.
 //!
 //! In comes a [`Record`] (one request with its answer); out go Ethernet frames that hold synthetic TCP connections with
-//! handshake, acknowledgements, checksums and a proper end: in VXLAN datagrams (RFC 7348), in a pcap stream, in pcapng files. HTTP/2 is written as HTTP/1.1.
+//! handshake, acknowledgements, checksums and a proper end: in VXLAN datagrams (RFC 7348), in a pcap stream, in pcapng files. HTTP/2 is
+//! written as HTTP/1.1, or as a small HTTP/2 connection for each exchange (`h2c`, `hpack`).
 //!
 //! The story of one exchange: [`Tap::admit`] reserves room, [`Message`] writes each head as text without secrets (`head`,
 //! `redact`), [`Tap::offer`] gives it its framing (`exchange`, `http1`) and queues it, one low-priority thread (`worker`)
@@ -20,7 +21,9 @@ mod flow;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod h2c;
 mod head;
+mod hpack;
 mod http1;
 mod loss;
 mod packet;
@@ -47,7 +50,7 @@ pub use head::{Fields, Head};
 pub use record::{Decision, Facts, Flow, Message, Record, Side, Tls, Verdict};
 pub use redact::{Kinds, Masked, Redaction, Secret, is_plain, without_secrets};
 pub use repeat::{Repeat, Repeated};
-pub use settings::{Sensor, Settings};
+pub use settings::{Mapping, Sensor, Settings};
 pub use stream::{Opening, Stream};
 pub use sys::datagrams::lower_priority;
 pub use tap::{Admission, Running, State, Tap};

@@ -30,6 +30,8 @@ pub struct Record {
     pub client: SocketAddr,
     /// The workload's own address with the *application's* port, so that port-based rules of the IDS work.
     pub server: SocketAddr,
+    /// It was HTTP/2 on the real connection.
+    pub http2: bool,
     /// The request, made by [`Message::request`].
     pub request: Message,
     /// The response, made by [`Message::response`]. For a refused request the proxy's own reply.

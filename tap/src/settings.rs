@@ -26,6 +26,8 @@ pub struct Settings {
     pub mtu: u16,
     /// What is masked. Default: [`Redaction::default`].
     pub redaction: Arc<Redaction>,
+    /// How exchanges are written. Default [`Mapping::Http1`], the only one for a shadow.
+    pub http: Mapping,
     /// Identifier of an 802.1Q tag in every frame, 1 to 4094: the one label that Suricata both tracks and logs. Default none.
     pub vlan: Option<u16>,
     /// Bytes of a body that are copied. Default 128 KiB, a little over Suricata's shipped body limit of 100 KiB.
@@ -42,6 +44,16 @@ pub struct Settings {
     /// Least time between two batches of 32 datagrams, so that a burst does not overrun the sensor's socket buffer.
     /// Default 200 microseconds, about 1.5 Gbit/s of payload. Only for [`Sensor::Vxlan`].
     pub batch_gap: Duration,
+}
+
+/// How exchanges are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mapping {
+    /// As HTTP/1.1 text (RFC 9112), one after the other on keep-alive connections.
+    #[default]
+    Http1,
+    /// What was HTTP/2 as an HTTP/2 connection in the clear for each exchange (RFC 9113 section 3.3); the rest as HTTP/1.1.
+    H2c,
 }
 
 /// Where a copy goes, and in which form.
@@ -134,6 +146,7 @@ impl Settings {
             sensor,
             workload: String::new(),
             mtu: 1500,
+            http: Mapping::Http1,
             vlan: None,
             redaction: Arc::default(),
             max_body: 128 * 1024,
@@ -155,6 +168,7 @@ impl Settings {
             }
             Sensor::Ring { size, .. } if *size < RING_SIZE_MIN => return refuse("a file of the ring needs 64 KiB"),
             Sensor::Ring { files: 0, .. } => return refuse("a ring has at least one file"),
+            Sensor::Shadow { .. } if self.http != Mapping::Http1 => return refuse("a shadow repeats HTTP/1.1 text"),
             _ => {}
         }
         if self.mtu < MTU_MIN {

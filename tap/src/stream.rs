@@ -85,7 +85,9 @@ impl Tap {
             Opening::Fresh { connection, client, server, started } => {
                 (connection, Opened { tuple: Tuple::new(client, server), started, exchange: None })
             }
-            Opening::Switched(record) => {
+            Opening::Switched(mut record) => {
+                // Only text can be followed by raw bytes.
+                record.http2 = false;
                 let connection = record.connection;
                 let started = record.started;
                 let exchange = self.prepare(&mut admission, *record)?;

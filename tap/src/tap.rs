@@ -166,7 +166,7 @@ impl Tap {
         let seen = body_len(&record);
         admission.body = seen;
         add(&self.shared.tally.body_seen, seen);
-        let exchange = Exchange::of(record, self.shared.settings.max_body);
+        let exchange = Exchange::of(record, self.shared.settings.max_body, self.shared.settings.http);
         let exchange = exchange.and_then(|e| if self.shared.earns(e.len()) { Ok(e) } else { Err(Reason::RateCap) });
         match exchange {
             Ok(exchange) => admission.settle(exchange.cost()).then_some(exchange),

@@ -24,6 +24,7 @@ fn record(connection: u64, target: &str, body: usize) -> Record {
         connection,
         client: SocketAddr::from(([10, 0, 0, 1], 30_000 + (connection % 10_000) as u16)),
         server: SocketAddr::from(([10, 0, 0, 2], 8080)),
+        http2: false,
         request,
         response: Some(response),
         started: Instant::now(),

@@ -113,6 +113,8 @@ pub(crate) struct Copy {
     dir: PathBuf,
     /// Ports that connections were opened to.
     servers: Vec<String>,
+    /// What tshark reads their ports as.
+    protocol: &'static str,
     /// How many datagrams it holds.
     pub(crate) packets: usize,
 }
@@ -120,12 +122,17 @@ pub(crate) struct Copy {
 impl Copy {
     /// From a capture file.
     pub(crate) fn of_file(path: PathBuf, dir: &Path) -> Self {
-        let mut copy = Self { path, dir: dir.to_owned(), servers: Vec::new(), packets: 0 };
+        let mut copy = Self { path, dir: dir.to_owned(), servers: Vec::new(), protocol: "http", packets: 0 };
         copy.packets = copy.fields("frame", &["frame.number"]).len();
         copy.servers = copy.fields("tcp.flags.syn == 1 && tcp.flags.ack == 0", &["tcp.dstport"]);
         copy.servers.sort();
         copy.servers.dedup();
         copy
+    }
+
+    /// tshark takes every connection for HTTP/2.
+    pub(crate) fn read_as_http2(self) -> Self {
+        Self { protocol: "http2", ..self }
     }
 
     /// tshark's values of `fields` for every packet that fits `filter`, tab between fields.
@@ -204,7 +211,7 @@ impl Copy {
         self.flows().iter().any(|flow| flow.windows(bytes.len()).any(|window| window == bytes))
     }
 
-    /// tshark on this file, with checksums on and every server's port read as HTTP.
+    /// tshark on this file, with checksums on and every server's port read as HTTP, or HTTP/2.
     pub(crate) fn tshark(&self) -> std::process::Command {
         let mut command = tools::system("tshark", "tshark");
         command.arg("-r").arg(&self.path);
@@ -218,7 +225,7 @@ impl Copy {
         ]);
         // tshark goes by port numbers, and an application's or a caller's may by chance be that of another protocol.
         for port in &self.servers {
-            command.args(["-d", &format!("tcp.port=={port},http")]);
+            command.args(["-d", &format!("tcp.port=={port},{}", self.protocol)]);
         }
         // The messages of the tests' gRPC application are plain words, not protobuf, and would be called malformed.
         command.args(["--disable-protocol", "protobuf"]);

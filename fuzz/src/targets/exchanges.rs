@@ -3,6 +3,7 @@
 //! Beside the target `tap`, which lets other readers tell what they heard, this one knows what must be heard. It judges
 //! each frame by etherparse's strict slicing, each connection by its sequence numbers, and each message by its body.
 
+use super::h2c::Spoken;
 use crate::{given::Given, random::Random};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -12,7 +13,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Instant,
 };
-use tap::{Fields, Message, Reason, Record, Sensor, Settings, Side, Verdict};
+use tap::{Fields, Mapping, Message, Reason, Record, Sensor, Settings, Side, Verdict};
 
 pub(super) const WORDS: &[&[u8]] = &[b"\0\0\0", b"\x07\xff\xff", b"\x06", b"\x80", b"\xff"];
 
@@ -48,7 +49,9 @@ pub(crate) fn attempt(input: &[u8]) -> Tried {
     let mut settings = Settings::new("fuzz", Sensor::vxlan(None, vni));
     settings.mtu = *[given.two().max(576), 576, 1280, 1500, 9000, 65_535].get(usize::from(given.byte() % 6)).unwrap();
     settings.max_body = [usize::from(given.two()), 128 * 1024][usize::from(given.byte() & 1)];
-    settings.rollover = [600, 2000, 70_000, 512 * 1024][usize::from(given.byte() % 4)];
+    let choice = given.byte();
+    settings.rollover = [600, 2000, 70_000, 512 * 1024][usize::from(choice % 4)];
+    settings.http = if choice & 4 == 4 { Mapping::H2c } else { Mapping::Http1 };
     let outer_v6 = given.flag();
     let mut plans = Vec::new();
     let mut records = Vec::new();
@@ -85,6 +88,11 @@ const MOST_EXCHANGES: usize = 48;
 #[derive(Debug)]
 struct Plan {
     method: String,
+    /// It was HTTP/2, and its connection does not turn into a stream.
+    is_http2: bool,
+    aborted: Option<Side>,
+    /// Of the response.
+    status: u16,
     /// A head with bytes that must not leave.
     is_hostile: bool,
     request: Body,
@@ -99,6 +107,8 @@ struct Body {
     /// This message has no body on the wire, whatever was seen (RFC 9112 section 6.3).
     is_none: bool,
     trailers: usize,
+    /// All of it was collected.
+    is_whole: bool,
 }
 
 fn exchange(piece: &[u8], mtu: u16, max_body: usize) -> (Plan, Record) {
@@ -118,35 +128,52 @@ fn exchange(piece: &[u8], mtu: u16, max_body: usize) -> (Plan, Record) {
     let mut request = Message::request(&redaction, method.clone(), target, authority, &request_fields);
     let request_body = body(&mut random, &mut request, mtu, max_body);
     let has_response = flags & 15 != 13;
-    let mut response_body = None;
+    let (mut response_body, mut got) = (None, 0);
+    let mut turns = false;
     let response = has_response.then(|| {
         let status = *random.of(&[200, 200, 200, 201, 204, 304, 101, 103, 302, 404, 503, 999]);
         let response_fields = fields(&mut random, false);
         let mut response = Message::response(&redaction, StatusCode::from_u16(status).unwrap(), &response_fields);
         let mut seen = body(&mut random, &mut response, mtu, max_body);
-        seen.is_none = method == Method::HEAD
-            || [204, 304, 101, 103].contains(&status)
-            || method == Method::CONNECT && (200..300).contains(&status);
+        turns = status == 101 || method == Method::CONNECT && (200..300).contains(&status);
+        seen.is_none = method == Method::HEAD || [204, 304, 103].contains(&status) || turns;
+        if seen.is_none {
+            // What was collected beyond it does not count; an interim answer is no end.
+            seen.is_whole = response.complete && status != 103;
+        }
+        got = status;
         response_body = Some(seen);
         response
     });
     let (client, server) = addresses(&mut Random::new(connection), connection, choice & 2 == 2);
+    let aborted = [Side::Client, Side::Server].get(usize::from(flags >> 4)).copied();
+    let is_http2 = choice & 4 == 4;
     let record = Record {
         connection,
         client,
         server,
+        http2: is_http2,
         request,
         response,
         started: Instant::now(),
         answered: None,
         ended: Instant::now(),
-        aborted: [Side::Client, Side::Server].get(usize::from(flags >> 4)).copied(),
+        aborted,
         verdict: Verdict::Allowed,
         rule: None,
         last: choice >> 4 == 15,
     };
     let is_hostile = hostile_target || hostile_fields;
-    (Plan { method: method.to_string(), is_hostile, request: request_body, response: response_body }, record)
+    let plan = Plan {
+        method: method.to_string(),
+        is_http2: is_http2 && !turns,
+        aborted,
+        status: got,
+        is_hostile,
+        request: request_body,
+        response: response_body,
+    };
+    (plan, record)
 }
 
 /// A body of a length that matters, its end, and more than was collected of it.
@@ -178,7 +205,8 @@ fn body(random: &mut Random, message: &mut Message, mtu: u16, max_body: usize) -
         }
         message.trailers = Some(trailers);
     }
-    Body { bytes: message.body.clone(), is_none: false, trailers: count }
+    let is_whole = message.complete && message.body_len <= length.min(max_body) as u64;
+    Body { bytes: message.body.clone(), is_none: false, trailers: count, is_whole }
 }
 
 struct List(Vec<(&'static [u8], &'static [u8])>);
@@ -255,12 +283,54 @@ struct Heard {
 
 impl Plan {
     fn assert_is(&self, heard: &Heard, settings: &Settings) {
+        if self.is_http2 && settings.http == Mapping::H2c {
+            return self.assert_is_http2(heard, settings.max_body);
+        }
         let head = is_message(&heard.client, &self.request, settings.max_body);
         assert!(head.starts_with(format!("{} ", self.method).as_bytes()), "{self:?}");
         match &self.response {
             None => assert_eq!(heard.server, b"", "an answer that never came"),
             Some(body) => assert!(is_message(&heard.server, body, settings.max_body).starts_with(b"HTTP/1.1 ")),
         }
+    }
+
+    fn assert_is_http2(&self, heard: &Heard, max_body: usize) {
+        let (client, server) = (Spoken::read(&heard.client, true), Spoken::read(&heard.server, false));
+        assert_eq!(client.field(":method"), [self.method.as_bytes()]);
+        assert_eq!(client.field(":path").len(), usize::from(self.method != "CONNECT"));
+        is_spoken(&client, &self.request, &server, max_body);
+        match &self.response {
+            None => assert!(server.fields.is_empty() && server.body.is_empty(), "an answer that never came"),
+            Some(body) => {
+                assert_eq!(server.field(":status"), [self.status.to_string().as_bytes()]);
+                is_spoken(&server, body, &client, max_body);
+            }
+        }
+        let is_whole = self.request.is_whole && self.response.as_ref().is_some_and(|body| body.is_whole);
+        let resets = usize::from(client.reset.is_some()) + usize::from(server.reset.is_some());
+        assert_eq!(resets, usize::from(!is_whole), "{self:?}");
+        let farewells = usize::from(client.goaway.is_some()) + usize::from(server.goaway.is_some());
+        assert_eq!(farewells, usize::from(self.aborted.is_none()), "{self:?}");
+    }
+}
+
+/// Checks a message of HTTP/2, and that the other side had room for it.
+fn is_spoken(spoken: &Spoken, body: &Body, other: &Spoken, max_body: usize) {
+    let copied = if body.is_none { &[][..] } else { &body.bytes[..body.bytes.len().min(max_body)] };
+    assert_eq!(spoken.body, copied);
+    assert_eq!(spoken.ended, body.is_whole, "{body:?}");
+    let length = spoken.body.len() as u64;
+    assert!(length <= other.windows.0 && length <= other.windows.1, "beyond a window (section 6.9)");
+    let trailers = if body.is_whole && !body.is_none { body.trailers } else { 0 };
+    assert_eq!(spoken.trailers.as_ref().map_or(0, Vec::len), trailers);
+    let told: Vec<u64> = spoken
+        .field("content-length")
+        .iter()
+        .map(|value| std::str::from_utf8(value).unwrap().parse().expect("a length"))
+        .collect();
+    assert!(told.len() <= 1);
+    for told in told.iter().filter(|_| !body.is_none) {
+        assert!(if spoken.ended { *told == length } else { *told >= length }, "section 8.1.1");
     }
 }
 

@@ -19,6 +19,7 @@
 //! | `redact` | named secrets in heads and bodies of copies: none survives |
 //! | `tap` | exchanges to packets, read back by others |
 //! | `exchanges` | the same with their contents known: what a strict reader makes of the packets |
+//! | `h2c` | a strict reader of HTTP/2 for them |
 //! | `tls` | a server's handshake, and records after one |
 
 mod attest;
@@ -31,6 +32,7 @@ mod dns;
 pub(crate) mod exchanges;
 mod first_bytes;
 mod forwarded;
+mod h2c;
 mod http1;
 mod http2;
 mod names;

@@ -150,6 +150,7 @@ fn record(exchange: &[u8], client: SocketAddr, server: SocketAddr) -> Option<(Re
         connection: connection.into(),
         client,
         server,
+        http2: false,
         request: asked,
         response,
         started: Instant::now(),

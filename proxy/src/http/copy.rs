@@ -308,6 +308,7 @@ impl Story {
             connection: connection.id,
             client: connection.remote,
             server: tapped.server(connection, &exchange.live),
+            http2: exchange.asked.version == Version::HTTP_2,
             request,
             response,
             started: exchange.started,

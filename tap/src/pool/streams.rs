@@ -10,7 +10,8 @@ use std::time::Instant;
 use crate::flow::{Flow, Out};
 use crate::http1::Wire;
 use crate::packet::Tuple;
-use crate::pool::{MAX_OPEN, Pool, speak};
+use crate::pool::exchanges::{is_room, speak};
+use crate::pool::{MAX_OPEN, Pool};
 use crate::record::Side;
 use crate::stream::Opened;
 
@@ -54,7 +55,7 @@ impl Pool {
                 let request = exchange.request.len() as u64;
                 let response = exchange.response.as_ref().map_or(0, Wire::len) as u64;
                 let (mut flow, tuple) = match self.take(connection) {
-                    Some(entry) if super::is_room(self.limits, &entry, request, response) => (entry.flow, entry.tuple),
+                    Some(entry) if is_room(self.limits, &entry, request, response) => (entry.flow, entry.tuple),
                     full => {
                         if let Some(full) = full {
                             self.end(full, Side::Client, now, out);

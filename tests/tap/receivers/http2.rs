@@ -108,12 +108,12 @@ fn one<'a>(exchanges: &'a [(Message, Message)], target: &str) -> &'a (Message, M
 }
 
 /// As `h2_together.py` makes them.
-fn body(number: usize, length: usize) -> Vec<u8> {
+pub(super) fn body(number: usize, length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 7 + at / 251 + number) as u8).collect()
 }
 
 /// Messages of gRPC: not compressed, four bytes of length.
-fn framed(messages: &[&str]) -> Vec<u8> {
+pub(super) fn framed(messages: &[&str]) -> Vec<u8> {
     let one = |text: &&str| [&[0][..], &u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
     messages.iter().flat_map(one).collect()
 }

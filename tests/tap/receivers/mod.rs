@@ -7,9 +7,11 @@
 //! | `told` | what the copy of a message has to be, from what an application got or gave |
 //! | `http1` | bodies around every bound, over IPv4 and IPv6, inside and outside; a body of 100 MiB |
 //! | `http2` | a hundred streams at once, and gRPC, as HTTP/1.1 in the copy |
+//! | `h2c` | the same as HTTP/2, a connection for each exchange |
 //! | `long` | a long connection before a receiver that stops after 1 MiB |
 //! | `streams` | a WebSocket, and opaque TCP |
 
+mod h2c;
 mod http1;
 mod http2;
 pub(crate) mod judge;
