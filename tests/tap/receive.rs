@@ -45,7 +45,7 @@ impl Receiver {
         Self { child }
     }
 
-    fn secured(dir: &Path, listen: SocketAddr, cert: &Cert, from: &str, outputs: &[String]) -> Self {
+    pub(crate) fn secured(dir: &Path, listen: SocketAddr, cert: &Cert, from: &str, outputs: &[String]) -> Self {
         Self::secured_by(Command::new(tools::sekisho()), dir, listen, cert, from, outputs)
     }
 
