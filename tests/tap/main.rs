@@ -15,6 +15,7 @@ mod receivers;
 mod records;
 mod redaction;
 mod root;
+mod secrets;
 mod selection;
 mod sensor;
 mod shadow;

@@ -19,13 +19,23 @@ use crate::sensor::{Copy, Sensor};
 use crate::transports::{at_rest, count, packets_in};
 
 /// A running receiver.
-struct Receiver {
-    child: Child,
+pub(crate) struct Receiver {
+    pub(crate) child: Child,
 }
 
 impl Receiver {
     fn start(dir: &Path, listen: SocketAddr, identity: &[&str], outputs: &[String]) -> Self {
-        let mut command = Command::new(tools::sekisho());
+        Self::by(Command::new(tools::sekisho()), dir, listen, identity, outputs)
+    }
+
+    /// By a command that runs the program, perhaps elsewhere.
+    pub(crate) fn by(
+        mut command: Command,
+        dir: &Path,
+        listen: SocketAddr,
+        identity: &[&str],
+        outputs: &[String],
+    ) -> Self {
         command.args(["tap", "receive", "--format", "json", "--listen", &listen.to_string()]).args(identity);
         outputs.iter().for_each(|output| {
             command.args(["--out", output]);
@@ -35,14 +45,26 @@ impl Receiver {
         Self { child }
     }
 
-    fn secured(dir: &Path, listen: SocketAddr, cert: &Cert, from: &str, outputs: &[String]) -> Self {
+    pub(crate) fn secured(dir: &Path, listen: SocketAddr, cert: &Cert, from: &str, outputs: &[String]) -> Self {
+        Self::secured_by(Command::new(tools::sekisho()), dir, listen, cert, from, outputs)
+    }
+
+    /// With a certificate, by such a command.
+    pub(crate) fn secured_by(
+        command: Command,
+        dir: &Path,
+        listen: SocketAddr,
+        cert: &Cert,
+        from: &str,
+        outputs: &[String],
+    ) -> Self {
         let text = |path: &Path| path.display().to_string();
         let (chain, key, bundle) = (text(&cert.chain), text(&cert.key), text(&cert.bundle));
-        Self::start(dir, listen, &["--cert", &chain, "--key", &key, "--bundle", &bundle, "--from", from], outputs)
+        Self::by(command, dir, listen, &["--cert", &chain, "--key", &key, "--bundle", &bundle, "--from", from], outputs)
     }
 
     /// Ends it; gives its counters.
-    fn end(mut self) -> Value {
+    pub(crate) fn end(mut self) -> Value {
         self.child.signal("TERM");
         let status = self.child.wait(Duration::from_secs(20)).expect("it ends");
         assert!(status.success(), "{status}");

@@ -132,6 +132,23 @@ pub(crate) fn packets_in(path: &Path) -> u64 {
     packets
 }
 
+/// Packets in a pcapng file, of which every block must be whole: lengths at both ends agree, and the last block ends the file.
+pub(crate) fn packets_in_pcapng(path: &Path) -> u64 {
+    let bytes = std::fs::read(path).unwrap();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (mut at, mut packets) = (0, 0);
+    while at < bytes.len() {
+        let (kind, length) = (word(at), word(at + 4) as usize);
+        // The first is a section header, and there is one interface.
+        assert_eq!(at == 0, kind == 0x0a0d_0d0a);
+        assert!(length >= 12 && length.is_multiple_of(4) && at + length <= bytes.len(), "the file ends within a block");
+        assert_eq!(word(at + length - 4) as usize, length);
+        packets += u64::from(kind == 6);
+        at += length;
+    }
+    packets
+}
+
 #[test]
 fn a_dialled_reader_gets_every_packet_and_tshark_finds_no_fault() {
     let (pair, listener) = dialled();

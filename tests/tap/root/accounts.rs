@@ -12,7 +12,7 @@ use support::origin::{Origin, Reply};
 use support::pair::{HOST, Pair, Setting};
 use support::prometheus::Scrape;
 use support::sidecar::Sidecar;
-use support::{root, tools, wait, wire};
+use support::{root, wait, wire};
 
 use super::link::{Link, ip};
 use crate::receivers::judge;
@@ -107,8 +107,7 @@ fn a_link_of_one_mbit_makes_whole_exchanges_be_dropped() {
     let name = "a_link_of_one_mbit_makes_whole_exchanges_be_dropped";
     let Some(scene) = Scene::new(name, "queue = \"256KiB\"\n", 8000) else { return };
     let _sensor = scene.sensor(true);
-    let line = format!("qdisc add dev {} root tbf rate 1mbit burst 10kb latency 50ms", scene.link.device);
-    run(tools::system("tc", "iproute2").args(line.split(' ')));
+    scene.link.slow_down();
     let total = scene.load(4, Duration::from_secs(2));
     let account = scene.account(total);
     // The device says that it is full (ENOBUFS), the tap waits for it, and so its queue fills.

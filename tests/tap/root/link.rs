@@ -45,6 +45,11 @@ impl Link {
         format!("{}.2", self.net)
     }
 
+    /// The address of this end.
+    pub(crate) fn host(&self) -> String {
+        format!("{}.1", self.net)
+    }
+
     /// The setting with its tap sent here, and with these lines in the tap's table.
     pub(crate) fn tapped(&self, setting: Setting, lines: &str) -> Setting {
         let (old, port) = (setting.at.sensor.to_string(), setting.at.sensor.port());
@@ -65,10 +70,24 @@ impl Link {
         ip(&format!("-n {} {arguments}", self.namespace));
     }
 
+    /// 1 Mbit/s to the sensor from now on, and what waits longer than 50 ms is dropped.
+    pub(crate) fn slow_down(&self) {
+        let line = format!("qdisc add dev {} root tbf rate 1mbit burst 10kb latency 50ms", self.device);
+        run(tools::system("tc", "iproute2").args(line.split(' ')));
+    }
+
     /// Records what comes to one of the sensor's interfaces.
     pub(crate) fn capture(&self, interface: &str, filter: &str) -> Capture {
+        self.record(self.command("tcpdump"), interface, filter)
+    }
+
+    /// Records what passes this end.
+    pub(crate) fn capture_here(&self, filter: &str) -> Capture {
+        self.record(tools::system("tcpdump", "tcpdump"), &self.device, filter)
+    }
+
+    fn record(&self, mut command: Command, interface: &str, filter: &str) -> Capture {
         let file = self.dir.join(format!("{interface}.pcap"));
-        let mut command = self.command("tcpdump");
         // 64 MiB of buffer: a recording with holes would fail the test for the recorder's sake.
         command.args(["-i", interface, "--immediate-mode", "-B", "65536", "-U", "-n", "-s", "0", "-Z", "root", "-w"]);
         let name = format!("tcpdump-{interface}");
@@ -98,8 +117,13 @@ pub(crate) struct Capture {
 
 impl Capture {
     /// Waits until it holds so many packets, and a little longer in case there are more; gives all of them.
-    pub(crate) fn packets(mut self, expected: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn packets(self, expected: usize) -> Vec<Vec<u8>> {
         let _ = wait::within(wait::SOON, || (frames(&self.file).len() >= expected).then_some(()));
+        self.end()
+    }
+
+    /// All packets, when no more are to come.
+    pub(crate) fn end(mut self) -> Vec<Vec<u8>> {
         std::thread::sleep(std::time::Duration::from_millis(300));
         self.child.signal("INT");
         assert!(self.child.wait(wait::SOON).is_some());
