@@ -20,3 +20,4 @@ mod sensor;
 mod shadow;
 mod streams;
 mod transports;
+mod tunnels;
