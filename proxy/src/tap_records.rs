@@ -29,7 +29,7 @@ pub(crate) struct Course<'a> {
     pub(crate) protocol: &'static str,
     pub(crate) asked: Option<&'a Asked>,
     /// Bytes of each body that a copy would show.
-    pub(crate) body: usize,
+    pub(crate) body: u64,
 }
 
 /// The facts.
@@ -63,7 +63,7 @@ pub(crate) fn facts(connection: &Connection, live: &Live, course: Course<'_>) ->
         grpc: asked.is_some_and(|asked| asked.grpc),
         tls,
         wire,
-        body: u64::try_from(body).unwrap_or(u64::MAX),
+        body,
     }
 }
 

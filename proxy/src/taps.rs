@@ -25,7 +25,7 @@ pub(crate) struct Tapped {
     /// Bytes of each body that are copied: none for records, which hold none.
     pub(crate) body: usize,
     /// Bytes of each body that a copy with these settings shows.
-    pub(crate) shown: usize,
+    pub(crate) shown: u64,
     /// Bytes of each direction of a stream that are copied.
     pub(crate) stream: u64,
     /// The server's port in the copy, if it is not its own.
@@ -35,11 +35,12 @@ pub(crate) struct Tapped {
 
 impl Tapped {
     pub(crate) fn new(tap: tap::Tap, settings: &TapSettings, case: PathCase) -> Self {
-        let shown = usize::try_from(settings.body.bytes()).unwrap_or(usize::MAX);
+        let shown = settings.body.bytes();
+        let body = usize::try_from(shown).unwrap_or(usize::MAX);
         Self {
             tap,
             selection: Selection::new(&settings.select, case),
-            body: if settings.sensor.kind() == TapKind::Records { 0 } else { shown },
+            body: if settings.sensor.kind() == TapKind::Records { 0 } else { body },
             shown,
             stream: settings.stream.bytes(),
             port: settings.port,

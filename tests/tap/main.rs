@@ -21,3 +21,4 @@ mod sensor;
 mod shadow;
 mod streams;
 mod transports;
+mod tunnels;

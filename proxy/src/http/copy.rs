@@ -17,6 +17,7 @@ use crate::{
     tap_selection::{Ending, Sampled, Selection},
     tap_streams::Streams,
     taps::Tapped,
+    tunnel,
 };
 use config::{TapKind, TapVerdict};
 use http::{Method, StatusCode, Version};
@@ -36,6 +37,8 @@ pub(super) struct TapCopy {
     answered: Option<Instant>,
     /// The most that an entry wants of a body.
     most: usize,
+    /// How the tunnel ended that followed the exchange.
+    tunnel: Option<tunnel::End>,
 }
 
 /// The heads of both messages, as one way of masking leaves them.
@@ -93,8 +96,8 @@ impl TapCopy {
                 others.push(Heads { request: masked(redaction), response: None });
             }
         }
-        let mut copy =
-            Self { request: masked(first), entries, collecting: true, response: None, others, answered: None, most: 0 };
+        let (request, response, answered) = (masked(first), None, None);
+        let mut copy = Self { request, entries, collecting: true, response, others, answered, most: 0, tunnel: None };
         copy.look_again();
         Some(Box::new(copy))
     }
@@ -167,9 +170,23 @@ impl TapCopy {
         }
     }
 
+    /// What followed the exchange, as bytes, is over.
+    pub(super) fn tunnelled(&mut self, end: tunnel::End, passed: tunnel::Passed) {
+        self.tunnel = Some(end);
+        self.request.body_len = passed.up;
+        if let Some(response) = &mut self.response {
+            response.body_len = passed.down;
+        }
+    }
+
     /// All is over: each tap gets its part, if it was meant for it.
     pub(super) fn offer(self, exchange: &Exchange, aborted: Option<Side>) {
-        let story = Story::of(exchange, aborted, self.answered);
+        let broke = match self.tunnel {
+            None | Some(tunnel::End::Closed) => None,
+            Some(tunnel::End::DownstreamBroke) => Some(Side::Request),
+            Some(tunnel::End::UpstreamBroke | tunnel::End::Idle | tunnel::End::Revoked) => Some(Side::Response),
+        };
+        let story = Story { tunnelled: self.tunnel.is_some(), ..Story::of(exchange, aborted.or(broke), self.answered) };
         let Self { entries, mut request, mut response, others, .. } = self;
         request.complete = story.request_complete;
         if let Some(response) = &mut response {
@@ -223,6 +240,8 @@ struct Story {
     aborted: Option<Side>,
     request_complete: bool,
     response_complete: bool,
+    /// What passed are the bytes of a tunnel.
+    tunnelled: bool,
 }
 
 impl Story {
@@ -238,6 +257,7 @@ impl Story {
             aborted,
             request_complete: facts.request_complete,
             response_complete: facts.response_complete,
+            tunnelled: false,
         }
     }
 
@@ -260,7 +280,7 @@ impl Story {
                 _ => "http/1.1",
             },
             asked: Some(&exchange.asked),
-            body: tapped.shown,
+            body: if self.tunnelled { tapped.stream } else { tapped.shown },
         };
         let facts = facts_of(&exchange.connection, &exchange.live, course);
         tapped.tap.offer_record(admission, record, facts);

@@ -195,6 +195,9 @@ impl Exchange {
         facts.bytes_received += passed.up;
         facts.bytes_sent += passed.down;
         facts.response_complete = true;
+        if let Some(copy) = &mut facts.copy {
+            copy.tunnelled(end, passed);
+        }
         match end {
             tunnel::End::Closed => {}
             tunnel::End::DownstreamBroke => facts.tell("DC", "downstream_remote_disconnect"),

@@ -3,4 +3,5 @@
 mod closed;
 mod destinations;
 mod rules;
+mod taps;
 mod traffic;

@@ -1,6 +1,5 @@
 //! Bodies around every bound, over IPv4 and IPv6, of the applications and of the path to the sensor.
 
-use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use support::message::Message;
@@ -79,13 +78,9 @@ struct Exchanges {
 
 impl Exchanges {
     fn start(inner_v6: bool, outer_v6: bool, body: &str, limit: usize) -> Self {
-        let mut setting = Setting::new();
-        if outer_v6 {
-            setting = moved(setting, |at| &mut at.sensor);
-        }
+        let mut setting = super::families(Setting::new(), inner_v6, outer_v6);
         if inner_v6 {
-            setting = moved(setting, |at| &mut at.app);
-            setting = moved(setting, |at| &mut at.inbound);
+            setting = super::moved(setting, |at| &mut at.app);
         }
         let rule = format!("[[inbound]]\nname = \"all\"\nfrom = \"shop/web\"\n\n[[tap]]\nbody = \"{body}\"");
         let setting = setting.server(|text| text.replace("[[tap]]", &rule));
@@ -197,12 +192,4 @@ const FIELDS: [(&str, &str); 3] =
 
 fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 7 + at / 251 + at / 65_537) as u8).collect()
-}
-
-/// One of the addresses moved to the IPv6 loopback, same port.
-fn moved(mut setting: Setting, which: impl Fn(&mut support::pair::Addresses) -> &mut SocketAddr) -> Setting {
-    let old = which(&mut setting.at).to_string();
-    which(&mut setting.at).set_ip(Ipv6Addr::LOCALHOST.into());
-    let new = which(&mut setting.at).to_string();
-    setting.server(|text| text.replace(&old, &new)).client(|text| text.replace(&old, &new))
 }

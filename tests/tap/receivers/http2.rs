@@ -15,7 +15,16 @@ const STREAMS: usize = 100;
 
 #[test]
 fn a_hundred_streams_at_once_are_a_hundred_exchanges() {
-    let setting = Setting::new();
+    streams_at_once(false);
+}
+
+#[test]
+fn a_hundred_streams_at_once_over_ipv6_are_a_hundred_exchanges() {
+    streams_at_once(true);
+}
+
+fn streams_at_once(ipv6: bool) {
+    let setting = super::families(Setting::new(), ipv6, ipv6);
     let origin = H2Origin::start(setting.dir.path());
     let (setting, sensor, _server, _client) = before(setting, &origin.addr().to_string());
     // Of all sizes, so that they end in another order than they began.
@@ -32,7 +41,9 @@ fn a_hundred_streams_at_once_are_a_hundred_exchanges() {
     assert_eq!(told.len(), STREAMS);
 
     let copy = sensor.settle(setting.dir.path());
-    let exchanges: Vec<_> = judge::agreed(&copy).iter().flat_map(messages).collect();
+    let talks = judge::agreed(&copy);
+    assert!(talks.iter().all(|talk| talk.client.is_ipv6() == ipv6 && talk.server.is_ipv6() == ipv6));
+    let exchanges: Vec<_> = talks.iter().flat_map(messages).collect();
     assert_eq!(exchanges.len(), STREAMS);
     for (number, reply) in replies["replies"].as_array().unwrap().iter().enumerate() {
         let target = format!("/{number}?bytes={}", length(number + 1));
@@ -51,7 +62,16 @@ fn a_hundred_streams_at_once_are_a_hundred_exchanges() {
 
 #[test]
 fn grpc_calls_of_all_four_kinds_have_their_messages_and_their_trailers() {
-    let setting = Setting::new();
+    calls(false);
+}
+
+#[test]
+fn grpc_calls_over_ipv6_have_their_messages_and_their_trailers() {
+    calls(true);
+}
+
+fn calls(ipv6: bool) {
+    let setting = super::families(Setting::new(), ipv6, ipv6);
     let app = GrpcServer::start(setting.dir.path());
     let (setting, sensor, _server, _client) = before(setting, &app.addr().to_string());
     let cases = ["unary", "server_stream", "client_stream", "chat", "forbidden"];
@@ -59,7 +79,9 @@ fn grpc_calls_of_all_four_kinds_have_their_messages_and_their_trailers() {
     assert_eq!(results.iter().filter(|result| result["ok"] == true).count(), 5, "{results:?}");
 
     let copy = sensor.settle(setting.dir.path());
-    let exchanges: Vec<_> = judge::agreed(&copy).iter().flat_map(messages).collect();
+    let talks = judge::agreed(&copy);
+    assert!(talks.iter().all(|talk| talk.client.is_ipv6() == ipv6 && talk.server.is_ipv6() == ipv6));
+    let exchanges: Vec<_> = talks.iter().flat_map(messages).collect();
     assert_eq!(exchanges.len(), 5);
     let call = |method: &str| one(&exchanges, &format!("/echo.Echo/{method}"));
     for (method, sent, got) in [

@@ -18,3 +18,26 @@ pub(crate) mod judge;
 mod long;
 mod streams;
 mod told;
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use support::pair::{Addresses, Setting};
+
+/// The callee's mutual TLS port, by which the copy shows the workload's address, and the sensor at addresses of these families.
+fn families(mut setting: Setting, inner_v6: bool, outer_v6: bool) -> Setting {
+    if outer_v6 {
+        setting = moved(setting, |at| &mut at.sensor);
+    }
+    if inner_v6 {
+        setting = moved(setting, |at| &mut at.inbound);
+    }
+    setting
+}
+
+/// One of the addresses moved to the IPv6 loopback, same port.
+fn moved(mut setting: Setting, which: impl Fn(&mut Addresses) -> &mut SocketAddr) -> Setting {
+    let old = which(&mut setting.at).to_string();
+    which(&mut setting.at).set_ip(Ipv6Addr::LOCALHOST.into());
+    let new = which(&mut setting.at).to_string();
+    setting.server(|text| text.replace(&old, &new)).client(|text| text.replace(&old, &new))
+}

@@ -15,8 +15,17 @@ const OPAQUE: &str = "protocol = \"tcp\"\n";
 
 #[test]
 fn a_websocket_is_copied_from_its_handshake_to_its_close() {
+    websocket(false);
+}
+
+#[test]
+fn a_websocket_over_ipv6_is_copied_from_its_handshake_to_its_close() {
+    websocket(true);
+}
+
+fn websocket(ipv6: bool) {
     let upgrade = "upgrade = [\"websocket\"]\n";
-    let setting = Setting::new()
+    let setting = super::families(Setting::new(), ipv6, ipv6)
         .client(|text| text.replace("to = \"shop/orders\"\n", &format!("to = \"shop/orders\"\n{upgrade}")))
         .server(|text| {
             text.replace(
@@ -38,6 +47,7 @@ fn a_websocket_is_copied_from_its_handshake_to_its_close() {
 
     let copy = sensor.settle(setting.dir.path());
     let talks = judge::agreed(&copy);
+    assert!(talks.iter().all(|talk| talk.client.is_ipv6() == ipv6 && talk.server.is_ipv6() == ipv6));
     assert_eq!(talks.len(), 1, "the frames follow their handshake on the same connection");
     let (asked, answered) = (&talks[0].asked, &talks[0].answered);
     assert!(asked.starts_with(b"GET /live HTTP/1.1\r\n") && answered.starts_with(b"HTTP/1.1 101 "));
@@ -54,7 +64,17 @@ fn a_websocket_is_copied_from_its_handshake_to_its_close() {
 
 #[test]
 fn opaque_tcp_is_copied_byte_for_byte() {
-    let setting = Setting::new()
+    opaque(Setting::new());
+}
+
+#[test]
+fn opaque_tcp_over_ipv6_is_copied_byte_for_byte() {
+    opaque(super::moved(super::families(Setting::new(), true, true), |at| &mut at.app));
+}
+
+fn opaque(setting: Setting) {
+    let ipv6 = setting.at.inbound.is_ipv6();
+    let setting = setting
         .server(|text| {
             let text = text.replace("[app]\n", &format!("[app]\n{OPAQUE}"));
             text.replace("[[tap]]", &format!("[[inbound]]\nname = \"raw\"\nfrom = \"shop/web\"\n{OPAQUE}\n[[tap]]"))
@@ -87,6 +107,7 @@ fn opaque_tcp_is_copied_byte_for_byte() {
     let _ = &server;
     let copy = sensor.settle(setting.dir.path());
     let talks = judge::agreed(&copy);
+    assert!(talks.iter().all(|talk| talk.client.is_ipv6() == ipv6 && talk.server.is_ipv6() == ipv6));
     // More than one where the rollover came between.
     let all = |half: fn(&judge::Talk) -> &Vec<u8>| talks.iter().flat_map(|talk| half(talk).clone()).collect::<Vec<_>>();
     assert!(all(|talk| &talk.asked) == asked, "what the client said");
