@@ -58,10 +58,9 @@ fn a_dialled_reader_that_reads_nothing_for_a_while_has_all_of_what_was_not_dropp
     let reader = scene.reader(0);
     let before = scene.ask_until_copied();
     reader.pause();
-    let total = scene.load(4, Duration::from_secs(2));
+    let total = scene.load_until_full();
     reader.go_on();
     let account = scene.account(before + total);
-    assert!(account.dropped("queue_full") > 0, "the queue was never full");
     account.none_was_cut();
 }
 
@@ -75,7 +74,7 @@ fn a_dialled_reader_that_reads_nothing_at_all_is_left_and_has_what_was_counted()
     let load = Load::start(scene.pair.entry(), HOST, "/api/orders/42", 2);
     scene.wait_for_errors("ETIMEDOUT");
     let total = load.stop();
-    total.assert_clean(50);
+    total.assert_clean(1);
     reader.go_on();
     reader.ended(1);
     let account = scene.account(before + total.ok);
@@ -94,7 +93,7 @@ fn a_served_reader_that_reads_nothing_is_left_and_has_what_was_counted() {
     let load = Load::start(scene.pair.entry(), HOST, "/api/orders/42", 4);
     scene.wait_for_errors("ENOBUFS");
     let total = load.stop();
-    total.assert_clean(50);
+    total.assert_clean(1);
     reader.go_on();
     reader.ended(1);
     let account = scene.account(before + total.ok);
@@ -108,9 +107,8 @@ fn a_slow_dialled_reader_has_all_of_what_was_not_dropped() {
     let Some(scene) = Scene::new(name, Way::Dial, QUEUE, 8000) else { return };
     let _reader = scene.reader(300_000);
     let before = scene.ask_until_copied();
-    let total = scene.load(4, Duration::from_secs(3));
+    let total = scene.load_until_full();
     let account = scene.account(before + total);
-    assert!(account.dropped("queue_full") > 0, "the queue was never full");
     account.none_was_cut();
 }
 
@@ -121,9 +119,8 @@ fn a_link_of_one_mbit_costs_whole_exchanges_and_no_packet() {
     let _reader = scene.reader(0);
     let before = scene.ask_until_copied();
     scene.link.slow_down();
-    let total = scene.load(4, Duration::from_secs(2));
+    let total = scene.load_until_full();
     let account = scene.account(before + total);
-    assert!(account.dropped("queue_full") > 0, "the link was never full");
     account.none_was_cut();
 }
 
@@ -134,9 +131,11 @@ fn a_link_of_one_mbit_costs_a_served_reader_that_comes_back_no_uncounted_packet(
     let _reader = scene.reader(0);
     let before = scene.ask_until_copied();
     scene.link.slow_down();
-    let total = scene.load(4, Duration::from_secs(3));
-    let account = scene.account(before + total);
-    assert!(account.errno("ENOBUFS") > 0, "the link was never full");
+    let load = Load::start(scene.pair.entry(), HOST, "/api/orders/42", 4);
+    scene.wait_for_errors("ENOBUFS");
+    let total = load.stop();
+    total.assert_clean(1);
+    let account = scene.account(before + total.ok);
     account.within(SENDING, 0);
 }
 
@@ -165,9 +164,10 @@ fn black_hole(test: &str, way: Way, chain: &str) {
     scene.iptables(&format!("-A {chain} -p tcp -j DROP"));
     let errno = scene.wait_for_errors(if way == Way::Dial { "ETIMEDOUT" } else { "" });
     let total = load.stop();
-    total.assert_clean(50);
+    total.assert_clean(1);
     scene.iptables(&format!("-D {chain} -p tcp -j DROP"));
-    // There is a way again.
+    // A reader that dialled may not have heard that its stream has ended, and wait for ever: another one comes.
+    let _another = (way == Way::Listen).then(|| scene.reader(0));
     let again = scene.ask_until_copied();
     let account = scene.account(before + total.ok + again);
     assert!(account.errors() > 0, "{errno}");
@@ -196,7 +196,7 @@ fn killed(test: &str, way: Way) {
     let _reader = scene.reader(0);
     scene.wait_for_more(200);
     let total = load.stop();
-    total.assert_clean(200);
+    total.assert_clean(1);
     let account = scene.account(total.ok);
     assert!(account.read.len() >= 5, "{} connections", account.read.len());
     assert!(account.sum("dropped") == account.dropped("tap_down") + account.dropped("queue_full"));
@@ -260,12 +260,15 @@ impl Scene {
         asked
     }
 
-    /// Requests for so long, of which none fails; how many there were.
-    fn load(&self, connections: usize, time: Duration) -> u64 {
-        let load = Load::start(self.pair.entry(), HOST, "/api/orders/42", connections);
-        std::thread::sleep(time);
+    /// Requests until whole exchanges are dropped because the queue is full; none fails. How many there were.
+    fn load_until_full(&self) -> u64 {
+        let load = Load::start(self.pair.entry(), HOST, "/api/orders/42", 4);
+        wait::until("the queue to be full", Duration::from_secs(60), || {
+            let labels = [TAP[0], ("reason", "queue_full")];
+            (self.pair.server.metrics().sum("sekisho_tap_dropped_total", &labels) > 0.0).then_some(())
+        });
         let total = load.stop();
-        total.assert_clean(50);
+        total.assert_clean(1);
         total.ok
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use support::child::Child;
 use support::scratch::Scratch;
@@ -12,6 +13,8 @@ use support::{tools, wait};
 
 use super::link::Link;
 use crate::transports::packets_in;
+
+static READERS: AtomicU32 = AtomicU32::new(0);
 
 /// The receiver; it may be stopped, killed and started again.
 pub(crate) struct Reader {
@@ -24,7 +27,8 @@ impl Reader {
         let python = tools::python();
         let mut command = link.command(python.get_program().to_str().unwrap());
         command.arg(tools::script("pcap_reader.py")).arg(how).arg(at.ip().to_string()).arg(at.port().to_string());
-        let mut child = Child::start(link.dir.path(), "reader", command.arg(files.path()).arg(rate.to_string()));
+        let name = format!("reader-{}", READERS.fetch_add(1, Ordering::SeqCst));
+        let mut child = Child::start(link.dir.path(), &name, command.arg(files.path()).arg(rate.to_string()));
         child.wait_for("ready");
         Self { child }
     }
