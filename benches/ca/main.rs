@@ -75,7 +75,8 @@ fn main() {
     });
 }
 
-/// What the arithmetic alone costs, by another's hand, on the server's core: a certificate is one signature made and two checked.
+/// What the arithmetic alone costs, by another's hand, on the server's core: a certificate is one signature made and one checked, that of
+/// the request.
 fn openssl() {
     let speed = Command::new("taskset").args(["-c", "0", "openssl", "speed", "-seconds", "3", "ecdsap256"]).output();
     let text = String::from_utf8(speed.unwrap().stdout).unwrap();

@@ -97,7 +97,7 @@ pub(crate) const ISSUE: Section = Section {
             "verify_signatures",
             "boolean",
             Flag(false),
-            "Whether the CA verifies its own signature on every leaf before it leaves, at a third more CPU time for each. Either way each leaf is read back, and verified are CA certificates, the CA's own, and the first leaf of every intermediate.",
+            "Whether the CA verifies its own signature on every leaf before it leaves, at some 60 µs of CPU time for each. Either way each leaf is read back, and verified are CA certificates, the CA's own, and the first leaf of every intermediate.",
         ),
     ],
     later: &[],
