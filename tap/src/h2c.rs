@@ -12,8 +12,13 @@
 //! | a body is longer than what is copied | who sent it, behind both messages | NO_ERROR |
 //! | the answer came before the request's end | server (RFC 9113 section 8.1) | NO_ERROR |
 
+mod block;
+mod frame;
+
 use http::Method;
 
+use self::block::{content_length, fields, request_fields, split};
+use self::frame::{DATA, END_STREAM, FRAME, GOAWAY, MOST_PAYLOAD, RST_STREAM, STREAM, frame, header, headers};
 use crate::counters::Reason;
 use crate::exchange::{End, Exchange};
 use crate::flow::{Flow, Out};
@@ -21,7 +26,7 @@ use crate::head::{self, Head, Line};
 use crate::hpack;
 use crate::http1::{self, Body, Wire};
 use crate::record::{Message, Side};
-use crate::redact::{Redaction, Treatment};
+use crate::redact::Redaction;
 
 /// Writes a request, behind the acknowledgement of the server's settings.
 pub(crate) fn request(message: Message, max_body: usize) -> Result<Wire, Reason> {
@@ -167,127 +172,6 @@ fn written(
     Ok(wire)
 }
 
-/// The block of a head of a request, from its text. `None`: it has a field without a name.
-fn request_fields(block: &mut Vec<u8>, method: &Method, text: &[u8], redaction: &Redaction) -> Option<()> {
-    let (line, lines) = split(text);
-    let target = line.get(method.as_str().len() + 1..)?;
-    let target = target.strip_suffix(b" HTTP/1.1").unwrap_or(target);
-    hpack::field(block, false, b":method", method.as_str().as_bytes());
-    // CONNECT has neither scheme nor path (RFC 9113 section 8.5).
-    if *method != Method::CONNECT {
-        hpack::field(block, false, b":scheme", b"http");
-        hpack::field(block, false, b":path", target);
-    }
-    // The text has it first, wherever it came from (RFC 9113 section 8.3.1).
-    let (first, rest) = split(lines);
-    match pair(first) {
-        Some((name, host)) if name.eq_ignore_ascii_case(b"host") => {
-            hpack::field(block, is_secret(redaction, b"host"), b":authority", host);
-            fields(block, rest, redaction)
-        }
-        _ => {
-            if *method == Method::CONNECT {
-                hpack::field(block, is_secret(redaction, b"host"), b":authority", target);
-            }
-            fields(block, lines, redaction)
-        }
-    }
-}
-
-/// Fields of a block, from lines of text. `None`: one has no name.
-fn fields(block: &mut Vec<u8>, lines: &[u8], redaction: &Redaction) -> Option<()> {
-    let mut rest = lines;
-    while !rest.is_empty() {
-        let (line, behind) = split(rest);
-        rest = behind;
-        let (name, value) = pair(line)?;
-        let name = name.to_ascii_lowercase();
-        if name.is_empty() {
-            return None;
-        }
-        if !is_of_connection(&name, value) {
-            hpack::field(block, is_secret(redaction, &name), &name, value);
-        }
-    }
-    Some(())
-}
-
-/// Whether values of this name are masked, as a whole or in parts.
-fn is_secret(redaction: &Redaction, name: &[u8]) -> bool {
-    matches!(redaction.header(name), Treatment::Mask | Treatment::Cookies { .. })
-}
-
-/// Fields that HTTP/2 does not have (RFC 9113 section 8.2.2).
-fn is_of_connection(name: &[u8], value: &[u8]) -> bool {
-    match name {
-        b"connection" | b"http2-settings" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
-            true
-        }
-        b"te" => !value.eq_ignore_ascii_case(b"trailers"),
-        _ => false,
-    }
-}
-
-/// The first line, and what is behind its end.
-fn split(text: &[u8]) -> (&[u8], &[u8]) {
-    let end = text.windows(2).position(|two| two == b"\r\n").unwrap_or(text.len());
-    let (line, behind) = text.split_at_checked(end).unwrap_or((text, &[]));
-    (line, behind.get(2..).unwrap_or_default())
-}
-
-/// Name and value of a line, without the blanks around a value (RFC 9113 section 8.2.1).
-fn pair(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    let (name, value) = line.split_at_checked(colon)?;
-    let mut value = value.get(1..)?;
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    Some((name, value))
-}
-
-fn content_length(block: &mut Vec<u8>, length: u64) {
-    hpack::field(block, false, b"content-length", length.to_string().as_bytes());
-}
-
-/// A block in as many frames as it needs (RFC 9113 sections 6.2 and 6.10).
-fn headers(frames: &mut Vec<u8>, block: &[u8], ends: bool) {
-    let mut kind = (HEADERS, if ends { END_STREAM } else { 0 });
-    let mut parts = block.chunks(MOST_PAYLOAD).peekable();
-    while let Some(part) = parts.next() {
-        let last = if parts.peek().is_none() { END_HEADERS } else { 0 };
-        frame(frames, kind.0, kind.1 | last, STREAM, part);
-        kind = (CONTINUATION, 0);
-    }
-}
-
-fn frame(frames: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    frames.extend_from_slice(&header(payload.len(), kind, flags, stream));
-    frames.extend_from_slice(payload);
-}
-
-/// RFC 9113 section 4.1. A payload is never longer than [`MOST_PAYLOAD`].
-fn header(length: usize, kind: u8, flags: u8, stream: u32) -> [u8; FRAME] {
-    let [_, high, middle, low] = (length as u32).to_be_bytes();
-    let [a, b, c, d] = stream.to_be_bytes();
-    [high, middle, low, kind, flags, a, b, c, d]
-}
-
-/// Bytes of a frame's header.
-const FRAME: usize = 9;
-/// What every peer takes (RFC 9113 section 4.2).
-const MOST_PAYLOAD: usize = 16_384;
-/// The only stream.
-const STREAM: u32 = 1;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
 // RFC 9113 section 7.
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
@@ -314,6 +198,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
     use proptest::prelude::*;
 
+    use super::frame::{CONTINUATION, END_HEADERS, HEADERS};
     use super::*;
     use crate::flow::tests::Kept;
     use crate::head::Fields;
