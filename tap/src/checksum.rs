@@ -17,14 +17,22 @@ impl Sum {
         if bytes.is_empty() {
             return;
         }
-        // In the machine's own byte order, which leaves the swapping to the end (RFC 1071 section 2 B), and two words at a
-        // time, which folding adds up later (section 2 C): so a compiler can add several at once.
-        let (words, rest) = bytes.as_chunks::<4>();
-        let mut sum = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
-        let (pairs, last) = rest.as_chunks::<2>();
-        sum += pairs.iter().map(|pair| u64::from(u16::from_ne_bytes(*pair))).sum::<u64>();
-        sum += last.iter().map(|byte| u64::from(u16::from_ne_bytes([*byte, 0]))).sum::<u64>();
-        let folded = u16::from_be(fold(sum));
+        // In the machine's own byte order, which leaves the swapping to the end (RFC 1071 section 2 B), and four words at a
+        // time, which folding adds up later (section 2 C).
+        let (blocks, rest) = bytes.as_chunks::<64>();
+        let (words, rest) = rest.as_chunks::<8>();
+        let mut sum = 0_u128;
+        for block in blocks {
+            let (words, _) = block.as_chunks::<8>();
+            sum = words.iter().fold(sum, |sum, word| sum + u128::from(u64::from_ne_bytes(*word)));
+        }
+        sum = words.iter().fold(sum, |sum, word| sum + u128::from(u64::from_ne_bytes(*word)));
+        // What stands behind the end of a shorter word is zero.
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        sum += u128::from(u64::from_ne_bytes(last));
+        let sum = u128::from((sum >> 64) as u64) + u128::from(sum as u64);
+        let folded = u16::from_be(fold((sum >> 32) as u64 + (sum as u64 & 0xffff_ffff)));
         // Shifted by one byte, every word of this piece has its halves swapped (RFC 1071 section 2 B).
         self.total += u64::from(if self.odd { folded.swap_bytes() } else { folded });
         self.odd ^= bytes.len() % 2 == 1;

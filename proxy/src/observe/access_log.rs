@@ -36,7 +36,7 @@ pub(crate) fn request(exchange: &Exchange) {
             &EnvoyLine {
                 start: before_now(duration),
                 method: Some(asked.method_bytes()),
-                path: Some(&tap::without_secrets(asked.path_bytes())),
+                path: Some(asked.path_bytes()),
                 protocol: protocol(asked.version),
                 status: facts.status,
                 flags: facts.flag,
@@ -53,15 +53,19 @@ pub(crate) fn request(exchange: &Exchange) {
         ),
         LogFormat::Json => {
             let mut fields = begin(line, &exchange.connection, &exchange.live, duration);
-            fields.text(r#","method":"#, Some(asked.method_bytes()));
+            let method = asked.method_bytes();
+            if is_common(method) {
+                fields.plain(r#","method":"#, method);
+            } else {
+                fields.text(r#","method":"#, Some(method));
+            }
             let path = asked.path_bytes();
             if tap::is_plain(path) {
                 fields.plain(r#","path":"#, path);
             } else {
                 fields.text(r#","path":"#, Some(&tap::without_secrets(path)));
             }
-            fields.word(r#","protocol":"#, protocol(asked.version));
-            fields.truth(r#","grpc":"#, asked.grpc);
+            fields.0.extend_from_slice(told_apart(asked.version, asked.grpc).as_bytes());
             fields.number(r#","response_code":"#, Some(facts.status.into()));
             fields.word(r#","response_flags":"#, facts.flag);
             match &facts.details {
@@ -294,13 +298,22 @@ impl EnvoyLine<'_> {
 
 /// Envoy's default format string.
 fn envoy(line: &mut Vec<u8>, clock: &Clock, fields: &EnvoyLine<'_>) {
-    let text = |line: &mut Vec<u8>, value: Option<&[u8]>| quoted(line, value.unwrap_or(b"-"));
+    let text = |line: &mut Vec<u8>, value: Option<&[u8]>| match value {
+        Some(value) => quoted(line, value),
+        None => line.push(b'-'),
+    };
     line.push(b'[');
     clock.write(line, fields.start);
     line.extend_from_slice(b"] \"");
-    text(line, fields.method);
+    match fields.method {
+        Some(method) if is_common(method) => line.extend_from_slice(method),
+        method => text(line, method),
+    }
     line.push(b' ');
-    text(line, fields.path);
+    match fields.path {
+        Some(path) if tap::is_plain(path) => line.extend_from_slice(path),
+        path => text(line, path.map(tap::without_secrets).as_deref()),
+    }
     line.push(b' ');
     line.extend_from_slice(fields.protocol.as_bytes());
     line.extend_from_slice(b"\" ");
@@ -329,11 +342,28 @@ fn envoy(line: &mut Vec<u8>, clock: &Clock, fields: &EnvoyLine<'_>) {
     line.push(b'"');
 }
 
+/// Whether it is one of the methods that nearly all requests have, in which nothing needs an escape.
+fn is_common(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"PUT" | b"HEAD" | b"POST" | b"PATCH" | b"DELETE" | b"OPTIONS")
+}
+
 fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_2 => "HTTP/2",
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
+    }
+}
+
+/// Protocol and gRPC in JSON: one piece instead of six.
+fn told_apart(version: Version, grpc: bool) -> &'static str {
+    match (version, grpc) {
+        (Version::HTTP_2, false) => r#","protocol":"HTTP/2","grpc":false"#,
+        (Version::HTTP_2, true) => r#","protocol":"HTTP/2","grpc":true"#,
+        (Version::HTTP_10, false) => r#","protocol":"HTTP/1.0","grpc":false"#,
+        (Version::HTTP_10, true) => r#","protocol":"HTTP/1.0","grpc":true"#,
+        (_, false) => r#","protocol":"HTTP/1.1","grpc":false"#,
+        (_, true) => r#","protocol":"HTTP/1.1","grpc":true"#,
     }
 }
 

@@ -64,6 +64,16 @@ pub(crate) fn is_suspect(text: &[u8]) -> bool {
     text.len() >= 9 && wide::any(text, b' ', has_marks)
 }
 
+/// The same for a header value of any length, or whether a byte in it is not above the carriage return, as hardly any is.
+pub(crate) fn is_suspect_or_low(value: &[u8]) -> bool {
+    wide::any(value, b' ', |one, other| has_marks(one, other) | has_low(one))
+}
+
+#[inline(always)] // As below.
+fn has_low(bytes: &[u8; 16]) -> bool {
+    bytes.iter().fold(0, |found, byte| found | u8::from(*byte <= b'\r')) != 0
+}
+
 /// `other` is `one` moved by a byte.
 #[inline(always)] // Into the loop, to stay in registers.
 fn has_marks(one: &[u8; 16], other: &[u8; 16]) -> bool {
