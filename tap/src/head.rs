@@ -299,7 +299,7 @@ impl<'a> Writer<'a> {
 }
 
 /// What has to be known of all fields before the first is written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
     /// Bytes that all fields take.
     size: usize,
@@ -314,8 +314,9 @@ struct Seen {
 }
 
 impl Seen {
+    #[inline(always)] // Where it is used, so that it need not be moved.
     fn of(redaction: &Redaction, all: &impl Fields) -> Self {
-        let mut seen = Self::default();
+        let mut seen = Self { size: 0, hosts: false, closes: false, names_others: false, classes: [Class::PASS; KEPT] };
         for (place, (name, value)) in all.fields().enumerate() {
             seen.size += name.len() + value.len() + 4;
             let class = redaction.class(name);
@@ -344,7 +345,7 @@ impl Seen {
 }
 
 /// Fields whose names are looked up once.
-const KEPT: usize = 24;
+const KEPT: usize = 16;
 
 impl Declared {
     /// With one more field of the name; equal repetitions count once (RFC 9110 section 8.6).
@@ -428,7 +429,7 @@ pub(crate) fn put(text: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| text.extend_from_slice(part));
 }
 
-/// Appends a number in digits of this base, of which there are at most sixteen.
+/// Appends a number in digits of this base, which is 16 at most.
 pub(crate) fn number(text: &mut Vec<u8>, value: u64, base: u8) {
     let mut digits = [0; 20];
     let mut left = value;
@@ -454,3 +455,41 @@ fn any(bytes: &[u8], bad: impl Fn(u8) -> bool) -> bool {
 
 /// The first line's constant parts, `host: `, a field for the framing, the empty line and the size of a chunk.
 const CONSTANT: usize = 96;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_the_formatter() {
+        for value in (0..300).chain([1024, 65_535, u64::MAX]) {
+            let mut text = Vec::new();
+            number(&mut text, value, 10);
+            text.push(b' ');
+            number(&mut text, value, 16);
+            assert_eq!(text, format!("{value} {value:x}").as_bytes());
+        }
+    }
+
+    struct Many(usize);
+
+    impl Fields for Many {
+        fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+            let first: [(&[u8], &[u8]); 1] = [(b"x-a", b"1")];
+            let last: [(&[u8], &[u8]); 3] = [(b"Host", b"h"), (b"keep-alive", b"5"), (b"Authorization", b"secret")];
+            first.into_iter().cycle().take(self.0).chain(last)
+        }
+    }
+
+    /// Behind as many fields as are remembered, and one more or less.
+    #[test]
+    fn names_mean_the_same_behind_many_others() {
+        for number in 0..2 * KEPT {
+            let head = Head::request(&Redaction::default(), Method::GET, b"/", None, &Many(number));
+            let others = "x-a: 1\r\n".repeat(number);
+            let expected = format!("GET / HTTP/1.1\r\nHost: h\r\n{others}Authorization: ******\r\n");
+            assert_eq!(String::from_utf8(head.text).unwrap(), expected);
+        }
+    }
+}

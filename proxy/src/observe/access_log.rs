@@ -9,13 +9,19 @@ use super::{
     line::{Fields, quoted},
 };
 use crate::{
-    connection::Connection, decimal, guard::Judged, http::Exchange, live::Live, observe::metrics::Verdict,
-    opaque::Outcome, tap_records,
+    connection::Connection,
+    decimal,
+    guard::Judged,
+    http::{Asked, Exchange},
+    live::Live,
+    observe::metrics::Verdict,
+    opaque::Outcome,
+    tap_records,
 };
 use config::{AccessSink, LogFormat};
 use http::Version;
 use identity::SpiffeId;
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, cell::RefCell, net::SocketAddr, sync::Arc, time::Duration};
 
 /// The line of a finished exchange.
 pub(crate) fn request(exchange: &Exchange) {
@@ -65,12 +71,14 @@ pub(crate) fn request(exchange: &Exchange) {
             } else {
                 fields.text(r#","path":"#, Some(&tap::without_secrets(path)));
             }
-            fields.0.extend_from_slice(told_apart(asked.version, asked.grpc).as_bytes());
-            fields.number(r#","response_code":"#, Some(facts.status.into()));
-            fields.word(r#","response_flags":"#, facts.flag);
             match &facts.details {
-                Cow::Borrowed(ours) => fields.word(r#","response_code_details":"#, ours),
-                Cow::Owned(made) => fields.text(r#","response_code_details":"#, Some(made.as_bytes())),
+                Cow::Borrowed(details) => {
+                    worker.answered.write(&mut fields, Key::of(asked, facts.status, facts.flag, details))
+                }
+                Cow::Owned(made) => {
+                    Key::of(asked, facts.status, facts.flag, "").write(&mut fields);
+                    fields.text(r#","response_code_details":"#, Some(made.as_bytes()));
+                }
             }
             fields.number(r#","bytes_received":"#, Some(facts.bytes_received));
             fields.number(r#","bytes_sent":"#, Some(facts.bytes_sent));
@@ -233,6 +241,55 @@ fn end(fields: &mut Fields<'_>, connection: &Connection, to: Option<&Arc<str>>, 
     }
 }
 
+/// What the last line of a worker said of its answer: most say the same.
+#[derive(Default)]
+pub(crate) struct Answered(RefCell<(Option<Key>, Vec<u8>)>);
+
+/// From the protocol to the details, all of it words of ours and a number.
+struct Key {
+    protocol: &'static str,
+    grpc: bool,
+    status: u16,
+    flag: &'static str,
+    details: &'static str,
+}
+
+impl Answered {
+    fn write(&self, fields: &mut Fields<'_>, key: Key) {
+        let (last, text) = &mut *self.0.borrow_mut();
+        if !last.as_ref().is_some_and(|last| last.is(&key)) {
+            let mut made = Fields(text);
+            made.0.clear();
+            key.write(&mut made);
+            made.word(r#","response_code_details":"#, key.details);
+            *last = Some(key);
+        }
+        fields.0.extend_from_slice(text);
+    }
+}
+
+impl Key {
+    fn of(asked: &Asked, status: u16, flag: &'static str, details: &'static str) -> Self {
+        Self { protocol: protocol(asked.version), grpc: asked.grpc, status, flag, details }
+    }
+
+    /// The same words stand in the same places of memory; where they do not, they are written anew.
+    fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self.protocol, other.protocol)
+            && (self.grpc, self.status) == (other.grpc, other.status)
+            && std::ptr::eq(self.flag, other.flag)
+            && std::ptr::eq(self.details, other.details)
+    }
+
+    /// All but the details, which may be somebody else's words.
+    fn write(&self, fields: &mut Fields<'_>) {
+        fields.word(r#","protocol":"#, self.protocol);
+        fields.truth(r#","grpc":"#, self.grpc);
+        fields.number(r#","response_code":"#, Some(self.status.into()));
+        fields.word(r#","response_flags":"#, self.flag);
+    }
+}
+
 fn cluster(fields: &mut Fields<'_>, name: Option<&Arc<str>>) {
     fields.text(r#","upstream_cluster":"#, name.map(|name| name.as_bytes()));
 }
@@ -352,18 +409,6 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_2 => "HTTP/2",
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
-    }
-}
-
-/// Protocol and gRPC in JSON: one piece instead of six.
-fn told_apart(version: Version, grpc: bool) -> &'static str {
-    match (version, grpc) {
-        (Version::HTTP_2, false) => r#","protocol":"HTTP/2","grpc":false"#,
-        (Version::HTTP_2, true) => r#","protocol":"HTTP/2","grpc":true"#,
-        (Version::HTTP_10, false) => r#","protocol":"HTTP/1.0","grpc":false"#,
-        (Version::HTTP_10, true) => r#","protocol":"HTTP/1.0","grpc":true"#,
-        (_, false) => r#","protocol":"HTTP/1.1","grpc":false"#,
-        (_, true) => r#","protocol":"HTTP/1.1","grpc":true"#,
     }
 }
 

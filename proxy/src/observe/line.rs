@@ -179,6 +179,11 @@ impl Fields<'_> {
         }
     }
 
+    pub(super) fn truth(&mut self, name: &'static str, value: bool) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
     pub(super) fn time(&mut self, name: &'static str, clock: &Clock, since_1970: Duration) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'"');
