@@ -3,15 +3,28 @@
 use std::ops::Deref;
 
 /// Appends the digits of a number. Most numbers of a log line are short, and written without a loop.
+#[inline]
 pub(crate) fn write(out: &mut Vec<u8>, value: u64) {
-    let digit = |unit: u64| b'0' + u8::try_from(value / unit % 10).unwrap_or(0);
     match value {
-        0..=9 => out.push(digit(1)),
-        10..=99 => out.extend_from_slice(&[digit(10), digit(1)]),
-        100..=999 => out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
-        1000..=9999 => out.extend_from_slice(&[digit(1000), digit(100), digit(10), digit(1)]),
+        0..=9 => out.push(b'0' + value as u8),
+        10..=9999 => write_short(out, value as u16),
         _ => write_long(out, value),
     }
+}
+
+#[inline(never)]
+fn write_short(out: &mut Vec<u8>, value: u16) {
+    let (high, low) = (pair(value / 100), pair(value % 100));
+    match value {
+        ..=99 => out.extend_from_slice(&low),
+        100..=999 => out.extend_from_slice(&[high[1], low[0], low[1]]),
+        _ => out.extend_from_slice(&[high[0], high[1], low[0], low[1]]),
+    }
+}
+
+/// The digits of a number below 100.
+fn pair(value: u16) -> [u8; 2] {
+    [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]
 }
 
 #[cold]

@@ -10,6 +10,7 @@ use crate::{
     limits,
     live::{Current, Live, Published},
     observe::{
+        access_log::Answered,
         clock::Clock,
         metrics::{DirectionCells, Names, WorkerMetrics},
         sink::{Lines, Sink},
@@ -80,6 +81,8 @@ pub(crate) struct Worker {
     pub(crate) access: Lines,
     pub(crate) refusals: Lines,
     pub(crate) clock: Clock,
+    /// What its last access-log line in JSON said of its answer.
+    pub(crate) answered: Answered,
     pub(crate) pool: Pool,
     pub(crate) diallings: Diallings,
     pub(crate) peers: Peers,
@@ -119,6 +122,7 @@ impl Worker {
             access: shared.sink.access(),
             refusals: shared.sink.events(),
             clock: Clock::default(),
+            answered: Answered::default(),
             shared,
             index,
             metrics,

@@ -9,8 +9,9 @@ use http::header::HeaderMap;
 use http::{Method, StatusCode};
 
 use crate::counters::Reason;
-use crate::redact::{self, Masked, Media, Redaction, Treatment};
+use crate::redact::{self, Class, Masked, Media, Redaction, Treatment};
 use crate::unread;
+use crate::wide;
 
 /// Header fields in the order they came.
 pub trait Fields {
@@ -67,12 +68,12 @@ impl Head {
     pub(crate) fn request(
         redaction: &Redaction,
         method: Method,
-        target: &str,
-        authority: Option<&str>,
+        target: &[u8],
+        authority: Option<&[u8]>,
         fields: &impl Fields,
     ) -> Self {
-        let seen = Seen::of(fields);
-        let variable = method.as_str().len() + target.len() + authority.map_or(0, str::len);
+        let seen = Seen::of(redaction, fields);
+        let variable = method.as_str().len() + target.len() + authority.map_or(0, <[u8]>::len);
         let capacity = variable + seen.size + CONSTANT;
         Self::written(redaction, capacity, Line::Request(method.clone()), &seen, |writer| {
             writer.request_line(&method, target, authority)?;
@@ -98,7 +99,7 @@ impl Head {
     }
 
     pub(crate) fn response(redaction: &Redaction, status: StatusCode, fields: &impl Fields) -> Self {
-        let seen = Seen::of(fields);
+        let seen = Seen::of(redaction, fields);
         let reason = status.canonical_reason().unwrap_or_default();
         Self::written(redaction, reason.len() + seen.size + CONSTANT, Line::Response(status), &seen, |writer| {
             put(&mut writer.text, &[b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes(), b"\r\n"]);
@@ -134,7 +135,7 @@ pub(crate) fn trailers(
     masked: &mut Masked,
 ) -> Result<Vec<u8>, Reason> {
     let mut writer = Writer::new(redaction, text, true);
-    fields.fields().try_for_each(|(name, value)| writer.field(name, value))?;
+    fields.fields().try_for_each(|(name, value)| writer.field(name, value, redaction.header(name)))?;
     masked.add(&writer.masked);
     Ok(writer.text)
 }
@@ -169,7 +170,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn request_line(&mut self, method: &Method, target: &str, authority: Option<&str>) -> Result<(), Reason> {
+    fn request_line(&mut self, method: &Method, target: &[u8], authority: Option<&[u8]>) -> Result<(), Reason> {
         // CONNECT names a host and port instead of a path (RFC 9112 section 3.2.3).
         let names_host = *method == Method::CONNECT;
         let target = match authority {
@@ -177,7 +178,7 @@ impl<'a> Writer<'a> {
             _ => target,
         };
         for word in [Some(target), authority].into_iter().flatten() {
-            if word.is_empty() || has(word.as_bytes(), |byte| byte <= b' ' || byte == 0x7f) {
+            if word.is_empty() || any(word, |byte| byte <= b' ' || byte == 0x7f) {
                 return Err(Reason::UnsafeHeader);
             }
         }
@@ -186,15 +187,15 @@ impl<'a> Writer<'a> {
         if names_host && redaction.hides_host {
             self.stars(target.len());
         } else {
-            self.is_suspect |= redact::is_suspect(target.as_bytes());
-            let target = redaction.url(target.as_bytes(), self.careful, &mut self.masked);
+            self.is_suspect |= redact::is_suspect(target);
+            let target = redaction.url(target, self.careful, &mut self.masked);
             self.text.extend_from_slice(&target);
         }
         self.text.extend_from_slice(b" HTTP/1.1\r\n");
         match authority {
-            Some(authority) if redaction.hides_host => self.field(b"host", authority.as_bytes()),
+            Some(authority) if redaction.hides_host => self.field(b"host", authority, redaction.header(b"host")),
             Some(authority) => {
-                field(&mut self.text, b"host", authority.as_bytes());
+                field(&mut self.text, b"host", authority);
                 Ok(())
             }
             None => Ok(()),
@@ -203,13 +204,15 @@ impl<'a> Writer<'a> {
 
     /// Every header but those that speak of the real connection and its framing.
     fn fields(&mut self, all: &impl Fields, seen: &Seen, has_authority: bool) -> Result<(), Reason> {
+        let redaction = self.redaction;
         if seen.hosts && !has_authority {
-            let mut hosts = all.fields().filter(|(name, _)| Hop::of(name) == Some(Hop::Host));
-            hosts.try_for_each(|(name, value)| self.field(name, value))?;
+            let mut hosts = all.fields().filter(|(name, _)| redaction.class(name).hop == Some(Hop::Host));
+            hosts.try_for_each(|(name, value)| self.field(name, value, redaction.header(name)))?;
         }
         let (mut cookies, mut upgrades) = (false, false);
-        for (name, value) in all.fields() {
-            match Hop::of(name) {
+        for (place, (name, value)) in all.fields().enumerate() {
+            let Class { hop, treatment } = seen.class(redaction, place, name);
+            match hop {
                 Some(Hop::Length) => self.declared = self.declared.and(value),
                 Some(Hop::Coding) => self.is_chunked = true,
                 Some(Hop::Connection | Hop::Host | Hop::Other) => {}
@@ -218,42 +221,42 @@ impl<'a> Writer<'a> {
                     if !std::mem::replace(&mut upgrades, true) {
                         field(&mut self.text, b"connection", b"upgrade");
                     }
-                    self.field(name, value)?;
+                    self.field(name, value, treatment)?;
                 }
                 Some(Hop::Cookie) => {
                     if !std::mem::replace(&mut cookies, true) {
-                        self.cookies(name, all)?;
+                        self.cookies(name, treatment, all)?;
                     }
                 }
                 None if seen.names_others && is_named(all, name) => {}
-                None => self.field(name, value)?,
+                None => self.field(name, value, treatment)?,
             }
         }
         Ok(())
     }
 
     /// HTTP/2 may split the cookie into crumbs; in HTTP/1.1 they are one field (RFC 9113 section 8.2.3).
-    fn cookies(&mut self, name: &[u8], all: &impl Fields) -> Result<(), Reason> {
+    fn cookies(&mut self, name: &[u8], treatment: Treatment, all: &impl Fields) -> Result<(), Reason> {
         let crumbs = all.fields().filter(|(name, _)| Hop::of(name) == Some(Hop::Cookie)).map(|(_, value)| value);
-        self.field(name, &crumbs.collect::<Vec<_>>().join(&b"; "[..]))
+        self.field(name, &crumbs.collect::<Vec<_>>().join(&b"; "[..]), treatment)
     }
 
     /// Appends a field, as much of it as may leave.
-    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Reason> {
-        // Checked before anything is masked: the offence is the same, whoever sees the value. What is below the carriage
-        // return is rare enough to be looked at twice.
-        let is_low = has(value, |byte| byte <= b'\r');
-        if is_low && has(value, |byte| matches!(byte, b'\r' | b'\n' | 0))
-            || has(name, |byte| !byte.is_ascii_graphic() || byte == b':')
+    fn field(&mut self, name: &[u8], value: &[u8], treatment: Treatment) -> Result<(), Reason> {
+        // Checked before anything is masked: the offence is the same, whoever sees the value. One look at each byte says of
+        // nearly all values that nothing is to be looked for in them.
+        let is_notable = redact::is_suspect_or_low(value);
+        if is_notable && any(value, |byte| matches!(byte, b'\r' | b'\n' | 0))
+            || any(name, |byte| !byte.is_ascii_graphic() || byte == b':')
         {
             return Err(Reason::UnsafeHeader);
         }
         let redaction = self.redaction;
-        match redaction.header(name) {
-            Treatment::Pass => self.passed(name, value),
+        match treatment {
+            Treatment::Pass => self.passed(name, value, is_notable),
             Treatment::Show => field(&mut self.text, name, value),
             Treatment::Url => {
-                self.is_suspect |= redact::is_suspect(value);
+                self.is_suspect |= is_notable && redact::is_suspect(value);
                 let url = redaction.url(value, self.careful, &mut self.masked);
                 field(&mut self.text, name, &url);
             }
@@ -265,7 +268,7 @@ impl<'a> Writer<'a> {
             }
             Treatment::Cookies { is_set, all_but } => {
                 let cookies = redaction.cookies(value, is_set, all_but, &mut self.masked);
-                self.passed(name, &cookies);
+                self.passed(name, &cookies, is_notable);
             }
             Treatment::ContentType => {
                 self.media = Media::of(value);
@@ -280,12 +283,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A value that is no secret by its name.
-    fn passed(&mut self, name: &[u8], value: &[u8]) {
+    /// A value that is no secret by its name. `is_notable`: it may hold the marks of a credential.
+    fn passed(&mut self, name: &[u8], value: &[u8], is_notable: bool) {
         if self.careful {
             field(&mut self.text, name, &Redaction::value(value, &mut self.masked));
         } else {
-            self.is_suspect |= redact::is_suspect(value) || Redaction::is_authorization(value);
+            self.is_suspect |= is_notable && redact::is_suspect(value) || Redaction::is_authorization(value);
             field(&mut self.text, name, value);
         }
     }
@@ -296,7 +299,7 @@ impl<'a> Writer<'a> {
 }
 
 /// What has to be known of all fields before the first is written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
     /// Bytes that all fields take.
     size: usize,
@@ -306,14 +309,21 @@ struct Seen {
     closes: bool,
     /// `connection` names other fields.
     names_others: bool,
+    /// What the names of the first fields say: most heads have no more.
+    classes: [Class; KEPT],
 }
 
 impl Seen {
-    fn of(all: &impl Fields) -> Self {
-        let mut seen = Self::default();
-        for (name, value) in all.fields() {
+    #[inline(always)] // Where it is used, so that it need not be moved.
+    fn of(redaction: &Redaction, all: &impl Fields) -> Self {
+        let mut seen = Self { size: 0, hosts: false, closes: false, names_others: false, classes: [Class::PASS; KEPT] };
+        for (place, (name, value)) in all.fields().enumerate() {
             seen.size += name.len() + value.len() + 4;
-            match Hop::of(name) {
+            let class = redaction.class(name);
+            if let Some(kept) = seen.classes.get_mut(place) {
+                *kept = class;
+            }
+            match class.hop {
                 Some(Hop::Connection) => {
                     for option in options(value) {
                         let closes = option.eq_ignore_ascii_case(b"close");
@@ -327,11 +337,23 @@ impl Seen {
         }
         seen
     }
+
+    /// What the name of the field at this place says.
+    fn class(&self, redaction: &Redaction, place: usize, name: &[u8]) -> Class {
+        self.classes.get(place).copied().unwrap_or_else(|| redaction.class(name))
+    }
 }
+
+/// Fields whose names are looked up once.
+const KEPT: usize = 16;
 
 impl Declared {
     /// With one more field of the name; equal repetitions count once (RFC 9110 section 8.6).
     fn and(self, value: &[u8]) -> Self {
+        // What nearly all of them are: digits that cannot overflow.
+        if self == Self::Nothing && (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit) {
+            return Self::Length(value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')));
+        }
         value.split(|byte| *byte == b',').fold(self, |found, part| {
             let part = part.trim_ascii();
             let digits = !part.is_empty() && part.iter().all(u8::is_ascii_digit);
@@ -348,7 +370,7 @@ impl Declared {
 /// Fields that are not copied as they stand: those that speak of one connection (RFC 9113 section 8.2.2) or of the framing,
 /// and those that are written apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hop {
+pub(crate) enum Hop {
     Connection,
     Cookie,
     Coding,
@@ -359,7 +381,19 @@ enum Hop {
 }
 
 impl Hop {
-    fn of(name: &[u8]) -> Option<Self> {
+    /// The names of all of them.
+    pub(crate) const NAMES: [&[u8]; 8] = [
+        b"host",
+        b"cookie",
+        b"upgrade",
+        b"connection",
+        b"keep-alive",
+        b"content-length",
+        b"proxy-connection",
+        b"transfer-encoding",
+    ];
+
+    pub(crate) fn of(name: &[u8]) -> Option<Self> {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
             4 if is(b"host") => Some(Self::Host),
@@ -395,10 +429,67 @@ pub(crate) fn put(text: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| text.extend_from_slice(part));
 }
 
-/// Looks at every byte, which a compiler turns into a few wide comparisons; stopping at the first would forbid that.
-fn has(bytes: &[u8], bad: impl Fn(u8) -> bool) -> bool {
-    bytes.iter().fold(false, |found, byte| found | bad(*byte))
+/// Appends a number in digits of this base, which is 16 at most.
+pub(crate) fn number(text: &mut Vec<u8>, value: u64, base: u8) {
+    let mut digits = [0; 20];
+    let mut left = value;
+    let mut start = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = HEX.get((left % u64::from(base)) as usize).copied().unwrap_or(b'0');
+        left /= u64::from(base);
+        start -= 1;
+        if left == 0 {
+            break;
+        }
+    }
+    text.extend_from_slice(digits.get(start..).unwrap_or_default());
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Whether any byte is bad; a blank is not asked about where there is none.
+#[inline(always)] // With what it looks for, to stay in registers.
+fn any(bytes: &[u8], bad: impl Fn(u8) -> bool) -> bool {
+    wide::any_byte(bytes, b'a', |bytes| bytes.iter().fold(false, |found, byte| found | bad(*byte)))
 }
 
 /// The first line's constant parts, `host: `, a field for the framing, the empty line and the size of a chunk.
 const CONSTANT: usize = 96;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_the_formatter() {
+        for value in (0..300).chain([1024, 65_535, u64::MAX]) {
+            let mut text = Vec::new();
+            number(&mut text, value, 10);
+            text.push(b' ');
+            number(&mut text, value, 16);
+            assert_eq!(text, format!("{value} {value:x}").as_bytes());
+        }
+    }
+
+    struct Many(usize);
+
+    impl Fields for Many {
+        fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+            let first: [(&[u8], &[u8]); 1] = [(b"x-a", b"1")];
+            let last: [(&[u8], &[u8]); 3] = [(b"Host", b"h"), (b"keep-alive", b"5"), (b"Authorization", b"secret")];
+            first.into_iter().cycle().take(self.0).chain(last)
+        }
+    }
+
+    /// Behind as many fields as are remembered, and one more or less.
+    #[test]
+    fn names_mean_the_same_behind_many_others() {
+        for number in 0..2 * KEPT {
+            let head = Head::request(&Redaction::default(), Method::GET, b"/", None, &Many(number));
+            let others = "x-a: 1\r\n".repeat(number);
+            let expected = format!("GET / HTTP/1.1\r\nHost: h\r\n{others}Authorization: ******\r\n");
+            assert_eq!(String::from_utf8(head.text).unwrap(), expected);
+        }
+    }
+}

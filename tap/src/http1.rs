@@ -3,8 +3,6 @@
 //! In: a [`Message`] as the data path saw it. Out: head, body and tail bytes, secrets masked, framing its own: what the copy
 //! says of the length is what was seen.
 
-use std::io::Write as _;
-
 use http::header::HeaderMap;
 use http::{Method, StatusCode};
 
@@ -101,7 +99,9 @@ struct Text(Vec<u8>, Masked);
 
 impl Text {
     fn length(&mut self, n: u64) {
-        let _ = write!(self.0, "content-length: {n}\r\n");
+        self.0.extend_from_slice(b"content-length: ");
+        head::number(&mut self.0, n, 10);
+        self.0.extend_from_slice(b"\r\n");
     }
 
     fn end(mut self, body: Body) -> Wire {
@@ -195,7 +195,8 @@ impl Body {
         let whole = self.complete && !self.is_cut();
         let mut wire = text.end(self);
         if !wire.body.is_empty() {
-            let _ = write!(wire.head, "{:x}\r\n", wire.body.len());
+            head::number(&mut wire.head, wire.body.len() as u64, 16);
+            wire.head.extend_from_slice(b"\r\n");
             wire.tail.extend_from_slice(b"\r\n");
         }
         if whole {

@@ -13,6 +13,7 @@
 //! [`community`] names a connection as other tools name it, so that their records can be joined with ours.
 //! [`receive`] is the other end: it reads such datagrams back, from the bytes alone.
 
+mod calendar;
 mod checksum;
 pub mod community;
 mod counters;
@@ -45,6 +46,7 @@ mod unread;
 mod wide;
 mod worker;
 
+pub use calendar::civil;
 pub use counters::{Counters, Reason};
 pub use head::{Fields, Head};
 pub use record::{Decision, Facts, Flow, Message, Record, Side, Tls, Verdict};

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::calendar::{self, Fraction};
 use crate::counters::Counters;
 
 /// What was told so far.
@@ -88,19 +89,9 @@ fn reasons(counters: &Counters) -> impl Iterator<Item = (String, u64)> {
 
 /// RFC 3339 in UTC, with milliseconds.
 fn time(wall: SystemTime) -> String {
-    let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Days since 0000-03-01, so that the leap day is a year's last: 400 years have 146097 days.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next;
-    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    let mut text = String::with_capacity(24);
+    calendar::rfc3339(&mut text, wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(), Fraction::Millis);
+    text
 }
 
 /// Least time between two notices.

@@ -18,6 +18,9 @@ pub(crate) struct Tuple {
 impl Tuple {
     /// Brings both ends to one family: IPv4 where both are IPv4 (mapped counts), else IPv6 with IPv4 mapped.
     pub(crate) fn new(client: SocketAddr, server: SocketAddr) -> Self {
+        if client.is_ipv4() && server.is_ipv4() {
+            return Self { client, server };
+        }
         let plain = |end: SocketAddr| (end.ip().to_canonical(), end.port());
         let (c, s) = (plain(client), plain(server));
         let both = |ip: IpAddr| match ip {

@@ -98,11 +98,12 @@ impl Message {
     pub fn request(
         redaction: &Arc<Redaction>,
         method: Method,
-        target: &str,
-        authority: Option<&str>,
+        target: &(impl AsRef<[u8]> + ?Sized),
+        authority: Option<&(impl AsRef<[u8]> + ?Sized)>,
         fields: &impl Fields,
     ) -> Self {
-        Self::new(redaction, Head::request(redaction, method, target, authority, fields))
+        let authority = authority.map(AsRef::as_ref);
+        Self::new(redaction, Head::request(redaction, method, target.as_ref(), authority, fields))
     }
 
     /// A response without body so far; `complete` is false until the caller saw its end.

@@ -37,7 +37,7 @@ fn instructions_of_a_request_stay_within_their_limits() {
     table.gate("rules.callee.percent", percent(rules[1], base[1]), 1);
 
     let tap = measure(Shape { tap: Some(""), ..Shape::default() });
-    table.note("tap.callee", tap[1], 0);
+    table.gate("tap.callee.extra", tap[1] - base[1], 0);
     table.note("tap.callee.percent", percent(tap[1], base[1]), 1);
     let other = measure(Shape { tap: Some(NOT_SELECTED), ..Shape::default() });
     table.gate("tap-not-selected.callee.extra", other[1] - base[1], 0);

@@ -198,6 +198,20 @@ impl Asked {
         self.host().map(String::from_utf8_lossy)
     }
 
+    /// [`Asked::path`] without its proof of being text, which takes longer than to see that it is ASCII.
+    pub(crate) fn path_text(&self) -> &[u8] {
+        let path = self.path_bytes();
+        if path.is_ascii() { path } else { self.path().as_bytes() }
+    }
+
+    /// [`Asked::authority`], likewise.
+    pub(crate) fn authority_text(&self) -> Option<Cow<'_, [u8]>> {
+        self.host().map(|host| match host.is_ascii() {
+            true => Cow::Borrowed(host),
+            false => Cow::Owned(String::from_utf8_lossy(host).into_owned().into_bytes()),
+        })
+    }
+
     /// The host as it was sent, if there is one to trust.
     pub(crate) fn host(&self) -> Option<&[u8]> {
         match self.authority {

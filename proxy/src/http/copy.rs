@@ -83,10 +83,9 @@ impl TapCopy {
             return None;
         }
         connection.is_copied();
-        let authority = asked.authority();
+        let (path, authority) = (asked.path_text(), asked.authority_text());
         let method = Method::from_bytes(asked.method_bytes()).unwrap_or_default();
-        let masked =
-            |redaction| tap::Message::request(redaction, method.clone(), asked.path(), authority.as_deref(), fields);
+        let masked = |redaction| tap::Message::request(redaction, method.clone(), path, authority.as_deref(), fields);
         let mut redactions =
             entries.iter().filter_map(|entry| live.taps.get(entry.tap)).map(|tapped| tapped.tap.redaction());
         let first = redactions.next()?;
@@ -180,31 +179,31 @@ impl TapCopy {
     }
 
     /// All is over: each tap gets its part, if it was meant for it.
-    pub(super) fn offer(self, exchange: &Exchange, aborted: Option<Side>) {
+    pub(super) fn offer(self: Box<Self>, exchange: &Exchange, aborted: Option<Side>) {
         let broke = match self.tunnel {
             None | Some(tunnel::End::Closed) => None,
             Some(tunnel::End::DownstreamBroke) => Some(Side::Request),
             Some(tunnel::End::UpstreamBroke | tunnel::End::Idle | tunnel::End::Revoked) => Some(Side::Response),
         };
         let story = Story { tunnelled: self.tunnel.is_some(), ..Story::of(exchange, aborted.or(broke), self.answered) };
-        let Self { entries, mut request, mut response, others, .. } = self;
+        let Self { entries, mut request, mut response, others, .. } = *self;
         request.complete = story.request_complete;
         if let Some(response) = &mut response {
             response.complete = story.response_complete;
         }
         let mut meant = story.settle(exchange, entries);
-        let last = meant.pop();
-        for (tapped, admission, body) in meant {
+        let Some(mut last) = meant.next() else { return };
+        for next in meant {
+            let (tapped, admission, body) = std::mem::replace(&mut last, next);
             let (request, response) = (part(&request, body), response.as_ref().map(|message| part(message, body)));
             story.offer(exchange, tapped, admission, story.record(exchange, tapped, &others, request, response));
         }
-        if let Some((tapped, admission, body)) = last {
-            request.body.truncate(body);
-            if let Some(response) = &mut response {
-                response.body.truncate(body);
-            }
-            story.offer(exchange, tapped, admission, story.record(exchange, tapped, &others, request, response));
+        let (tapped, admission, body) = last;
+        request.body.truncate(body);
+        if let Some(response) = &mut response {
+            response.body.truncate(body);
         }
+        story.offer(exchange, tapped, admission, story.record(exchange, tapped, &others, request, response));
     }
 
     /// The exchange is over as far as it is HTTP: what takes packets gets it now, and a stream follows. The rest waits.
@@ -292,7 +291,11 @@ impl Story {
     }
 
     /// Those whose tap it was meant for, with how much of each body.
-    fn settle<'a>(&self, exchange: &'a Exchange, entries: Vec<Entry>) -> Vec<(&'a Tapped, tap::Admission, usize)> {
+    fn settle<'a>(
+        &'a self,
+        exchange: &'a Exchange,
+        entries: Vec<Entry>,
+    ) -> impl Iterator<Item = (&'a Tapped, tap::Admission, usize)> {
         let judged = self.judged.as_ref();
         let ending = Ending {
             direction: exchange.connection.direction(),
@@ -302,11 +305,10 @@ impl Story {
             status: Some(self.status),
             wire: self.wire,
         };
-        let settle = |entry: Entry| {
+        entries.into_iter().filter_map(move |entry| {
             let tapped = exchange.live.taps.get(entry.tap)?;
             entry.settle(tapped, &ending).map(|(admission, body)| (tapped, admission, body))
-        };
-        entries.into_iter().filter_map(settle).collect()
+        })
     }
 
     fn record(
@@ -349,6 +351,7 @@ impl Story {
 fn entries(connection: &Connection, live: &Live, asked: &Asked, picked: Picked) -> Vec<Entry> {
     let direction = connection.direction();
     let mut target = None;
+    // Nearly always there is one.
     let mut entries = Vec::new();
     for (at, tapped) in live.taps.iter().enumerate() {
         let bit = 1 << at;
@@ -370,6 +373,9 @@ fn entries(connection: &Connection, live: &Live, asked: &Asked, picked: Picked) 
                 None => continue,
             }
         };
+        if entries.is_empty() {
+            entries.reserve_exact(1);
+        }
         entries.push(Entry { tap: at, body: tapped.body, place });
     }
     entries

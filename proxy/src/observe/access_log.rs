@@ -9,13 +9,19 @@ use super::{
     line::{Fields, quoted},
 };
 use crate::{
-    connection::Connection, decimal, guard::Judged, http::Exchange, live::Live, observe::metrics::Verdict,
-    opaque::Outcome, tap_records,
+    connection::Connection,
+    decimal,
+    guard::Judged,
+    http::{Asked, Exchange},
+    live::Live,
+    observe::metrics::Verdict,
+    opaque::Outcome,
+    tap_records,
 };
 use config::{AccessSink, LogFormat};
 use http::Version;
 use identity::SpiffeId;
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, cell::RefCell, net::SocketAddr, sync::Arc, time::Duration};
 
 /// The line of a finished exchange.
 pub(crate) fn request(exchange: &Exchange) {
@@ -36,7 +42,7 @@ pub(crate) fn request(exchange: &Exchange) {
             &EnvoyLine {
                 start: before_now(duration),
                 method: Some(asked.method_bytes()),
-                path: Some(&tap::without_secrets(asked.path_bytes())),
+                path: Some(asked.path_bytes()),
                 protocol: protocol(asked.version),
                 status: facts.status,
                 flags: facts.flag,
@@ -53,20 +59,26 @@ pub(crate) fn request(exchange: &Exchange) {
         ),
         LogFormat::Json => {
             let mut fields = begin(line, &exchange.connection, &exchange.live, duration);
-            fields.text(r#","method":"#, Some(asked.method_bytes()));
+            let method = asked.method_bytes();
+            if is_common(method) {
+                fields.plain(r#","method":"#, method);
+            } else {
+                fields.text(r#","method":"#, Some(method));
+            }
             let path = asked.path_bytes();
             if tap::is_plain(path) {
                 fields.plain(r#","path":"#, path);
             } else {
                 fields.text(r#","path":"#, Some(&tap::without_secrets(path)));
             }
-            fields.word(r#","protocol":"#, protocol(asked.version));
-            fields.truth(r#","grpc":"#, asked.grpc);
-            fields.number(r#","response_code":"#, Some(facts.status.into()));
-            fields.word(r#","response_flags":"#, facts.flag);
             match &facts.details {
-                Cow::Borrowed(ours) => fields.word(r#","response_code_details":"#, ours),
-                Cow::Owned(made) => fields.text(r#","response_code_details":"#, Some(made.as_bytes())),
+                Cow::Borrowed(details) => {
+                    worker.answered.write(&mut fields, Key::of(asked, facts.status, facts.flag, details))
+                }
+                Cow::Owned(made) => {
+                    Key::of(asked, facts.status, facts.flag, "").write(&mut fields);
+                    fields.text(r#","response_code_details":"#, Some(made.as_bytes()));
+                }
             }
             fields.number(r#","bytes_received":"#, Some(facts.bytes_received));
             fields.number(r#","bytes_sent":"#, Some(facts.bytes_sent));
@@ -229,6 +241,55 @@ fn end(fields: &mut Fields<'_>, connection: &Connection, to: Option<&Arc<str>>, 
     }
 }
 
+/// What the last line of a worker said of its answer: most say the same.
+#[derive(Default)]
+pub(crate) struct Answered(RefCell<(Option<Key>, Vec<u8>)>);
+
+/// From the protocol to the details, all of it words of ours and a number.
+struct Key {
+    protocol: &'static str,
+    grpc: bool,
+    status: u16,
+    flag: &'static str,
+    details: &'static str,
+}
+
+impl Answered {
+    fn write(&self, fields: &mut Fields<'_>, key: Key) {
+        let (last, text) = &mut *self.0.borrow_mut();
+        if !last.as_ref().is_some_and(|last| last.is(&key)) {
+            let mut made = Fields(text);
+            made.0.clear();
+            key.write(&mut made);
+            made.word(r#","response_code_details":"#, key.details);
+            *last = Some(key);
+        }
+        fields.0.extend_from_slice(text);
+    }
+}
+
+impl Key {
+    fn of(asked: &Asked, status: u16, flag: &'static str, details: &'static str) -> Self {
+        Self { protocol: protocol(asked.version), grpc: asked.grpc, status, flag, details }
+    }
+
+    /// The same words stand in the same places of memory; where they do not, they are written anew.
+    fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self.protocol, other.protocol)
+            && (self.grpc, self.status) == (other.grpc, other.status)
+            && std::ptr::eq(self.flag, other.flag)
+            && std::ptr::eq(self.details, other.details)
+    }
+
+    /// All but the details, which may be somebody else's words.
+    fn write(&self, fields: &mut Fields<'_>) {
+        fields.word(r#","protocol":"#, self.protocol);
+        fields.truth(r#","grpc":"#, self.grpc);
+        fields.number(r#","response_code":"#, Some(self.status.into()));
+        fields.word(r#","response_flags":"#, self.flag);
+    }
+}
+
 fn cluster(fields: &mut Fields<'_>, name: Option<&Arc<str>>) {
     fields.text(r#","upstream_cluster":"#, name.map(|name| name.as_bytes()));
 }
@@ -294,13 +355,22 @@ impl EnvoyLine<'_> {
 
 /// Envoy's default format string.
 fn envoy(line: &mut Vec<u8>, clock: &Clock, fields: &EnvoyLine<'_>) {
-    let text = |line: &mut Vec<u8>, value: Option<&[u8]>| quoted(line, value.unwrap_or(b"-"));
+    let text = |line: &mut Vec<u8>, value: Option<&[u8]>| match value {
+        Some(value) => quoted(line, value),
+        None => line.push(b'-'),
+    };
     line.push(b'[');
     clock.write(line, fields.start);
     line.extend_from_slice(b"] \"");
-    text(line, fields.method);
+    match fields.method {
+        Some(method) if is_common(method) => line.extend_from_slice(method),
+        method => text(line, method),
+    }
     line.push(b' ');
-    text(line, fields.path);
+    match fields.path {
+        Some(path) if tap::is_plain(path) => line.extend_from_slice(path),
+        path => text(line, path.map(tap::without_secrets).as_deref()),
+    }
     line.push(b' ');
     line.extend_from_slice(fields.protocol.as_bytes());
     line.extend_from_slice(b"\" ");
@@ -327,6 +397,11 @@ fn envoy(line: &mut Vec<u8>, clock: &Clock, fields: &EnvoyLine<'_>) {
     line.extend_from_slice(b"\" \"");
     line.extend_from_slice(fields.upstream.unwrap_or("-").as_bytes());
     line.push(b'"');
+}
+
+/// Whether it is one of the methods that nearly all requests have, in which nothing needs an escape.
+fn is_common(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"PUT" | b"HEAD" | b"POST" | b"PATCH" | b"DELETE" | b"OPTIONS")
 }
 
 fn protocol(version: Version) -> &'static str {

@@ -50,7 +50,7 @@ fn since_1970(time: SystemTime) -> Duration {
 
 /// The text of the beginning of a second.
 fn whole(seconds: u64) -> [u8; 24] {
-    let (year, month, day) = civil(seconds / 86_400);
+    let (year, month, day) = tap::civil(seconds / 86_400);
     let in_day = seconds % 86_400;
     let mut text = *b"0000-00-00T00:00:00.000Z";
     digits(text.get_mut(..4), year);
@@ -85,7 +85,7 @@ pub(crate) fn http_date(time: SystemTime) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let seconds = since_1970(time).as_secs();
     let days = seconds / 86_400;
-    let (year, month, day) = civil(days);
+    let (year, month, day) = tap::civil(days);
     let pick = |names: &[&'static str], index: u64| {
         usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or("")
     };
@@ -97,21 +97,6 @@ pub(crate) fn http_date(time: SystemTime) -> String {
         seconds / 60 % 60,
         seconds % 60
     )
-}
-
-/// Days since 1970-01-01 to year, month, day in the proleptic Gregorian calendar (the algorithm of H. Hinnant's
-/// `civil_from_days`, for days that are not negative).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]

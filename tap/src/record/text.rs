@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::calendar::{self, Fraction};
+
 /// One object in the making, members in the order they are added.
 pub(crate) struct Object {
     text: String,
@@ -129,20 +131,7 @@ fn quote(text: &mut String, value: &str) {
 
 /// RFC 3339 section 5.6, in UTC, to the nanosecond.
 pub(crate) fn rfc3339(text: &mut String, since_1970: Duration) {
-    let seconds = since_1970.as_secs();
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    // Days to a civil date, counted from 1 March of year 0 in eras of 400 years.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    let nanos = since_1970.subsec_nanos();
-    let _ = write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z");
+    calendar::rfc3339(text, since_1970, Fraction::Nanos);
 }
 
 /// `,"omitted":[]`

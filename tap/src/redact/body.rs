@@ -30,8 +30,10 @@ impl Media {
     /// Of a `content-type` value.
     pub(crate) fn of(value: &[u8]) -> Self {
         // What nearly all of them are.
-        if value == b"application/json" {
-            return Self::Json;
+        match value {
+            b"application/json" => return Self::Json,
+            b"application/octet-stream" | b"application/grpc" => return Self::Other,
+            _ => {}
         }
         let essence = value.split(|byte| b";,".contains(byte)).next().unwrap_or_default().trim_ascii();
         let ends = |end: &[u8]| {

@@ -15,11 +15,12 @@ mod shape;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+use crate::head::Hop;
 use crate::wide;
 
 pub(crate) use body::Media;
 pub use shape::Kinds;
-pub(crate) use shape::is_suspect;
+pub(crate) use shape::{is_suspect, is_suspect_or_low};
 
 /// What a tap masks. Taps with an equal one can share a copy.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,6 +77,19 @@ impl Masked {
         self.stripped += other.stripped;
         self.credentials.add(other.credentials);
     }
+}
+
+/// What a name says of its header. It is looked up once for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Class {
+    /// It does not stand in the copy as it came.
+    pub(crate) hop: Option<Hop>,
+    pub(crate) treatment: Treatment,
+}
+
+impl Class {
+    /// Of most names.
+    pub(crate) const PASS: Self = Self { hop: None, treatment: Treatment::Pass };
 }
 
 /// What happens to a header in the copy.
@@ -158,6 +172,11 @@ impl Redaction {
                 _ => {}
             }
         }
+        for name in Hop::NAMES {
+            if !headers.iter().any(|(known, _)| known == name) {
+                headers.push((name.to_vec(), Treatment::Pass));
+            }
+        }
         Self {
             headers: Headers::of(headers),
             parameters: Names::of(&parameters),
@@ -170,12 +189,17 @@ impl Redaction {
 
     /// How to treat the header of this name, in any case.
     pub(crate) fn header(&self, name: &[u8]) -> Treatment {
+        self.class(name).treatment
+    }
+
+    /// All that the name of a header says, in any case.
+    pub(crate) fn class(&self, name: &[u8]) -> Class {
         if matches!(name.get(2), Some(b'm' | b'M'))
             && name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
         {
-            return Treatment::Strip;
+            return Class { hop: None, treatment: Treatment::Strip };
         }
-        self.headers.get(name).unwrap_or(Treatment::Pass)
+        self.headers.get(name).unwrap_or(Class::PASS)
     }
 
     /// Whether the value of this header is hidden, or must not be known to be there.
@@ -282,11 +306,11 @@ impl Names {
     }
 }
 
-/// Headers that are not simply copied. The length of a name tells most names apart.
+/// Headers that are not simply copied, or not at all. The length of a name tells most names apart.
 #[derive(Debug, PartialEq, Eq)]
 struct Headers {
     /// By length of the name; with its last byte, by which most of a length differ.
-    names: Vec<(u8, Box<[u8]>, Treatment)>,
+    names: Vec<(u8, Box<[u8]>, Class)>,
     /// Where those of a length begin; the last is for all that are longer.
     starts: [u16; LONGEST + 2],
     /// For each length the last bytes that names of it have, one bit for each: most names are of no concern.
@@ -307,11 +331,14 @@ impl Headers {
                 *bits |= bit(*last);
             }
         }
-        let kept = |(name, treatment): (Vec<u8>, _)| (name.last().copied().unwrap_or(0), name.into(), treatment);
+        let kept = |(name, treatment): (Vec<u8>, _)| {
+            let class = Class { hop: Hop::of(&name), treatment };
+            (name.last().copied().unwrap_or(0), name.into(), class)
+        };
         Self { names: headers.into_iter().map(kept).collect(), starts, lasts }
     }
 
-    fn get(&self, name: &[u8]) -> Option<Treatment> {
+    fn get(&self, name: &[u8]) -> Option<Class> {
         let length = name.len().min(LONGEST);
         if self.lasts.get(length)? & bit(*name.last()?) == 0 {
             return None;
@@ -319,8 +346,11 @@ impl Headers {
         let (start, end) = (*self.starts.get(length)?, *self.starts.get(length + 1)?);
         let candidates = self.names.get(usize::from(start)..usize::from(end))?;
         let last = name.last()?.to_ascii_lowercase();
-        let is_it = |(end, known, _): &&(u8, Box<[u8]>, Treatment)| *end == last && known.eq_ignore_ascii_case(name);
-        candidates.iter().find(is_it).map(|(_, _, treatment)| *treatment)
+        // Nearly all names come in lower case, and comparing whole takes less than comparing letters.
+        let is_it = |(end, known, _): &&(u8, Box<[u8]>, Class)| {
+            *end == last && (**known == *name || known.eq_ignore_ascii_case(name))
+        };
+        candidates.iter().find(is_it).map(|(_, _, class)| *class)
     }
 }
 

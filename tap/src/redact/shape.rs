@@ -60,8 +60,23 @@ impl Kinds {
 
 /// Whether one of the kinds may be in the text: looks for two letters of each that seldom stand together.
 pub(crate) fn is_suspect(text: &[u8]) -> bool {
-    // `a://b:c@d` is the shortest of all.
-    text.len() >= 9 && wide::any(text, b' ', has_marks)
+    text.len() >= SHORTEST && wide::any(text, b' ', has_marks)
+}
+
+/// `a://b:c@d` is the shortest of all.
+const SHORTEST: usize = 9;
+
+/// The same for a header value of any length, or whether a byte in it is not above the carriage return, as hardly any is.
+pub(crate) fn is_suspect_or_low(value: &[u8]) -> bool {
+    if value.len() < SHORTEST {
+        return wide::any_byte(value, b' ', has_low);
+    }
+    wide::any(value, b' ', |one, other| has_marks(one, other) | has_low(one))
+}
+
+#[inline(always)] // As below.
+fn has_low(bytes: &[u8; 16]) -> bool {
+    bytes.iter().fold(0, |found, byte| found | u8::from(*byte <= b'\r')) != 0
 }
 
 /// `other` is `one` moved by a byte.
