@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use support::fatal::Moment;
 use support::pki::{Forged, spiffe};
 use support::{tls, wait};
 
@@ -73,12 +74,49 @@ fn a_rotation_goes_on_after_the_ca_is_killed_in_each_state() {
     world.assert_untroubled();
 }
 
+/// The steps that it takes by itself are interrupted: each is taken by the server that comes after it.
+#[test]
+fn a_rotation_goes_on_after_the_ca_is_killed_within_each_step_of_its_own() {
+    let mut world = Stage::new("6s").start();
+    let load = world.load();
+    for moment in Moment::ALL {
+        let old = world.ca.roots();
+        world.ca.kill();
+        // Killed at the operator's step, then at the two of its own. Who finds the state before takes that step first.
+        world.ca.again_by(&mut moment.of_step(1, &world.ca));
+        let asked = world.ca.try_run(&["rotate", "--dir", "ca", "prepare"]);
+        assert!(!asked.status.success(), "{moment:?}: acknowledged");
+        world.ca.killed();
+        let (phases, steps) = match moment {
+            Moment::Before => (["steady", "prepared", "activated"], 2),
+            Moment::After => (["prepared", "activated", "steady"], 1),
+        };
+        assert_eq!(world.ca.phase_on_disk(), phases[0], "{moment:?}");
+        for phase in &phases[1..] {
+            let asks = world.ca.phase_on_disk() == "steady";
+            world.ca.again_by(&mut moment.of_step(steps, &world.ca));
+            if asks {
+                world.ca.run(&["rotate", "--dir", "ca", "prepare"]);
+            }
+            world.ca.killed();
+            assert_eq!(world.ca.phase_on_disk(), *phase, "{moment:?}");
+        }
+        world.ca.again();
+        let new = finished(&world, &old[0]);
+        settled(&world, &new);
+        println!("{moment:?}: three kills");
+    }
+    let requests = load.stop_clean(100);
+    println!("{requests} requests, 0 failed");
+    let verified = world.ca.verify_log();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    world.assert_untroubled();
+}
+
 /// `kill -9`; what is on the disk must be this phase. Then again.
 fn kill(world: &mut World, phase: &str) {
     world.ca.kill();
-    let state = std::fs::read_to_string(world.ca.home().join("state.json")).unwrap();
-    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
-    assert_eq!(state["phase"], phase, "killed too late");
+    assert_eq!(world.ca.phase_on_disk(), phase, "killed too late");
     world.ca.again();
 }
 
