@@ -20,9 +20,10 @@ impl Moment {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Before, Self::After];
 
-    /// How a CA is started that is killed at this moment of its `nth` step, counted from its start.
+    /// How a CA is started that is killed at this moment of the first step that it takes. (Of a later one it cannot be: strace
+    /// counts the calls of each thread by itself.)
     #[must_use]
-    pub fn of_step(self, nth: u32, server: &CaServer) -> Command {
+    pub fn of_a_step(self, server: &CaServer) -> Command {
         let (call, path) = match self {
             // Of the two names of a move strace compares the first.
             Self::Before => ("/^rename", server.home().join(".state.json.new")),
@@ -32,7 +33,7 @@ impl Moment {
         let ours = server.command();
         let mut strace = tools::system("strace", "strace");
         strace.args(["-D", "-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-P"]).arg(path);
-        strace.args(["-e", &format!("inject={call}:signal=SIGKILL:when={nth}")]);
+        strace.args(["-e", &format!("inject={call}:signal=SIGKILL")]);
         strace.arg(ours.get_program()).args(ours.get_args()).current_dir(ours.get_current_dir().unwrap());
         strace
     }
