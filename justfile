@@ -94,7 +94,7 @@ root-rotations count="20": release
 
 # the CA's drills: kill -9 at every moment of every step of a rotation, a stolen root, a faulty CA, an operator's acts
 ca-drills: release
-    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --locked --success-output immediate -E '(binary(process) & test(ca_roots)) | (binary(ca) & test(/operator|restart|secret/)) | (binary(identity) & test(/rotation|denied|faulty/))'
+    SEKISHO_BIN="$PWD/target/release/sekisho" cargo nextest run -p sekisho --locked --success-output immediate -E '(binary(process) & test(ca_roots)) | (binary(ca) & test(/killed|operator|restart|secret/)) | (binary(identity) & test(/rotation|stolen|denied|faulty/))'
 
 # from a sidecar's start to its identity, with the CA beside it, so many times
 first-certificate count="30": release

@@ -9,6 +9,7 @@ mod disk;
 mod issue;
 mod key_sets;
 mod keys;
+mod killed;
 mod operator;
 mod refusals;
 mod restart;

@@ -40,7 +40,10 @@ impl Setting {
 
     /// Asks with this request; `changes` are parameters of the script's `create`.
     pub(crate) fn ask_for(&mut self, csr: &str, changes: Value) -> Value {
-        let base = json!({ "do": "create", "address": self.server.grpc(), "roots": self.server.root(), "csr": csr });
+        let mut base = json!({ "do": "create", "address": self.server.grpc(), "csr": csr });
+        if changes.get("roots").is_none() {
+            base["roots"] = json!(self.server.root());
+        }
         self.client.tell(&with(base, changes))
     }
 

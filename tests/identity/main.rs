@@ -12,6 +12,7 @@ mod first;
 mod renewals;
 mod rotation;
 mod sockets;
+mod stolen_root;
 mod world;
 
 /// How often a test does its one thing: what the variable says, or the few times that tell most.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use support::fatal::Moment;
 use support::pki::{Forged, spiffe};
 use support::{tls, wait};
 
@@ -73,12 +74,55 @@ fn a_rotation_goes_on_after_the_ca_is_killed_in_each_state() {
     world.assert_untroubled();
 }
 
+/// The steps that it takes by itself are interrupted: each is taken by the server that comes after it.
+#[test]
+fn a_rotation_goes_on_after_the_ca_is_killed_within_each_step_of_its_own() {
+    let mut world = Stage::new("6s").start();
+    let load = world.load();
+    for moment in Moment::ALL {
+        let old = world.ca.roots();
+        world.ca.kill();
+        world.ca.again_by(&mut moment.of_a_step(&world.ca));
+        let asked = world.ca.try_run(&["rotate", "--dir", "ca", "prepare"]);
+        assert!(!asked.status.success(), "{moment:?}: acknowledged");
+        world.ca.killed();
+        if moment == Moment::Before {
+            assert_eq!(world.ca.phase_on_disk(), "steady");
+            // On the folder: a server would go on to the next step at a time of its own.
+            world.ca.run(&["rotate", "--dir", "ca", "prepare"]);
+        }
+        assert_eq!(world.ca.phase_on_disk(), "prepared", "{moment:?}");
+
+        world.ca.spawn(&mut moment.of_a_step(&world.ca));
+        world.ca.killed();
+        if moment == Moment::Before {
+            assert_eq!(world.ca.phase_on_disk(), "prepared");
+            world.ca.again();
+            wait::until("B to issue", LONG, || (world.ca.phase() == "activated").then_some(()));
+            world.ca.kill();
+        }
+        assert_eq!(world.ca.phase_on_disk(), "activated", "{moment:?}");
+
+        world.ca.spawn(&mut moment.of_a_step(&world.ca));
+        world.ca.killed();
+        let stands = if moment == Moment::Before { "activated" } else { "steady" };
+        assert_eq!(world.ca.phase_on_disk(), stands, "{moment:?}");
+        world.ca.again();
+        let new = finished(&world, &old[0]);
+        settled(&world, &new);
+        println!("{moment:?}: three kills");
+    }
+    let requests = load.stop_clean(100);
+    println!("{requests} requests, 0 failed");
+    let verified = world.ca.verify_log();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    world.assert_untroubled();
+}
+
 /// `kill -9`; what is on the disk must be this phase. Then again.
 fn kill(world: &mut World, phase: &str) {
     world.ca.kill();
-    let state = std::fs::read_to_string(world.ca.home().join("state.json")).unwrap();
-    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
-    assert_eq!(state["phase"], phase, "killed too late");
+    assert_eq!(world.ca.phase_on_disk(), phase, "killed too late");
     world.ca.again();
 }
 
@@ -101,7 +145,7 @@ pub(super) fn settled(world: &World, root: &str) {
 }
 
 /// Whether the callee answers somebody with these papers.
-fn answers(world: &World, papers: &support::pki::Cert) -> bool {
+pub(super) fn answers(world: &World, papers: &support::pki::Cert) -> bool {
     use std::io::{Read, Write};
     let ask = || -> std::io::Result<String> {
         let mut stream = tls::connect(world.at.inbound, Some(papers), &["http/1.1"])?;

@@ -2,8 +2,10 @@
 //! through its ports and its audit log, ended at any moment and started again.
 
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,6 +14,9 @@ use crate::message::Message;
 use crate::pki::{self, Forger, spiffe};
 use crate::prometheus::Scrape;
 use crate::{ports, tools, wait, wire};
+
+/// How long a step that waits for certificates of some seconds may take on a busy machine.
+const LONG: Duration = Duration::from_secs(90);
 
 /// A CA, running unless it was ended. Killed when dropped.
 #[derive(Debug)]
@@ -123,6 +128,20 @@ impl CaServer {
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.take().unwrap().kill();
+    }
+
+    /// Waits for its end by a SIGKILL that is not from here.
+    pub fn killed(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let status = child.wait(LONG).unwrap_or_else(|| panic!("nobody killed the CA: {}", child.stderr.text()));
+        assert_eq!(status.signal(), Some(9), "{status}: {}", child.stderr.text());
+    }
+
+    /// The phase that stands on the disk, whether it runs or not.
+    #[must_use]
+    pub fn phase_on_disk(&self) -> String {
+        let state: Value = serde_json::from_slice(&std::fs::read(self.home.join("state.json")).unwrap()).unwrap();
+        state["phase"].as_str().unwrap().to_owned()
     }
 
     /// SIGTERM, and its end.

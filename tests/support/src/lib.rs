@@ -26,6 +26,7 @@ pub mod catalogue;
 pub mod child;
 pub mod counting;
 pub mod envoy;
+pub mod fatal;
 pub mod h2_frames;
 pub mod istio;
 pub mod load;
