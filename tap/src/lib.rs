@@ -26,6 +26,7 @@ mod loss;
 mod packet;
 pub mod pcap;
 pub mod pcapng;
+mod place;
 mod pool;
 mod rate;
 pub mod receive;
@@ -44,6 +45,7 @@ mod worker;
 
 pub use counters::{Counters, Reason};
 pub use head::{Fields, Head};
+pub use place::Place;
 pub use record::{Decision, Facts, Flow, Message, Record, Side, Tls, Verdict};
 pub use redact::{Kinds, Masked, Redaction, Secret, is_plain, without_secrets};
 pub use repeat::{Repeat, Repeated};

@@ -79,7 +79,8 @@ impl Frames {
             Event::Opened(boxed) if !out.is_up() => boxed.0.refuse(Reason::TapDown),
             Event::Opened(boxed) => {
                 let (admission, opened) = *boxed;
-                if self.pool.open_stream(connection, &opened, now, out) {
+                if let Some(tuple) = self.pool.open_stream(connection, &opened, now, out) {
+                    admission.lies_on(tuple);
                     admission.opened(opened.exchange.as_ref());
                 } else {
                     admission.refuse(Reason::QueueFull);
@@ -139,7 +140,8 @@ impl Station for Frames {
             Work::Exchange(boxed) if self.transport.is_up() => {
                 let (admission, exchange) = *boxed;
                 self.workload = Some(exchange.tuple.server.ip());
-                self.pool.write(&exchange, now, &mut *self.transport);
+                let tuple = self.pool.write(&exchange, now, &mut *self.transport);
+                admission.lies_on(tuple);
                 admission.mirrored(&exchange);
             }
             Work::Exchange(boxed) => boxed.0.refuse(Reason::TapDown),
