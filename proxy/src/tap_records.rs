@@ -107,14 +107,28 @@ pub(crate) fn flow(connection: &Connection, outcome: &Outcome) {
         place: outcome.place.clone(),
     };
     let bytes = (outcome.passed.up, outcome.passed.down);
-    connection_told(connection, TapKind::Records, course, bytes, aborted, tap::Tap::offer_flow);
+    connection_told(connection, (TapKind::Records, Meant::Opaque), course, bytes, aborted, tap::Tap::offer_flow);
 }
 
-/// A request could not even be read, and was answered with this status.
-pub(crate) fn unread(connection: &Connection, status: u16, flags: &'static str, details: &'static str) {
+/// Whether an answer went down to what could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    Yes,
+    No,
+}
+
+/// A request could not even be read; the record has this status.
+pub(crate) fn unread(
+    connection: &Connection,
+    status: u16,
+    answered: Answered,
+    flags: &'static str,
+    details: &'static str,
+) {
     let course = || unread_course(connection, flags, details);
     let offer = |tap: &tap::Tap, admission, flow| tap.offer_unread(admission, flow, status);
-    connection_told(connection, TapKind::Records, course, (0, 0), None, offer);
+    let meant = if answered == Answered::Yes { Meant::Unread(Some(status)) } else { Meant::Unread(None) };
+    connection_told(connection, (TapKind::Records, meant), course, (0, 0), None, offer);
 }
 
 /// The same for taps that copy packets: what came, and the answer it got.
@@ -141,7 +155,8 @@ pub(crate) fn unread_copied(connection: &Connection, raw: &[u8], response: &Resp
         };
         tap.offer(admission, record);
     };
-    connection_told(connection, TapKind::Frames, course, (0, 0), None, offer);
+    let meant = Meant::Unread(Some(response.status().as_u16()));
+    connection_told(connection, (TapKind::Frames, meant), course, (0, 0), None, offer);
 }
 
 /// Nothing is known of what could not be read.
@@ -161,9 +176,18 @@ fn unread_course(connection: &Connection, flags: &'static str, details: &'static
     }
 }
 
+/// What is told of besides exchanges.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meant {
+    /// A connection that is not HTTP.
+    Opaque,
+    /// A head that could not be read, and the status of the answer, if one was sent.
+    Unread(Option<u16>),
+}
+
 fn connection_told<'a>(
     connection: &Connection,
-    kind: TapKind,
+    (kind, meant): (TapKind, Meant),
     course: impl Fn() -> Course<'a>,
     bytes: (u64, u64),
     aborted: Option<tap::Side>,
@@ -184,13 +208,16 @@ fn connection_told<'a>(
         }),
         rule: judged.and_then(|judged| judged.rule.as_deref()),
         verdict: selectable(verdict),
-        status: None,
+        status: if let Meant::Unread(status) = meant { status } else { None },
         wire,
     };
     for (at, tapped) in live.taps.iter().enumerate().take(64) {
         let is_meant = picked.selected & 1 << at != 0
             && tapped.kind == kind
-            && tapped.selection.takes_opaque()
+            && match meant {
+                Meant::Opaque => tapped.selection.takes_opaque(),
+                Meant::Unread(_) => !tapped.selection.reads_requests(),
+            }
             && tapped.selection.of_end(&ending);
         if !is_meant {
             continue;

@@ -15,6 +15,7 @@ mod receivers;
 mod records;
 mod redaction;
 mod root;
+mod schema;
 mod selection;
 mod sensor;
 mod shadow;

@@ -110,9 +110,11 @@ impl Frames {
         if !self.transport.tell_loss(&counters) {
             let (from, to) = loss::ends(self.workload, self.address.map(|address| address.ip()));
             let name = &self.shared.settings.name;
-            let room = usize::from(self.transport.room()).min(NOTICE) - HEADERS;
+            let vlan = self.shared.settings.vlan;
+            let tag = vlan.map_or(0, |_| packet::TAG);
+            let room = usize::from(self.transport.room().saturating_sub(tag)).min(NOTICE).saturating_sub(HEADERS);
             let text = loss::message(name, from.ip(), &counters, SystemTime::now(), room);
-            packet::udp(from, to, 0, text.as_bytes(), self.transport.begin(NOBODY, now));
+            packet::udp((from, to), vlan, 0, text.as_bytes(), self.transport.begin(NOBODY, now));
             self.transport.end();
         }
         self.transport.flush();
