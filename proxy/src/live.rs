@@ -8,7 +8,7 @@ use crate::{
     taps::Tapped,
     upstream::{Expect, Route, Security, Target},
 };
-use config::{Protocol, Snapshot};
+use config::{Protocol, Snapshot, TapKind};
 use policy::Direction;
 use std::{
     net::SocketAddr,
@@ -30,6 +30,8 @@ pub(crate) struct Published {
     pub(crate) taps: Vec<Tapped>,
     /// A tap copies a part of the outbound connections.
     pub(crate) samples_outbound: bool,
+    /// A tap names outbound connections: it samples them, or writes their Community ID.
+    pub(crate) names_outbound: bool,
     /// The application, when its address is in the file.
     pub(crate) app: Option<Arc<Route>>,
     /// One per `[[service]]`, in the order of the file.
@@ -105,10 +107,12 @@ impl Published {
         let case = snapshot.rules.path_options().case;
         let taps = taps.into_iter().zip(&snapshot.taps).map(|(tap, settings)| Tapped::new(tap, settings, case));
         let taps: Vec<_> = taps.collect();
-        let samples = |tap: &Tapped| tap.selection.covers(Direction::Outbound) && tap.selection.samples();
-        let samples_outbound = taps.iter().any(samples);
+        let outbound = || taps.iter().filter(|tap: &&Tapped| tap.selection.covers(Direction::Outbound));
+        let samples_outbound = outbound().any(|tap| tap.selection.samples());
+        let names_outbound = samples_outbound || outbound().any(|tap| tap.kind == TapKind::Records);
         Self {
             samples_outbound,
+            names_outbound,
             captured_app_id: names.id("InboundPassthroughCluster"),
             original_dst_id: names.id("OriginalDstCluster"),
             passthrough_id: names.id("PassthroughCluster"),
@@ -120,6 +124,11 @@ impl Published {
             services,
             rule_ids,
         }
+    }
+
+    /// Some tap writes records.
+    pub(crate) fn has_records(&self) -> bool {
+        self.taps.iter().any(|tapped| tapped.kind == TapKind::Records)
     }
 
     /// The label id of a rule.

@@ -9,7 +9,7 @@ use crate::{
     stream::Stream,
     tap_records,
     tap_streams::Streams,
-    tls::{Alpn, Peer},
+    tls::{Alpn, Negotiated, Peer},
     tunnel,
     upstream::{Dialled, Expect, Route, Security, addresses, dial},
 };
@@ -27,6 +27,11 @@ pub(crate) struct Outcome {
     pub(crate) passed: tunnel::Passed,
     /// The ends of the connection that carried it on, where a tap has to know them.
     pub(crate) carried: Option<(std::net::SocketAddr, std::net::SocketAddr)>,
+    /// Who answered, and what was negotiated with it.
+    pub(crate) callee: Option<Peer>,
+    pub(crate) callee_tls: Option<Negotiated>,
+    /// Where a tap of packets copies it to.
+    pub(crate) place: Option<Arc<tap::Place>>,
 }
 
 /// Judges and carries one connection. `route` is absent when nothing in the file says where it goes.
@@ -45,6 +50,9 @@ pub(crate) async fn carry(
         details: "-".to_owned(),
         passed: tunnel::Passed::default(),
         carried: None,
+        callee: None,
+        callee_tls: None,
+        place: None,
     };
     let worker = Rc::clone(&connection.worker);
     if worker.shared.overload.refuses() {
@@ -85,6 +93,7 @@ pub(crate) async fn carry(
     if permit.is_none() || wire.is_some() || !live.samples_outbound || connection.is_inbound() {
         copies = Some(Streams::opaque(&connection, &live, Some(&judged), wire));
     }
+    outcome.place = copies.as_ref().and_then(Streams::place);
     let Some(_permit) = permit else {
         copies.unwrap_or_default().refused();
         outcome.details = format!("rbac_access_denied_matched_policy[{}]", rule.as_deref().unwrap_or("none"));
@@ -120,6 +129,7 @@ pub(crate) async fn carry(
     let wire = dialled.as_ref().and_then(|dialled| dialled.wire(&live));
     outcome.carried = wire;
     let mut copies = copies.unwrap_or_else(|| Streams::opaque(&connection, &live, Some(&judged), wire));
+    outcome.place = copies.place();
     let Some(mut dialled) = dialled else {
         copies.refused();
         stream.reset();
@@ -173,7 +183,10 @@ async fn connect(connection: &Connection, route: &Route, outcome: &mut Outcome) 
                 };
                 outcome.upstream_address = Some(address);
                 match dial(worker, &live, route, address, Alpn::None).await {
-                    Ok(dialled) => return Some(dialled),
+                    Ok(dialled) => {
+                        (outcome.callee, outcome.callee_tls) = (dialled.peer.clone(), dialled.tls);
+                        return Some(dialled);
+                    }
                     Err(failure @ (crate::http::Failure::Tls(_) | crate::http::Failure::Overflow)) => {
                         last = failure;
                         break;

@@ -8,12 +8,12 @@ use crate::{
     observe::metrics::Verdict,
     opaque::Outcome,
     tap_selection::{Callee, Ending, Sampled},
-    tls::Peer,
+    tls::{Negotiated, Peer},
 };
 use ::http::Response;
 use config::TapKind;
 use policy::canonicalise;
-use std::{borrow::Cow, net::SocketAddr, time::Instant};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Instant};
 
 /// How an exchange or a connection went.
 pub(crate) struct Course<'a> {
@@ -24,17 +24,21 @@ pub(crate) struct Course<'a> {
     pub(crate) wire: (SocketAddr, SocketAddr),
     /// The callee, where it proved who it is.
     pub(crate) callee: Option<&'a Peer>,
+    /// What was negotiated with it.
+    pub(crate) callee_tls: Option<Negotiated>,
     /// Which exchange of its connection; 0 for the connection.
     pub(crate) number: u32,
     pub(crate) protocol: &'static str,
     pub(crate) asked: Option<&'a Asked>,
     /// Bytes of each body that a copy would show.
     pub(crate) body: u64,
+    /// Where a tap of packets copies it to.
+    pub(crate) place: Option<Arc<tap::Place>>,
 }
 
 /// The facts.
 pub(crate) fn facts(connection: &Connection, live: &Live, course: Course<'_>) -> tap::Facts {
-    let Course { judged, flags, details, wire, callee, number, protocol, asked, body } = course;
+    let Course { judged, flags, details, wire, callee, callee_tls, number, protocol, asked, body, place } = course;
     let own = live.snapshot.workload.clone();
     let caller = connection.peer.as_ref();
     let other = match (connection.is_inbound(), judged) {
@@ -45,11 +49,13 @@ pub(crate) fn facts(connection: &Connection, live: &Live, course: Course<'_>) ->
     };
     let (source, destination) = if connection.is_inbound() { (other, Some(own)) } else { (Some(own), other) };
     let peer = if connection.is_inbound() { caller } else { callee };
-    // Of a connection that we made only the certificate is kept.
-    let tls = peer.map(|peer| {
-        let facts = connection.tls.as_ref().filter(|_| connection.is_inbound());
-        let serial = Some(peer.svid().serial().into());
-        tap::Tls { version: facts.map(|facts| facts.version), cipher: facts.map(|facts| facts.cipher), serial }
+    let caller_tls =
+        || connection.tls.as_ref().map(|facts| Negotiated { version: facts.version, cipher: facts.cipher });
+    let negotiated = if connection.is_inbound() { caller_tls() } else { callee_tls };
+    let tls = peer.map(|peer| tap::Tls {
+        version: negotiated.map(|tls| tls.version),
+        cipher: negotiated.map(|tls| tls.cipher),
+        serial: Some(peer.svid().serial().into()),
     });
     tap::Facts {
         direction: connection.direction().as_str(),
@@ -64,6 +70,7 @@ pub(crate) fn facts(connection: &Connection, live: &Live, course: Course<'_>) ->
         tls,
         wire,
         body,
+        place,
     }
 }
 
@@ -91,21 +98,37 @@ pub(crate) fn flow(connection: &Connection, outcome: &Outcome) {
         flags: outcome.flag,
         details: Cow::Owned(outcome.details.clone()),
         wire: outcome.carried.unwrap_or_else(|| connection.wire()),
-        callee: None,
+        callee: outcome.callee.as_ref(),
+        callee_tls: outcome.callee_tls,
         number: 0,
         protocol: "tcp",
         asked: None,
         body: 0,
+        place: outcome.place.clone(),
     };
     let bytes = (outcome.passed.up, outcome.passed.down);
-    connection_told(connection, TapKind::Records, course, bytes, aborted, tap::Tap::offer_flow);
+    connection_told(connection, (TapKind::Records, Meant::Opaque), course, bytes, aborted, tap::Tap::offer_flow);
 }
 
-/// A request could not even be read, and was answered with this status.
-pub(crate) fn unread(connection: &Connection, status: u16, flags: &'static str, details: &'static str) {
+/// Whether an answer went down to what could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    Yes,
+    No,
+}
+
+/// A request could not even be read; the record has this status.
+pub(crate) fn unread(
+    connection: &Connection,
+    status: u16,
+    answered: Answered,
+    flags: &'static str,
+    details: &'static str,
+) {
     let course = || unread_course(connection, flags, details);
     let offer = |tap: &tap::Tap, admission, flow| tap.offer_unread(admission, flow, status);
-    connection_told(connection, TapKind::Records, course, (0, 0), None, offer);
+    let meant = if answered == Answered::Yes { Meant::Unread(Some(status)) } else { Meant::Unread(None) };
+    connection_told(connection, (TapKind::Records, meant), course, (0, 0), None, offer);
 }
 
 /// The same for taps that copy packets: what came, and the answer it got.
@@ -133,7 +156,8 @@ pub(crate) fn unread_copied(connection: &Connection, raw: &[u8], response: &Resp
         };
         tap.offer(admission, record);
     };
-    connection_told(connection, TapKind::Frames, course, (0, 0), None, offer);
+    let meant = Meant::Unread(Some(response.status().as_u16()));
+    connection_told(connection, (TapKind::Frames, meant), course, (0, 0), None, offer);
 }
 
 /// Nothing is known of what could not be read.
@@ -144,16 +168,27 @@ fn unread_course(connection: &Connection, flags: &'static str, details: &'static
         details: Cow::Borrowed(details),
         wire: connection.wire(),
         callee: None,
+        callee_tls: None,
         number: 0,
         protocol: "http/1.1",
         asked: None,
         body: 0,
+        place: None,
     }
+}
+
+/// What is told of besides exchanges.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meant {
+    /// A connection that is not HTTP.
+    Opaque,
+    /// A head that could not be read, and the status of the answer, if one was sent.
+    Unread(Option<u16>),
 }
 
 fn connection_told<'a>(
     connection: &Connection,
-    kind: TapKind,
+    (kind, meant): (TapKind, Meant),
     course: impl Fn() -> Course<'a>,
     bytes: (u64, u64),
     aborted: Option<tap::Side>,
@@ -174,13 +209,16 @@ fn connection_told<'a>(
         }),
         rule: judged.and_then(|judged| judged.rule.as_deref()),
         verdict: selectable(verdict),
-        status: None,
+        status: if let Meant::Unread(status) = meant { status } else { None },
         wire,
     };
     for (at, tapped) in live.taps.iter().enumerate().take(64) {
         let is_meant = picked.selected & 1 << at != 0
             && tapped.kind == kind
-            && tapped.selection.takes_opaque()
+            && match meant {
+                Meant::Opaque => tapped.selection.takes_opaque(),
+                Meant::Unread(_) => !tapped.selection.reads_requests(),
+            }
             && tapped.selection.of_end(&ending);
         if !is_meant {
             continue;

@@ -14,11 +14,15 @@ use crate::{
     tunnel,
 };
 use config::TapKind;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 /// One copy for each tap.
 #[derive(Default)]
-pub(crate) struct Streams(Vec<tap::Stream>);
+pub(crate) struct Streams {
+    open: Vec<tap::Stream>,
+    /// Where the first of them lies.
+    place: Option<Arc<tap::Place>>,
+}
 
 impl Streams {
     /// Those of an opaque connection that was judged, or refused before that. `carried` are the ends of the connection that
@@ -55,7 +59,10 @@ impl Streams {
             }
             if tapped.selection.sampled(ending.wire) == Sampled::Out {
                 tapped.tap.refuse(tap::Reason::SampledOut);
-            } else if let Some(admission) = tapped.tap.admit() {
+            } else if let Some(mut admission) = tapped.tap.admit() {
+                if streams.place.is_none() && live.has_records() {
+                    streams.place = Some(admission.place());
+                }
                 let opening = tap::Opening::Fresh {
                     connection: connection.id,
                     client: connection.remote,
@@ -71,19 +78,24 @@ impl Streams {
 
     /// One more copy.
     pub(crate) fn open(&mut self, tapped: &Tapped, admission: tap::Admission, opening: tap::Opening) {
-        self.0.extend(tapped.tap.open(admission, opening, tapped.stream));
+        self.open.extend(tapped.tap.open(admission, opening, tapped.stream));
+    }
+
+    /// Where a record finds the copy.
+    pub(crate) fn place(&self) -> Option<Arc<tap::Place>> {
+        self.place.clone()
     }
 
     /// Bytes of one side have passed.
     pub(crate) fn passed(&mut self, side: tap::Side, bytes: &[u8]) {
-        for stream in &mut self.0 {
+        for stream in &mut self.open {
             stream.chunk(side, bytes);
         }
     }
 
     /// One side has ended, and the other was told.
     pub(crate) fn finished(&mut self, side: tap::Side) {
-        for stream in &mut self.0 {
+        for stream in &mut self.open {
             stream.finish(side);
         }
     }
@@ -96,14 +108,14 @@ impl Streams {
             // What we end ourselves, the client sees as broken off by whom it called.
             tunnel::End::UpstreamBroke | tunnel::End::Idle | tunnel::End::Revoked => tap::Side::Server,
         };
-        for stream in &mut self.0 {
+        for stream in &mut self.open {
             stream.reset(side);
         }
     }
 
     /// It was never carried: refused, or nobody answered.
     pub(crate) fn refused(&mut self) {
-        for stream in &mut self.0 {
+        for stream in &mut self.open {
             stream.reset(tap::Side::Server);
         }
     }

@@ -196,7 +196,13 @@ pub(crate) const TAG: u16 = 4;
 const TPID: [u8; 2] = [0x81, 0x00];
 
 /// Appends the frame for one UDP datagram. Both ends are of one family; the payload is at most 1400 bytes long.
-pub(crate) fn udp(source: SocketAddr, destination: SocketAddr, id: u16, payload: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn udp(
+    (source, destination): (SocketAddr, SocketAddr),
+    vlan: Option<u16>,
+    id: u16,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) {
     let length = (UDP_HEADER + payload.len()) as u16;
     let mut sum = Sum::default();
     sum.add_word(u16::from(PROTOCOL_UDP));
@@ -206,6 +212,10 @@ pub(crate) fn udp(source: SocketAddr, destination: SocketAddr, id: u16, payload:
     sum.add(&head);
     out.extend_from_slice(&mac(destination.ip()));
     out.extend_from_slice(&mac(source.ip()));
+    if let Some(vlan) = vlan {
+        out.extend_from_slice(&TPID);
+        out.extend_from_slice(&vlan.to_be_bytes());
+    }
     match (source.ip(), destination.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let mut header = [0; 20];
@@ -361,8 +371,13 @@ mod tests {
     fn a_datagram_is_sound_in_both_families() {
         for (from, to) in [("10.0.0.1:514", "192.0.2.1:514"), ("[fd00::1]:514", "[2001:db8::1]:514")] {
             for payload in [&b""[..], b"odd", b"even"] {
-                let mut frame = Vec::new();
-                udp(from.parse().unwrap(), to.parse().unwrap(), 7, payload, &mut frame);
+                let (mut frame, mut tagged) = (Vec::new(), Vec::new());
+                let ends = (from.parse().unwrap(), to.parse().unwrap());
+                udp(ends, None, 7, payload, &mut frame);
+                udp(ends, Some(4094), 7, payload, &mut tagged);
+                let ids = PacketHeaders::from_ethernet_slice(&tagged).unwrap().vlan_ids();
+                assert_eq!(ids.as_slice(), [etherparse::VlanId::try_new(4094).unwrap()]);
+                assert_eq!((&tagged[..12], &tagged[16..]), (&frame[..12], &frame[12..]));
                 let packet = PacketHeaders::from_ethernet_slice(&frame).unwrap();
                 let Some(TransportHeader::Udp(udp)) = packet.transport else { panic!("not UDP") };
                 assert_eq!((udp.source_port, udp.destination_port, packet.payload.slice()), (514, 514, payload));

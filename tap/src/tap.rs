@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::counters::{Counters, Reason, Tally};
 use crate::exchange::Exchange;
+use crate::packet::Tuple;
+use crate::place::Place;
 use crate::rate::RateCap;
 use crate::record::{Facts, Flow, Record, Told, What};
 use crate::redact::Redaction;
@@ -60,6 +62,8 @@ pub struct Admission {
     /// It counts as matched. One that is held for its end does not yet, and leaves no trace if it is dropped.
     counted: bool,
     fate: Fate,
+    /// Who else wants to know where its packets lie.
+    place: Option<Arc<Place>>,
 }
 
 impl Tap {
@@ -118,7 +122,8 @@ impl Tap {
         if !shared.reserve(ADMIT_COST) {
             return Err(Reason::QueueFull);
         }
-        Ok(Admission { shared: Arc::clone(shared), reserved: ADMIT_COST, body: 0, counted, fate: Fate::Open })
+        let shared = Arc::clone(shared);
+        Ok(Admission { shared, reserved: ADMIT_COST, body: 0, counted, fate: Fate::Open, place: None })
     }
 
     /// Hands over a finished exchange. Secrets are masked and the text is written before it enters the queue.
@@ -302,6 +307,18 @@ impl Drop for Running {
 }
 
 impl Admission {
+    /// Where its packets will lie, for [`Facts::place`] of the same exchange.
+    pub fn place(&mut self) -> Arc<Place> {
+        Arc::clone(self.place.get_or_insert_with(|| Place::new(&self.shared)))
+    }
+
+    /// Its packets begin on this connection.
+    pub(crate) fn lies_on(&self, tuple: Tuple) {
+        if let Some(place) = &self.place {
+            place.tell(Some(tuple));
+        }
+    }
+
     /// Takes `bytes` more of the tap's budget, as a body grows. False: there is no room, stop collecting; the whole
     /// exchange will be dropped as `queue_full`.
     pub fn reserve(&mut self, bytes: usize) -> bool {
@@ -408,6 +425,9 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.release_to(0);
+        if let Some(place) = &self.place {
+            place.tell(None);
+        }
         let reason = match self.fate {
             _ if !self.counted => return,
             Fate::Mirrored => return,

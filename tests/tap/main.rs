@@ -15,6 +15,7 @@ mod receivers;
 mod records;
 mod redaction;
 mod root;
+mod schema;
 mod secrets;
 mod selection;
 mod sensor;

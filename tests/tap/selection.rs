@@ -195,3 +195,28 @@ fn a_reload_that_changes_a_selector_keeps_the_tap_and_its_counters() {
     wire::get(pair.entry(), HOST, "/admin").unwrap();
     counted(&pair.server, "ids", 2);
 }
+
+#[test]
+fn a_head_that_cannot_be_read_is_selected_by_the_status_of_its_answer() {
+    let setting = Setting::new();
+    let to = |name: &str, keys: &str| tap(name, setting.at.sensor, keys);
+    let taps = [
+        to("class", "status = [\"4xx\"]"),
+        to("exact", "status = [\"400\"]"),
+        to("other", "status = [\"5xx\", \"403\"]"),
+        to("path", "status = [\"4xx\"]\nrequests = [\"GET /{rest...}\"]"),
+    ];
+    let path = setting.dir.path().join("records.json");
+    let records =
+        format!("\n[[tap]]\nname = \"records\"\nto_sensor = \"json://{}\"\nstatus = [\"400\"]\n", path.display());
+    let setting = setting.server(|text| text + &taps.concat() + &records);
+    let pair = setting.start();
+    let client = TlsClient::new(pair.setting.at.inbound).cert(&pair.setting.web).seconds(3);
+    assert!(client.send(b"GET / HTTP/1.1\r\nHost : broken\r\n\r\n").received.starts_with(b"HTTP/1.1 400"));
+    for name in ["ids", "class", "exact", "records"] {
+        counted(&pair.server, name, 1);
+    }
+    for name in ["other", "path"] {
+        counted(&pair.server, name, 0);
+    }
+}

@@ -54,9 +54,14 @@ impl Sensor {
     /// Waits until so many transactions have been copied and every packet of them has come, so that a burst never meets
     /// a full socket.
     pub(crate) fn catch_up(&self, sidecar: &Sidecar, transactions: usize) {
+        self.catch_up_of(sidecar, "ids", transactions);
+    }
+
+    /// The same where there is another tap than that of the contract.
+    pub(crate) fn catch_up_of(&self, sidecar: &Sidecar, tap: &str, transactions: usize) {
         wait::until("the sensor to catch up", wait::SOON, || {
             let metrics = sidecar.metrics();
-            let sum = |name: &str| metrics.sum(&format!("sekisho_tap_{name}_total"), &[]) as usize;
+            let sum = |name: &str| metrics.sum(&format!("sekisho_tap_{name}_total"), &[("tap", tap)]) as usize;
             let copied = sum("mirrored") == transactions && sum("packets_built") == sum("packets_sent");
             (copied && self.count() == sum("packets_sent")).then_some(())
         });

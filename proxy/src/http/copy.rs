@@ -39,6 +39,8 @@ pub(super) struct TapCopy {
     most: usize,
     /// How the tunnel ended that followed the exchange.
     tunnel: Option<tunnel::End>,
+    /// Where the packets of a connection that was switched lie, once they are on their way.
+    place: Option<Arc<tap::Place>>,
 }
 
 /// The heads of both messages, as one way of masking leaves them.
@@ -96,7 +98,8 @@ impl TapCopy {
             }
         }
         let (request, response, answered) = (masked(first), None, None);
-        let mut copy = Self { request, entries, collecting: true, response, others, answered, most: 0, tunnel: None };
+        let mut copy =
+            Self { request, entries, collecting: true, response, others, answered, most: 0, tunnel: None, place: None };
         copy.look_again();
         Some(Box::new(copy))
     }
@@ -185,20 +188,27 @@ impl TapCopy {
             Some(tunnel::End::DownstreamBroke) => Some(Side::Request),
             Some(tunnel::End::UpstreamBroke | tunnel::End::Idle | tunnel::End::Revoked) => Some(Side::Response),
         };
-        let story = Story { tunnelled: self.tunnel.is_some(), ..Story::of(exchange, aborted.or(broke), self.answered) };
+        let place = self.place.clone();
+        let mut story =
+            Story { tunnelled: self.tunnel.is_some(), place, ..Story::of(exchange, aborted.or(broke), self.answered) };
         let Self { entries, mut request, mut response, others, .. } = *self;
         request.complete = story.request_complete;
         if let Some(response) = &mut response {
             response.complete = story.response_complete;
         }
         let mut meant = story.settle(exchange, entries);
-        let Some(mut last) = meant.next() else { return };
-        for next in meant {
-            let (tapped, admission, body) = std::mem::replace(&mut last, next);
+        let frames = meant.iter_mut().find(|(tapped, ..)| tapped.kind == TapKind::Frames);
+        if let Some((_, admission, _)) = frames
+            && exchange.live.has_records()
+        {
+            story.place = Some(admission.place());
+        }
+        let last = meant.pop();
+        for (tapped, admission, body) in meant {
             let (request, response) = (part(&request, body), response.as_ref().map(|message| part(message, body)));
             story.offer(exchange, tapped, admission, story.record(exchange, tapped, &others, request, response));
         }
-        let (tapped, admission, body) = last;
+        let Some((tapped, admission, body)) = last else { return };
         request.body.truncate(body);
         if let Some(response) = &mut response {
             response.body.truncate(body);
@@ -218,7 +228,10 @@ impl TapCopy {
             response.complete = true;
         }
         let story = Story::of(exchange, None, self.answered);
-        for (tapped, admission, _) in story.settle(exchange, now) {
+        for (tapped, mut admission, _) in story.settle(exchange, now) {
+            if self.place.is_none() && exchange.live.has_records() {
+                self.place = Some(admission.place());
+            }
             let response = self.response.as_ref().map(tap::Message::without_body);
             let record = story.record(exchange, tapped, &self.others, self.request.without_body(), response);
             streams.open(tapped, admission, tap::Opening::Switched(Box::new(record)));
@@ -241,6 +254,8 @@ struct Story {
     response_complete: bool,
     /// What passed are the bytes of a tunnel.
     tunnelled: bool,
+    /// Where the first copy of packets lies.
+    place: Option<Arc<tap::Place>>,
 }
 
 impl Story {
@@ -257,6 +272,7 @@ impl Story {
             request_complete: facts.request_complete,
             response_complete: facts.response_complete,
             tunnelled: false,
+            place: None,
         }
     }
 
@@ -272,6 +288,7 @@ impl Story {
             details: facts.details.clone(),
             wire: self.wire,
             callee: facts.callee.as_ref().and_then(|made| made.peer.as_ref()),
+            callee_tls: facts.callee.as_ref().and_then(|made| made.tls),
             number: exchange.number,
             protocol: match exchange.asked.version {
                 Version::HTTP_2 => "h2",
@@ -280,6 +297,7 @@ impl Story {
             },
             asked: Some(&exchange.asked),
             body: if self.tunnelled { tapped.stream } else { tapped.shown },
+            place: self.place.clone(),
         };
         let facts = facts_of(&exchange.connection, &exchange.live, course);
         tapped.tap.offer_record(admission, record, facts);
@@ -291,11 +309,7 @@ impl Story {
     }
 
     /// Those whose tap it was meant for, with how much of each body.
-    fn settle<'a>(
-        &'a self,
-        exchange: &'a Exchange,
-        entries: Vec<Entry>,
-    ) -> impl Iterator<Item = (&'a Tapped, tap::Admission, usize)> {
+    fn settle<'a>(&self, exchange: &'a Exchange, entries: Vec<Entry>) -> Vec<(&'a Tapped, tap::Admission, usize)> {
         let judged = self.judged.as_ref();
         let ending = Ending {
             direction: exchange.connection.direction(),
@@ -305,10 +319,11 @@ impl Story {
             status: Some(self.status),
             wire: self.wire,
         };
-        entries.into_iter().filter_map(move |entry| {
+        let settle = |entry: Entry| {
             let tapped = exchange.live.taps.get(entry.tap)?;
             entry.settle(tapped, &ending).map(|(admission, body)| (tapped, admission, body))
-        })
+        };
+        entries.into_iter().filter_map(settle).collect()
     }
 
     fn record(

@@ -134,12 +134,21 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
     });
 }
 
-/// The line of a request whose head could not be read: there is no exchange yet.
+/// The line of a request whose head could not be read: there is no exchange yet. The answer has this status.
 pub(crate) fn unread(connection: &Connection, status: u16, flag: &'static str, details: &'static str) {
-    if status != 0 {
-        super::refusal::unread(connection, status, details);
-        tap_records::unread(connection, status, flag, details);
-    }
+    super::refusal::unread(connection, status, details);
+    tap_records::unread(connection, status, tap_records::Answered::Yes, flag, details);
+    unread_line(connection, status, flag, details);
+}
+
+/// The same where the connection was closed without an answer; `status` is only told.
+pub(crate) fn unanswered(connection: &Connection, status: u16, flag: &'static str, details: &'static str) {
+    super::refusal::unread(connection, status, details);
+    tap_records::unread(connection, status, tap_records::Answered::No, flag, details);
+    unread_line(connection, status, flag, details);
+}
+
+fn unread_line(connection: &Connection, status: u16, flag: &'static str, details: &'static str) {
     let live = connection.worker.live();
     let log = &live.snapshot.log;
     if log.access == AccessSink::Off {
@@ -162,7 +171,7 @@ pub(crate) fn unread(connection: &Connection, status: u16, flag: &'static str, d
 
 /// The other end left before it said what it wanted.
 pub(crate) fn connection_lost(connection: &Connection) {
-    unread(connection, 0, "DC", "downstream_remote_disconnect");
+    unread_line(connection, 0, "DC", "downstream_remote_disconnect");
 }
 
 /// Begins a JSON line. `schema` is the version of its shape, raised when a field changes its meaning or goes away.

@@ -2,7 +2,7 @@
 //!
 //! A callee that is not the expected one gets no request: the check is part of the handshake.
 
-use super::{Engine, Peer, Peers, Secured, records::Handshake};
+use super::{Engine, Negotiated, Peer, Peers, Secured, records::Handshake};
 use crate::{http::Failure, limits};
 use identity::SvidError;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -22,7 +22,7 @@ pub(crate) async fn connect(
     config: Arc<ClientConfig>,
     timeout: Duration,
     peers: &Peers,
-) -> Result<(Secured, Peer), Failure> {
+) -> Result<(Secured, Peer, Negotiated), Failure> {
     // Boxed: whoever dials must not carry room for a handshake for as long as the connection lives.
     match tokio::time::timeout(timeout, Box::pin(handshake(tcp, address, config, peers))).await {
         Err(_elapsed) => Err(Failure::Connect("TLS handshake timeout".to_owned())),
@@ -35,15 +35,16 @@ async fn handshake(
     address: SocketAddr,
     config: Arc<ClientConfig>,
     peers: &Peers,
-) -> Result<(Secured, Peer), Failure> {
+) -> Result<(Secured, Peer, Negotiated), Failure> {
     // The name is not used: identity is the SPIFFE ID, and no SNI is sent for an address.
     let name = ServerName::IpAddress(address.ip().into());
     let unverified = |error: SvidError| Failure::Tls(verify_failed(&error));
     if Engine::of_client(&config) == Engine::Records {
         let handshake = Handshake::connect(tcp, config, name).await.map_err(|error| failure(&error))?;
         let peer = Peer::of_finished_handshake(handshake.facts(), peers, SystemTime::now()).map_err(unverified)?;
+        let negotiated = Negotiated::of(handshake.facts());
         let stream = handshake.finish().map_err(|error| Failure::Tls(format!("TLS error: {error}")))?;
-        return Ok((stream.into(), peer));
+        return Ok((stream.into(), peer, negotiated));
     }
     let handshake = TlsConnector::from(config).connect_with(name, tcp, |connection| {
         connection.set_buffer_limit(Some(limits::TLS_QUEUE));
@@ -51,7 +52,8 @@ async fn handshake(
     let stream = handshake.await.map_err(|error| failure(&error))?;
     let (_, connection) = stream.get_ref();
     let peer = Peer::of_finished_handshake(connection, peers, SystemTime::now()).map_err(unverified)?;
-    Ok((Secured::Rustls(Box::new(TlsStream::Client(stream))), peer))
+    let negotiated = Negotiated::of(connection);
+    Ok((Secured::Rustls(Box::new(TlsStream::Client(stream))), peer, negotiated))
 }
 
 /// Envoy's words for the failure, so that log queries written for Envoy find it.

@@ -17,4 +17,4 @@ pub(crate) use connect::connect;
 pub(crate) use crowd::Crowd;
 pub(crate) use engine::{Engine, Secured};
 pub(crate) use identity::{Alpn, Identity, IdentityCache, NamedByRules};
-pub(crate) use peer::{Peer, Peers, TlsFacts};
+pub(crate) use peer::{Negotiated, Peer, Peers, TlsFacts};

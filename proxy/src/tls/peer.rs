@@ -36,7 +36,14 @@ pub(crate) struct Peers {
     known: RefCell<HashMap<[u8; 32], Rc<Known>>>,
 }
 
-/// What was negotiated.
+/// What was negotiated, as records and logs name it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Negotiated {
+    pub(crate) version: &'static str,
+    pub(crate) cipher: &'static str,
+}
+
+/// The same and more, of a connection that came to us.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsFacts {
     pub(crate) version: &'static str,
@@ -126,7 +133,7 @@ impl Peers {
     }
 }
 
-impl TlsFacts {
+impl Negotiated {
     pub(super) fn of(connection: &CommonState) -> Self {
         Self {
             version: match connection.protocol_version() {
@@ -135,6 +142,16 @@ impl TlsFacts {
                 _ => "-",
             },
             cipher: connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-"),
+        }
+    }
+}
+
+impl TlsFacts {
+    pub(super) fn of(connection: &CommonState) -> Self {
+        let Negotiated { version, cipher } = Negotiated::of(connection);
+        Self {
+            version,
+            cipher,
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }

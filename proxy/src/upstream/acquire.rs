@@ -127,7 +127,7 @@ async fn open(worker: &Rc<Worker>, live: &Rc<Live>, route: &Route, key: Key, wid
     let http = key.http;
     let wire = dialled.wire(live);
     let expected = route.expected().cloned();
-    let made = Made::new(worker, key, (dialled.peer, dialled.opened, dialled.open), stamp, expected, wire);
+    let made = Made::new(worker, key, (dialled.peer, dialled.tls, dialled.opened, dialled.open), stamp, expected, wire);
     let upstream = start(dialled.stream, http, width).await?;
     let lease = Lease { upstream, made, reused: false };
     worker.pool.keep_shared(&lease);

@@ -9,7 +9,7 @@ use crate::{
     live::Live,
     observe::metrics::WorkerMetrics,
     stream::Stream,
-    tls::{self, Alpn, NamedByRules, Peer},
+    tls::{self, Alpn, NamedByRules, Negotiated, Peer},
     worker::Worker,
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -25,6 +25,7 @@ use tokio::net::{TcpSocket, TcpStream};
 pub(crate) struct Dialled {
     pub(crate) stream: Stream,
     pub(crate) peer: Option<Peer>,
+    pub(crate) tls: Option<Negotiated>,
     pub(crate) opened: Opened,
     pub(crate) open: Open,
 }
@@ -32,7 +33,7 @@ pub(crate) struct Dialled {
 impl Dialled {
     /// Its ends, if a tap has to know them: asking the kernel costs a call.
     pub(crate) fn wire(&self, live: &Live) -> Option<(SocketAddr, SocketAddr)> {
-        if live.samples_outbound { self.stream.ends() } else { None }
+        if live.names_outbound { self.stream.ends() } else { None }
     }
 }
 
@@ -72,7 +73,10 @@ pub(crate) async fn dial(
     let open = Open::take(worker, route.name_id).ok_or(Failure::Overflow)?;
     let opened = Opened::count(worker, route);
     match dial_inner(worker, live, route, address, alpn).await {
-        Ok((stream, peer)) => Ok(Dialled { stream, peer, opened, open }),
+        Ok((stream, proved)) => {
+            let (peer, tls) = proved.unzip();
+            Ok(Dialled { stream, peer, tls, opened, open })
+        }
         Err(failure) => {
             worker.metrics.upstream(route.name_id, |upstream| upstream.connect_failures += 1);
             Err(failure)
@@ -86,7 +90,7 @@ async fn dial_inner(
     route: &Route,
     address: SocketAddr,
     alpn: Alpn,
-) -> Result<(Stream, Option<Peer>), Failure> {
+) -> Result<(Stream, Option<(Peer, Negotiated)>), Failure> {
     let tcp = match tokio::time::timeout(route.connect_timeout, connect(address, route.source)).await {
         Err(_elapsed) => return Err(Failure::Connect("connection timeout".to_owned())),
         Ok(Err(error)) => return Err(Failure::Connect(words(&error))),
@@ -110,8 +114,8 @@ async fn dial_inner(
     }
     .map_err(|error| Failure::Tls(format!("TLS error: {error}")))?;
     let handshake = live.snapshot.proxy.timeouts.handshake;
-    let (stream, peer) = tls::connect(tcp, address, config, handshake, &worker.peers).await?;
-    Ok((Stream::tls(stream), Some(peer)))
+    let (stream, peer, tls) = tls::connect(tcp, address, config, handshake, &worker.peers).await?;
+    Ok((Stream::tls(stream), Some((peer, tls))))
 }
 
 /// Nothing new while memory runs short.

@@ -9,7 +9,7 @@ use crate::{
     http::{Http, h1},
     limits,
     observe::metrics::Mix,
-    tls::Peer,
+    tls::{Negotiated, Peer},
     worker::Worker,
 };
 use std::{
@@ -68,6 +68,7 @@ pub(crate) struct Made {
     /// The credentials it was made with, and who the callee had to be.
     pub(crate) stamp: u64,
     pub(crate) expected: Option<identity::SpiffeId>,
+    pub(crate) tls: Option<Negotiated>,
     /// Its ends, where a tap has to know them.
     pub(crate) wire: Option<(SocketAddr, SocketAddr)>,
 }
@@ -106,14 +107,14 @@ impl Made {
     pub(crate) fn new(
         worker: &Rc<Worker>,
         key: Key,
-        (peer, opened, open): (Option<Peer>, Opened, Open),
+        (peer, tls, opened, open): (Option<Peer>, Option<Negotiated>, Opened, Open),
         stamp: u64,
         expected: Option<identity::SpiffeId>,
         wire: Option<(SocketAddr, SocketAddr)>,
     ) -> Rc<Self> {
         let address = key.address.to_string().into();
         let worker = Rc::clone(worker);
-        Rc::new(Self { worker, _open: open, key, address, peer, _opened: opened, stamp, expected, wire })
+        Rc::new(Self { worker, _open: open, key, address, peer, tls, _opened: opened, stamp, expected, wire })
     }
 }
 

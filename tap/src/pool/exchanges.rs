@@ -11,23 +11,24 @@ use crate::exchange::{End, Exchange};
 use crate::flow::{Flow, Out};
 use crate::h2c;
 use crate::http1::Wire;
-use crate::packet::Pieces;
+use crate::packet::{Pieces, Tuple};
 use crate::record::Side;
 use crate::settings::Mapping;
 
 impl Pool {
-    /// Writes one exchange.
-    pub(crate) fn write(&mut self, exchange: &Exchange, now: Instant, out: &mut dyn Out) {
+    /// Writes one exchange. Says on which connection it lies.
+    pub(crate) fn write(&mut self, exchange: &Exchange, now: Instant, out: &mut dyn Out) -> Tuple {
         let connection = exchange.connection;
         let request = exchange.request.len() as u64;
         let response = exchange.response.as_ref().map_or(0, Wire::len) as u64;
         if exchange.mapping == Mapping::H2c || request.max(response) > self.limits.rollover {
             let entry = self.open(exchange, now, out);
+            let tuple = entry.tuple;
             self.converse(entry, exchange, alone(exchange.end), now, out);
             if exchange.last {
                 self.close(connection, now, out);
             }
-            return;
+            return tuple;
         }
         if exchange.end == End::Open
             && let Some(entry) = self.current.get_mut(&connection)
@@ -39,7 +40,7 @@ impl Pool {
             if !entry.owed {
                 owe(&mut self.owed, connection, entry, out);
             }
-            return;
+            return entry.tuple;
         }
         let entry = match self.take(connection) {
             Some(entry) if is_room(self.limits, &entry, request, response) => entry,
@@ -49,9 +50,11 @@ impl Pool {
             }
             None => self.open(exchange, now, out),
         };
+        let tuple = entry.tuple;
         if let Some(entry) = self.converse(entry, exchange, exchange.end, now, out) {
             self.keep(connection, entry, now, out);
         }
+        tuple
     }
 
     /// Request and response on an open connection; gives it back if it stays open.

@@ -36,12 +36,18 @@ struct Streaming {
 }
 
 impl Pool {
-    /// Begins a stream, after its exchange if there is one. False: there are too many.
-    pub(crate) fn open_stream(&mut self, connection: u64, opened: &Opened, now: Instant, out: &mut dyn Out) -> bool {
+    /// Begins a stream, after its exchange if there is one. Says on which connection; `None`: there are too many.
+    pub(crate) fn open_stream(
+        &mut self,
+        connection: u64,
+        opened: &Opened,
+        now: Instant,
+        out: &mut dyn Out,
+    ) -> Option<Tuple> {
         self.end_stream(connection, Side::Client, now, now, out);
         // What stands idle makes room; another stream does not.
         if self.streams.len() >= MAX_OPEN {
-            return false;
+            return None;
         }
         if self.current.len() + self.streams.len() >= MAX_OPEN
             && !self.current.contains_key(&connection)
@@ -77,7 +83,7 @@ impl Pool {
         };
         self.streams.open.insert(connection, streaming);
         self.owe_stream(connection);
-        true
+        Some(tuple)
     }
 
     /// One side of a stream says something. False: there is no such stream.
@@ -298,7 +304,7 @@ mod tests {
         let now = Instant::now();
         for (end, expected) in [("fin", ">F<F"), ("reset", "<R"), ("closed", ">R")] {
             let (mut pool, mut out) = (pool(1 << 20), Kept::default());
-            assert!(pool.open_stream(7, &opened(now), now, &mut out));
+            assert!(pool.open_stream(7, &opened(now), now, &mut out).is_some());
             assert!(pool.say(7, Side::Client, b"ping", (now, now), &mut out));
             assert!(pool.say(7, Side::Server, b"pong", (now, now), &mut out));
             match end {
@@ -338,10 +344,10 @@ mod tests {
     fn there_are_at_most_so_many_streams() {
         let (mut pool, mut out, now) = (pool(1 << 20), Kept::default(), Instant::now());
         for connection in 0..MAX_OPEN as u64 {
-            assert!(pool.open_stream(connection, &opened(now), now, &mut out));
+            assert!(pool.open_stream(connection, &opened(now), now, &mut out).is_some());
             out.0.clear();
         }
-        assert!(!pool.open_stream(u64::MAX, &opened(now), now, &mut out));
+        assert!(pool.open_stream(u64::MAX, &opened(now), now, &mut out).is_none());
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use identity::SpiffeId;
 
 use crate::counters::Reason;
 use crate::head::Line;
+use crate::place::Place;
 use crate::record::{Message, Record, Side, Verdict};
 use crate::redact::Masked;
 
@@ -41,6 +42,8 @@ pub struct Facts {
     pub wire: (SocketAddr, SocketAddr),
     /// Bytes of each body that a copy with this tap's settings shows.
     pub body: u64,
+    /// Where a tap of packets copies it to, if one does.
+    pub place: Option<Arc<Place>>,
 }
 
 /// Names one decision: unique in the process, and with its start in all.

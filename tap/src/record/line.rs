@@ -76,10 +76,13 @@ impl Series {
         object.optional("tls_version", tls.and_then(|tls| tls.version).map(str::as_bytes));
         object.optional("tls_cipher", tls.and_then(|tls| tls.cipher).map(str::as_bytes));
         object.optional("peer_serial", tls.and_then(|tls| tls.serial.as_deref()).map(str::as_bytes));
-        let copy = Tuple::new(told.client, told.server);
-        object.display("client", copy.client);
-        object.display("server", copy.server);
+        let first = Tuple::new(told.client, told.server);
+        object.display("client", first.client);
+        object.display("server", first.server);
+        let copied = facts.place.as_ref().and_then(|place| place.found());
+        let copy = copied.map_or(first, |(_, tuple)| tuple);
         object.string("community_id", &community::id(copy.client, copy.server, 0));
+        object.optional("copied_by", copied.map(|(tap, _)| tap.as_bytes()));
         let wire = Tuple::new(facts.wire.0, facts.wire.1);
         object.display("wire_client", wire.client);
         object.display("wire_server", wire.server);

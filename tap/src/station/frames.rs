@@ -79,7 +79,8 @@ impl Frames {
             Event::Opened(boxed) if !out.is_up() => boxed.0.refuse(Reason::TapDown),
             Event::Opened(boxed) => {
                 let (admission, opened) = *boxed;
-                if self.pool.open_stream(connection, &opened, now, out) {
+                if let Some(tuple) = self.pool.open_stream(connection, &opened, now, out) {
+                    admission.lies_on(tuple);
                     admission.opened(opened.exchange.as_ref());
                 } else {
                     admission.refuse(Reason::QueueFull);
@@ -109,9 +110,11 @@ impl Frames {
         if !self.transport.tell_loss(&counters) {
             let (from, to) = loss::ends(self.workload, self.address.map(|address| address.ip()));
             let name = &self.shared.settings.name;
-            let room = usize::from(self.transport.room()).min(NOTICE) - HEADERS;
+            let vlan = self.shared.settings.vlan;
+            let tag = vlan.map_or(0, |_| packet::TAG);
+            let room = usize::from(self.transport.room().saturating_sub(tag)).min(NOTICE).saturating_sub(HEADERS);
             let text = loss::message(name, from.ip(), &counters, SystemTime::now(), room);
-            packet::udp(from, to, 0, text.as_bytes(), self.transport.begin(NOBODY, now));
+            packet::udp((from, to), vlan, 0, text.as_bytes(), self.transport.begin(NOBODY, now));
             self.transport.end();
         }
         self.transport.flush();
@@ -139,7 +142,8 @@ impl Station for Frames {
             Work::Exchange(boxed) if self.transport.is_up() => {
                 let (admission, exchange) = *boxed;
                 self.workload = Some(exchange.tuple.server.ip());
-                self.pool.write(&exchange, now, &mut *self.transport);
+                let tuple = self.pool.write(&exchange, now, &mut *self.transport);
+                admission.lies_on(tuple);
                 admission.mirrored(&exchange);
             }
             Work::Exchange(boxed) => boxed.0.refuse(Reason::TapDown),

@@ -1,5 +1,6 @@
 //! Exchanges and flows become lines of JSON: one record each, and one of its own when something was lost.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use crate::record::sink::{self, Sink};
 use crate::record::text::rfc3339;
 use crate::record::{Told, Verdict};
 use crate::station::Station;
-use crate::tap::{Shared, Work};
+use crate::tap::{Admission, Shared, Work};
 
 /// The station of every tap of records.
 pub(crate) struct Records {
@@ -26,6 +27,10 @@ pub(crate) struct Records {
     /// Whole lines, to be written together.
     lines: Vec<Vec<u8>>,
     bytes: usize,
+    /// Records that wait for the word where their copy lies, and since when; in order. Whatever comes later waits behind them.
+    waiting: VecDeque<(Instant, Box<(Admission, Told)>)>,
+    /// Bytes of the budget that they hold.
+    held: usize,
     /// Losses that a record has told of, and when it did.
     told: Totals,
     told_at: Option<Instant>,
@@ -55,9 +60,31 @@ impl Records {
             clock: Clock::now(),
             lines: Vec::new(),
             bytes: 0,
+            waiting: VecDeque::new(),
+            held: 0,
             told: Totals::default(),
             told_at: None,
         })
+    }
+
+    /// Tells what need not wait, or has waited for long enough.
+    fn tell_known(&mut self, patience: Duration) {
+        let most = self.shared.settings.queue_bytes / SHARE;
+        while let Some((since, boxed)) = self.waiting.front() {
+            let is_known = boxed.1.facts.place.as_ref().is_none_or(|place| place.is_known());
+            if !is_known && self.held <= most && since.elapsed() < patience {
+                return;
+            }
+            let Some((_, boxed)) = self.waiting.pop_front() else { return };
+            let (admission, told) = *boxed;
+            self.held = self.held.saturating_sub(told.cost());
+            if self.sink.is_up() {
+                self.record(&told);
+                admission.told(&told);
+            } else {
+                admission.refuse(Reason::TapDown);
+            }
+        }
     }
 
     fn record(&mut self, told: &Told) {
@@ -108,12 +135,12 @@ impl Records {
 }
 
 impl Station for Records {
-    fn handle(&mut self, work: Work, _: Instant) {
+    fn handle(&mut self, work: Work, now: Instant) {
         match work {
             Work::Record(boxed) if self.sink.is_up() => {
-                let (admission, told) = *boxed;
-                self.record(&told);
-                admission.told(&told);
+                self.held += boxed.1.cost();
+                self.waiting.push_back((now, boxed));
+                self.tell_known(PATIENCE);
             }
             Work::Record(boxed) => boxed.0.refuse(Reason::TapDown),
             // Packets are not offered to a tap of records.
@@ -123,6 +150,7 @@ impl Station for Records {
     }
 
     fn flush(&mut self) {
+        self.tell_known(PATIENCE);
         self.write();
         self.tell_losses(false);
     }
@@ -132,16 +160,21 @@ impl Station for Records {
     }
 
     fn move_to(&mut self, address: Option<SocketAddr>) {
+        self.tell_known(Duration::ZERO);
         self.write();
         self.sink.move_to(address);
         self.shared.set_down(!self.sink.is_up());
     }
 
     fn until_next(&self) -> Duration {
+        if !self.waiting.is_empty() {
+            return LOOK_AGAIN;
+        }
         if Totals::of(&self.shared.tally) == self.told { LONGEST_PARK } else { LOSSES }
     }
 
     fn finish(&mut self) {
+        self.tell_known(Duration::ZERO);
         self.write();
         self.tell_losses(true);
     }
@@ -149,6 +182,12 @@ impl Station for Records {
 
 /// Bytes that are written together.
 const BATCH: usize = 64 * 1024;
+/// How long a record waits for the word where its copy lies: packets are built within some 10 ms, unless their receiver is slow.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// The part of the budget that such records may hold, so that a slow receiver of packets costs no records.
+const SHARE: usize = 4;
+/// When to look whether the word has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Between two records of losses.
 const LOSSES: Duration = Duration::from_secs(1);
 /// A loss while nothing else happens is told after this long.

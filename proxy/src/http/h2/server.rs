@@ -80,7 +80,7 @@ pub(super) fn engine<E: Clone>(executor: E) -> http2::Builder<E> {
 /// A fault of the other end that no request's log line can tell.
 fn tell(connection: &Connection, fault: &'static str) {
     connection.cells().protocol_errors.inc();
-    access_log::unread(connection, 400, "DPE", fault);
+    access_log::unanswered(connection, 400, "DPE", fault);
 }
 
 /// Why we closed the connection, when it was for what the other end sent: the code of our GOAWAY (RFC 9113 §7).

@@ -238,7 +238,7 @@ async fn bytes_may_come_one_at_a_time() {
     let address = listener.local_addr().unwrap();
     let (client, server) = tokio::join!(
         async {
-            let (mut client, _) = connect(near, address, Arc::clone(&pair.client), TIMEOUT, &peers).await.unwrap();
+            let (mut client, _, _) = connect(near, address, Arc::clone(&pair.client), TIMEOUT, &peers).await.unwrap();
             client.write_all(b"at once with the end of the handshake").await.unwrap();
             client
         },
@@ -445,7 +445,7 @@ async fn sessions_are_resumed_by_either_engine() {
             let peers = Peers::default();
             let (mut client, (mut server, peer, facts)) = tokio::join!(
                 async {
-                    let (mut stream, peer) =
+                    let (mut stream, peer, _) =
                         connect(near, address, Arc::clone(&client.client), TIMEOUT, &peers).await.unwrap();
                     assert_eq!(peer.id().as_str(), ORDERS);
                     stream.flush().await.unwrap();
