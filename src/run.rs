@@ -172,18 +172,25 @@ impl Identity {
         let Some(material) = material else { return };
         let serial = material.credentials().svid().serial().to_owned();
         let fresh = !Arc::ptr_eq(material.credentials(), &self.credentials);
-        match proxy.publish_credentials(Arc::clone(material.credentials())) {
-            Ok(()) if fresh => {
-                self.credentials = Arc::clone(material.credentials());
-                let not_after = proxy::rfc3339(material.expiry());
-                event(proxy, "identity", json!({ "serial": serial, "not_after": not_after }));
+        // Where there is a fault and nothing new, what is in force stays, and with it the mark of the fault before.
+        if fresh || fault.is_none() {
+            match proxy.publish_credentials(Arc::clone(material.credentials())) {
+                Ok(()) if fresh => {
+                    self.credentials = Arc::clone(material.credentials());
+                    let not_after = proxy::rfc3339(material.expiry());
+                    event(proxy, "identity", json!({ "serial": serial, "not_after": not_after }));
+                }
+                Ok(()) => {}
+                Err(why) => {
+                    proxy.credentials_failed(why.clone());
+                    event(proxy, "credentials_rejected", json!({ "detail": why }));
+                }
             }
-            Ok(()) => {}
-            Err(why) => event(proxy, "credentials_rejected", json!({ "detail": why })),
         }
         if let Some(fault) = fault {
+            // Shown first, said then: who reads of it finds it so.
+            proxy.credentials_failed(fault.text.clone());
             event(proxy, "identity_source_failed", json!({ "detail": fault.text, "times": fault.times }));
-            proxy.credentials_failed(fault.text);
         }
     }
 
@@ -266,8 +273,8 @@ impl Watched {
                 match proxy.publish(snapshot) {
                     Ok(generation) => event(proxy, "reloaded", json!({ "generation": generation, "digest": digest })),
                     Err(why) => {
-                        event(proxy, "reload_rejected", json!({ "detail": why }));
                         proxy.reload_refused(&why);
+                        event(proxy, "reload_rejected", json!({ "detail": why }));
                     }
                 }
             }
@@ -276,8 +283,8 @@ impl Watched {
         let Some(files) = &self.credentials else { return };
         let loaded = credentials::load(files, &self.workload, SystemTime::now());
         if let Err(why) = loaded.and_then(|credentials| proxy.publish_credentials(credentials)) {
+            proxy.credentials_failed(why.clone());
             event(proxy, "credentials_rejected", json!({ "detail": why }));
-            proxy.credentials_failed(why);
         }
     }
 }

@@ -125,7 +125,7 @@ impl Server {
             denied_version: AtomicU64::new(version),
             say,
         });
-        server.act(What::Started, "", &format!("version {}", env!("CARGO_PKG_VERSION")), None, "ca").map_err(error)?;
+        server.begun().map_err(error)?;
         (server.say)(
             "opened",
             json!({ "trust_domain": domain.as_str(), "log_records": opened.seq, "certificates": held, "cut_bytes": opened.cut }),
@@ -241,6 +241,21 @@ impl Server {
             Ok(_) => {}
             Err(error) => (self.say)("deny_list_rejected", json!({ "detail": error.to_string() })),
         }
+    }
+
+    /// Records that the server begins, and what it begins from: a step that was taken, and not recorded before a crash, is on
+    /// record from here on.
+    fn begun(&self) -> Result<(), String> {
+        let (issuing, detail, sequence) = {
+            let folder = lock(&self.folder);
+            let rotation = folder.rotation();
+            let phase = rotation.phase().word();
+            let version = env!("CARGO_PKG_VERSION");
+            let denied = self.desk.denied.borrow().entries(SystemTime::now()).len();
+            let detail = format!("version {version}, {phase}, {denied} denied");
+            (rotation.issuing().to_string(), detail, rotation.sequence())
+        };
+        self.act(What::Started, &issuing, &detail, Some(sequence), "ca")
     }
 
     /// Records what was done. Waits for the disk.

@@ -41,6 +41,11 @@ fn each_step(moment: Moment) {
         assert_eq!(setting.server.phase_on_disk(), stands, "{step:?}");
         setting.server.again();
         assert_eq!(setting.server.phase(), stands, "{step:?}");
+        assert_eq!(
+            begun_from(&setting),
+            (setting.server.status()["sequence"].as_u64().unwrap(), stands.to_owned()),
+            "{step:?}"
+        );
         if moment == Moment::Before {
             rotate(&setting, step).unwrap_or_else(|said| panic!("{step:?} once more: {said}"));
         }
@@ -83,6 +88,14 @@ fn rotate(setting: &Setting, step: &[&str]) -> Result<(), String> {
     let done = setting.server.try_run(&[&["rotate", "--dir", "ca"], step].concat());
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     if done.status.success() { Ok(()) } else { Err(said) }
+}
+
+/// What the newest record of a start says: the bundle's number and the phase.
+fn begun_from(setting: &Setting) -> (u64, String) {
+    let records = setting.server.records();
+    let started = records.iter().rfind(|record| record["event"] == "started").unwrap();
+    let detail = started["detail"].as_str().unwrap();
+    (started["bundle"].as_u64().unwrap(), detail.split(", ").nth(1).unwrap().to_owned())
 }
 
 /// A new pod gets a certificate of the root that issues.

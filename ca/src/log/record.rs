@@ -156,7 +156,7 @@ pub struct Act {
     pub subject: Text,
     /// Whatever else an auditor should know.
     pub detail: Text,
-    /// The bundle's sequence number after it, where it changed.
+    /// The bundle's sequence number after it, where it changed or is told.
     pub bundle: Option<u64>,
     /// Who: a user, or the CA itself.
     pub by: Text,
@@ -181,7 +181,8 @@ macro_rules! labels {
 }
 
 labels! {
-    /// The server begins to answer.
+    /// The server begins to answer: with this root as the one that issues, in this phase of a rotation. What was done just before a
+    /// crash, and is not on record, shows here.
     Started = "started",
     /// The server ends as it should.
     Stopped = "stopped",
