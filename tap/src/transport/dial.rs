@@ -83,7 +83,7 @@ impl Dial {
     fn leave(&mut self, errno: i32, quiet: Duration) {
         let tally = &self.shared.tally;
         if let Some(peer) = &mut self.peer {
-            peer.leave(errno, Instant::now(), tally);
+            drop(peer.leave(errno, Instant::now(), tally));
             while !peer.has_come_to_rest(Instant::now(), quiet, tally) {
                 thread::sleep(LONGEST_PAUSE);
             }
@@ -97,7 +97,7 @@ impl Dial {
         match opened {
             Ok(link) => {
                 self.clock.set(now, SystemTime::now());
-                self.peer = Some(Peer::new(link, &pcap::HEADER, now));
+                self.peer = Some(Peer::new(link, &pcap::HEADER, Peer::room(Vec::new(), HELD), now));
                 self.news.lost_all = true;
                 self.pump();
             }

@@ -31,6 +31,8 @@ pub(crate) struct Listen {
     leaving: Vec<(Peer, i32)>,
     /// Accepted, not served yet.
     waiting: Vec<Peer>,
+    /// The room of the last one that was left, for the next.
+    spare: Vec<u8>,
     /// What ended the last reader.
     gone: i32,
     clock: Clock,
@@ -52,6 +54,7 @@ impl Listen {
             readers: Vec::new(),
             leaving: Vec::new(),
             waiting: Vec::new(),
+            spare: Vec::new(),
             gone: libc::ENOTCONN,
             clock: Clock::new(Instant::now(), SystemTime::now()),
             frame: Vec::new(),
@@ -68,7 +71,8 @@ impl Listen {
             if self.readers.len() + self.waiting.len() + self.leaving.len() >= READERS {
                 self.turn_away(&stream);
             } else if let Ok(link) = Wire::new(stream) {
-                self.waiting.push(Peer::new(Box::new(link), &pcap::HEADER, Instant::now()));
+                let room = Peer::room(std::mem::take(&mut self.spare), HELD);
+                self.waiting.push(Peer::new(Box::new(link), &pcap::HEADER, room, Instant::now()));
             }
         }
     }
@@ -97,7 +101,7 @@ impl Listen {
                 }
                 ended => {
                     self.gone = ended.map_or_else(|error| errno(&error), |()| libc::ENOBUFS);
-                    reader.leave(self.gone, now, &self.shared.tally);
+                    self.spare = reader.leave(self.gone, now, &self.shared.tally);
                     self.leaving.push((reader, self.gone));
                 }
             }
@@ -195,7 +199,7 @@ impl Transport for Listen {
             if reader.is_idle() {
                 reader.close();
             } else {
-                reader.leave(libc::ECANCELED, Instant::now(), &self.shared.tally);
+                drop(reader.leave(libc::ECANCELED, Instant::now(), &self.shared.tally));
                 self.leaving.push((reader, libc::ECANCELED));
             }
         }

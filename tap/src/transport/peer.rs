@@ -29,10 +29,20 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// A stream that begins with these bytes.
-    pub(crate) fn new(link: Box<dyn Link>, header: &[u8], now: Instant) -> Self {
-        let (held, pushed) = (header.to_vec(), header.len() as u64);
+    /// A stream that begins with these bytes. `room`: what holds those that the link has not taken, see [`Peer::room`].
+    pub(crate) fn new(link: Box<dyn Link>, header: &[u8], mut room: Vec<u8>, now: Instant) -> Self {
+        room.clear();
+        room.extend_from_slice(header);
+        let (held, pushed) = (room, header.len() as u64);
         Self { link, held, start: 0, pushed, ends: VecDeque::new(), moved: now, arrived: 0 }
+    }
+
+    /// Room for so many bytes, taken at once: what grows by halves leaves holes of every size in the memory around it. `spare`: of an
+    /// earlier stream.
+    pub(crate) fn room(mut spare: Vec<u8>, most: usize) -> Vec<u8> {
+        spare.clear();
+        spare.reserve_exact(most + 2 * COMPACT);
+        spare
     }
 
     /// Takes a frame, with what stands before it.
@@ -92,16 +102,16 @@ impl Peer {
     }
 
     /// Hands on nothing more: what the link has not taken counts as refused with this errno. What it has taken may still
-    /// arrive; [`Peer::has_come_to_rest`] says when it is known.
-    pub(crate) fn leave(&mut self, errno: i32, now: Instant, tally: &Tally) {
+    /// arrive; [`Peer::has_come_to_rest`] says when it is known. Gives back its room.
+    pub(crate) fn leave(&mut self, errno: i32, now: Instant, tally: &Tally) -> Vec<u8> {
         self.count(tally);
         let taken = self.pushed - self.waiting() as u64;
         let whole = self.ends.partition_point(|end| *end <= taken);
         let refused = self.ends.drain(whole..).count();
         tally.send_errors(errno, refused as u64);
-        self.held = Vec::new();
         self.start = 0;
         self.moved = now;
+        std::mem::take(&mut self.held)
     }
 
     /// After [`Peer::leave`]: nothing is on its way any more, or nothing was acknowledged for so long.
@@ -217,7 +227,7 @@ pub(crate) mod tests {
     #[test]
     fn a_receiver_that_takes_nothing_is_given_up_and_what_it_got_still_counts() {
         let (given, tally, now) = (Given::default(), Tally::default(), Instant::now());
-        let mut peer = Peer::new(Box::new(given.clone()), b"head", now);
+        let mut peer = Peer::new(Box::new(given.clone()), b"head", Vec::new(), now);
         (0..3).for_each(|_| peer.push(b"frame"));
         given.0.lock().unwrap().room = 12;
         peer.pump(now, &tally).unwrap();
@@ -238,7 +248,7 @@ pub(crate) mod tests {
             breaks: bool,
         ) {
             let (given, tally, now) = (Given::default(), Tally::default(), Instant::now());
-            let mut peer = Peer::new(Box::new(given.clone()), b"head", now);
+            let mut peer = Peer::new(Box::new(given.clone()), b"head", Vec::new(), now);
             let mut ends = Vec::new();
             let mut stream = b"head".to_vec();
             for (frame, room, acknowledged) in steps {
