@@ -88,8 +88,8 @@ impl Link {
 
     fn record(&self, mut command: Command, interface: &str, filter: &str) -> Capture {
         let file = self.dir.join(format!("{interface}.pcap"));
-        // 64 MiB of buffer: a recording with holes would fail the test for the recorder's sake.
-        command.args(["-i", interface, "--immediate-mode", "-B", "65536", "-U", "-n", "-s", "0", "-Z", "root", "-w"]);
+        // 128 MiB of buffer: a recording with holes would fail the test for the recorder's sake.
+        command.args(["-i", interface, "--immediate-mode", "-B", "131072", "-U", "-n", "-s", "0", "-Z", "root", "-w"]);
         let name = format!("tcpdump-{interface}");
         let child = Child::start(self.dir.path(), &name, command.arg(&file).arg(filter));
         child.stderr.wait_for_line("listening on", |line| line.contains("listening on"));
