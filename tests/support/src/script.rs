@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::message::{self, Kind, Message};
@@ -115,32 +115,44 @@ impl Line<'_> {
     }
 
     /// Sends back a request body as it comes, framing and all; `None` is a chunked one.
+    ///
+    /// Reading does not wait for writing: where both directions of a connection are full, a kernel may drop what carries the news
+    /// of room, and an end that reads only after it has written then waits for ever.
     pub fn echo(&mut self, length: Option<usize>) -> io::Result<()> {
-        let mut left = length;
-        while left != Some(0) {
-            let bytes = match left {
-                Some(left) => self.some(left)?,
-                None => {
-                    let mut line = Vec::new();
-                    self.reader.read_until(b'\n', &mut line)?;
-                    let size =
-                        std::str::from_utf8(&line).ok().and_then(|text| usize::from_str_radix(text.trim(), 16).ok());
-                    let size = size.ok_or(io::ErrorKind::InvalidData)?;
-                    self.send(&line)?;
-                    let mut chunk = size + 2;
-                    while chunk > 0 {
-                        let bytes = self.some(chunk)?;
-                        self.send(&bytes)?;
-                        chunk -= bytes.len();
-                    }
-                    if size == 0 {
-                        return Ok(());
-                    }
-                    continue;
+        let mut out = self.reader.get_ref().try_clone()?;
+        let (say, hear) = mpsc::channel::<Vec<u8>>();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(move || hear.into_iter().try_for_each(|bytes| out.write_all(&bytes)));
+            let read = self.body_as_it_comes(length, &say);
+            drop(say);
+            read.and(writing.join().unwrap())
+        })
+    }
+
+    fn body_as_it_comes(&mut self, length: Option<usize>, to: &mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+        let say = |bytes| to.send(bytes).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
+        let Some(length) = length else {
+            loop {
+                let mut line = Vec::new();
+                self.reader.read_until(b'\n', &mut line)?;
+                let size = std::str::from_utf8(&line).ok().and_then(|text| usize::from_str_radix(text.trim(), 16).ok());
+                let size = size.ok_or(io::ErrorKind::InvalidData)?;
+                say(line)?;
+                self.some_until(size + 2, say)?;
+                if size == 0 {
+                    return Ok(());
                 }
-            };
-            self.send(&bytes)?;
-            left = left.map(|left| left - bytes.len());
+            }
+        };
+        self.some_until(length, say)
+    }
+
+    /// So many bytes, in pieces as they come.
+    fn some_until(&mut self, mut left: usize, mut to: impl FnMut(Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+        while left > 0 {
+            let bytes = self.some(left)?;
+            left -= bytes.len();
+            to(bytes)?;
         }
         Ok(())
     }
