@@ -22,8 +22,9 @@ use super::chain::Chain;
 use super::error::{Finding, Flaw, LogError};
 use super::head::Head;
 use super::key::{LogKey, LogPublicKey};
-use super::record::{Event, Text};
+use super::record::Event;
 use super::stamp::Stamp;
+use super::value::Text;
 
 /// Makes the log of a new CA in its folder `dir`, with its key and first record. Returns the public half of the key.
 ///

@@ -7,8 +7,9 @@ use identity::Svid;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::hash::{self, Hash};
-use super::record::{Evidence, Issue, Lineage, Serial, Text};
+use super::record::{Evidence, Issue, Lineage};
 use super::stamp::Stamp;
+use super::value::{Serial, Text};
 
 impl Issue {
     /// What there is to say of a leaf. The name, number, key and date are those read in the certificate, not those that somebody

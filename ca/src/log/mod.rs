@@ -7,7 +7,7 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `record`, `line`, `stamp`, `hash` | what a line says, and its one spelling |
+//! | `record`, `line`, `value`, `stamp`, `hash` | what a line says, and its one spelling |
 //! | `chain` | the next line, written or judged |
 //! | `key`, `head` | who signs, and what |
 //! | `folder`, `segment` | the files, and one of them read line by line |
@@ -33,6 +33,7 @@ mod segment;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod value;
 mod verify;
 mod writer;
 
@@ -45,10 +46,11 @@ pub use key::{LogKey, LogPublicKey};
 pub use ledger::{Opened, Receipt, Settings};
 pub use line::Misread;
 pub use live::live;
-pub use record::{Act, Event, Evidence, Issue, Lineage, Record, Refusal, Serial, Text, What};
+pub use record::{Act, Event, Evidence, Issue, Lineage, Record, Refusal, What};
 pub use refusals::RefusalBudget;
 pub use segment::judge as judge_segment;
 pub use stamp::Stamp;
+pub use value::{Serial, Text};
 pub use verify::{Known, Verified, verify};
 pub use writer::Log;
 

@@ -14,6 +14,7 @@ use identity::SpiffeId;
 use super::hash::Hash;
 use super::line::{Misread, Reader, Writer};
 use super::stamp::Stamp;
+use super::value::{Serial, Text, serial, text};
 
 /// A line: an event in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -434,67 +435,6 @@ impl Act {
     }
 }
 
-/// Text of at most [`Text::MOST`] bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Text(String);
-
-impl Text {
-    /// More is cut.
-    pub const MOST: usize = 256;
-
-    /// This text; when it is too long its beginning, with `...` behind.
-    pub fn bounded(text: &str) -> Self {
-        if text.len() <= Self::MOST {
-            return Self(text.to_owned());
-        }
-        let mut end = Self::MOST - CUT.len();
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        Self(text.split_at(end).0.to_owned() + CUT)
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn exactly(text: String) -> Option<Self> {
-        (text.len() <= Self::MOST).then_some(Self(text))
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        Self::bounded(text)
-    }
-}
-
-/// A serial number: 1 to 20 octets (RFC 5280 §4.1.2.2) in lower-case hex.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Serial(String);
-
-impl Serial {
-    /// Reads 2 to 40 hex digits, two for each octet.
-    pub fn parse(text: &str) -> Option<Self> {
-        let fits = (2..=40).contains(&text.len()) && text.len().is_multiple_of(2);
-        (fits && text.bytes().all(|byte| super::hash::digit(byte).is_some())).then(|| Self(text.to_owned()))
-    }
-
-    /// The digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-fn text(line: &mut Reader<'_>, key: &'static str) -> Result<Text, Misread> {
-    Text::exactly(line.text(key)?).ok_or(Misread(key))
-}
-
-fn serial(line: &mut Reader<'_>, key: &'static str) -> Result<Serial, Misread> {
-    Serial::parse(&line.text(key)?).ok_or(Misread(key))
-}
-
 fn write_caller(caller: Option<SocketAddr>, line: &mut Writer<'_>) {
     line.text_or_null("caller", caller.map(|caller| caller.to_string()).as_deref());
 }
@@ -509,8 +449,6 @@ fn read_caller(line: &mut Reader<'_>) -> Result<Option<SocketAddr>, Misread> {
         None => Ok(None),
     }
 }
-
-const CUT: &str = "...";
 
 /// Of the whole log; stands in its first record.
 const SCHEMA: u64 = 1;
