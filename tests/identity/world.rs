@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use support::ca_server::CaServer;
 use support::child::Child;
-use support::load::{Load, Total};
+use support::load::Load;
 use support::origin::{Origin, Reply};
 use support::pair::{Addresses, CLIENT, HOST, SERVER};
 use support::scratch::Scratch;
@@ -124,17 +124,10 @@ impl World {
 pub(super) struct Loads([Load; 2]);
 
 impl Loads {
-    /// All of it, which must have gone well.
+    /// All of it, which must have gone well; so many requests of each kind at least.
     pub(super) fn stop_clean(self, at_least: u64) -> u64 {
-        let [kept, fresh] = self.0.map(Load::stop);
-        let total: u64 = [kept, fresh].iter().map(|load| check(load, at_least)).sum();
-        total
+        self.0.map(|load| load.stop_clean(at_least).ok).into_iter().sum()
     }
-}
-
-fn check(load: &Total, at_least: u64) -> u64 {
-    load.assert_clean(at_least);
-    load.ok
 }
 
 /// A file of the contract with another table `[identity]`.

@@ -123,7 +123,7 @@ fn reloads_of_the_callers_file_under_load_fail_no_request() {
         generation += 1;
         assert_eq!(pair.client.generation(), generation);
     }
-    load.stop().assert_clean(20);
+    load.stop_clean(20);
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn new_certificates_are_taken_up_without_a_failed_request() {
         let seen = pair.origin.last("/api/orders/7");
         seen.header("x-forwarded-client-cert").unwrap().contains(&hash(&pair, "web")).then_some(())
     });
-    load.stop().assert_clean(100);
+    load.stop_clean(100);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn a_draining_sidecar_under_load_is_not_ready_and_serves_on() {
     std::thread::sleep(Duration::from_secs(3));
     assert!(!pair.client.is_ready() && pair.client.child.is_running());
     assert!(!pair.server.is_ready() && pair.server.child.is_running());
-    load.stop().assert_clean(50);
+    load.stop_clean(50);
     assert!(pair.client.ended(Duration::from_secs(10)).success());
     assert!(pair.server.ended(Duration::from_secs(15)).success());
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ impl Total {
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
+    /// Requests of all workers that went well.
+    ok: Arc<AtomicU64>,
     workers: Vec<JoinHandle<Total>>,
 }
 
@@ -64,13 +66,25 @@ impl Load {
     }
 
     fn of(to: SocketAddr, request: String, connections: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, ok) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let worker = |_| {
-            let (stop, request) = (Arc::clone(&stop), request.clone());
-            std::thread::spawn(move || work(to, request.as_bytes(), &stop))
+            let (stop, ok, request) = (Arc::clone(&stop), Arc::clone(&ok), request.clone());
+            std::thread::spawn(move || work(to, request.as_bytes(), &stop, &ok))
         };
         let workers = (0..connections).map(worker).collect();
-        Self { stop, workers }
+        Self { stop, ok, workers }
+    }
+
+    /// Lets it go on until so many requests have gone through, however slow the machine is, then stops it. Panics when that takes
+    /// longer than anything should, or when a request failed.
+    pub fn stop_clean(self, at_least: u64) -> Total {
+        let _ = wait::within(wait::SOON, || {
+            let ended = self.workers.iter().any(JoinHandle::is_finished);
+            (ended || self.ok.load(Ordering::SeqCst) >= at_least).then_some(())
+        });
+        let total = self.stop();
+        total.assert_clean(at_least);
+        total
     }
 
     /// Lets running requests finish and adds everything up.
@@ -88,7 +102,7 @@ impl Load {
     }
 }
 
-fn work(to: SocketAddr, request: &[u8], stop: &AtomicBool) -> Total {
+fn work(to: SocketAddr, request: &[u8], stop: &AtomicBool, ok: &AtomicU64) -> Total {
     let mut total = Total::default();
     while !stop.load(Ordering::SeqCst) {
         let mut connection = match wire::Connection::open(to) {
@@ -103,6 +117,7 @@ fn work(to: SocketAddr, request: &[u8], stop: &AtomicBool) -> Total {
                 Ok(answer) => {
                     if answer.status() == 200 {
                         total.ok += 1;
+                        ok.fetch_add(1, Ordering::SeqCst);
                     } else {
                         total.failed.push(format!("{} {}", answer.start, answer.text()));
                     }
