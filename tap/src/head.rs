@@ -271,7 +271,7 @@ impl<'a> Writer<'a> {
                 self.passed(name, &cookies, is_notable);
             }
             Treatment::ContentType => {
-                self.media = Media::of(value);
+                self.media = self.media.and(value);
                 field(&mut self.text, name, value);
             }
             Treatment::ContentEncoding => {

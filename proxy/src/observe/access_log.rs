@@ -83,9 +83,9 @@ pub(crate) fn request(exchange: &Exchange) {
             fields.number(r#","bytes_received":"#, Some(facts.bytes_received));
             fields.number(r#","bytes_sent":"#, Some(facts.bytes_sent));
             fields.number(r#","upstream_service_time":"#, service_time);
-            fields.text(r#","x_forwarded_for":"#, asked.forwarded_for());
-            fields.text(r#","user_agent":"#, asked.user_agent());
-            fields.text(r#","request_id":"#, exchange.request_id());
+            fields.text(r#","x_forwarded_for":"#, shown(asked.forwarded_for()).as_deref());
+            fields.text(r#","user_agent":"#, shown(asked.user_agent()).as_deref());
+            fields.text(r#","request_id":"#, shown(exchange.request_id()).as_deref());
             fields.text(r#","authority":"#, asked.host());
             match upstream {
                 Some(address) => fields.word(r#","upstream_host":"#, address),
@@ -398,14 +398,19 @@ fn envoy(line: &mut Vec<u8>, clock: &Clock, fields: &EnvoyLine<'_>) {
         None => line.extend_from_slice(b" -"),
     }
     line.extend_from_slice(b" \"");
-    text(line, fields.forwarded_for);
+    text(line, shown(fields.forwarded_for).as_deref());
     for value in [fields.user_agent, fields.request_id, fields.authority] {
         line.extend_from_slice(b"\" \"");
-        text(line, value);
+        text(line, shown(value).as_deref());
     }
     line.extend_from_slice(b"\" \"");
     line.extend_from_slice(fields.upstream.unwrap_or("-").as_bytes());
     line.push(b'"');
+}
+
+/// A caller may have written a credential into any field.
+fn shown(value: Option<&[u8]>) -> Option<Cow<'_, [u8]>> {
+    value.map(tap::field_without_credentials)
 }
 
 /// Whether it is one of the methods that nearly all requests have, in which nothing needs an escape.
@@ -454,5 +459,21 @@ mod tests {
             "[2026-11-22T02:57:54.082Z] \"GET /retry HTTP/1.1\" 503 URX 0 251 72 71 \"-\" \"curl/7.88.1\" \"c4b99a00\" \
              \"127.0.0.1:21001\" \"127.0.0.1:22000\""
         );
+    }
+
+    #[test]
+    fn credentials_in_fields_are_not_written() {
+        let jwt = b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+        let mut line = Vec::new();
+        let fields = EnvoyLine {
+            user_agent: Some(jwt),
+            request_id: Some(b"Bearer abcdefgh"),
+            forwarded_for: Some(b"http://ann:hunter2@host"),
+            ..EnvoyLine::at(Duration::ZERO)
+        };
+        envoy(&mut line, &Clock::default(), &fields);
+        let line = String::from_utf8(line).unwrap();
+        assert!(!line.contains("eyJ") && !line.contains("abcdefgh") && !line.contains("hunter2"), "{line}");
+        assert!(line.contains("Bearer ********") && line.contains("http://ann:*******@host"), "{line}");
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn request(exchange: &Exchange, failure: &Failure) {
         "authority": asked.authority(),
         "remote": exchange.connection.remote.to_string(),
         "original_dst": exchange.connection.original_dst.map(|address| address.to_string()),
-        "request_id": exchange.request_id().map(String::from_utf8_lossy),
+        "request_id": exchange.request_id().map(request_id),
         "decision": format!("{:x}-{:x}", exchange.connection.id, exchange.number),
         "generation": exchange.live.generation,
     });
@@ -169,6 +169,11 @@ pub(crate) fn opaque(connection: &Connection, outcome: &Outcome) {
         "original_dst": connection.original_dst.map(|address| address.to_string()),
     });
     emit(&connection.worker, connection.is_inbound(), reason, &line);
+}
+
+/// The caller's name for the request, which may be anything.
+fn request_id(id: &[u8]) -> String {
+    String::from_utf8_lossy(&tap::field_without_credentials(id)).into_owned()
 }
 
 /// The path as it may be written down.

@@ -12,7 +12,8 @@ pub(crate) enum Media {
     /// Not said.
     #[default]
     Unsaid,
-    /// JSON, lines of it, or a sequence (RFC 8259, RFC 6839 section 3.1, RFC 7464).
+    /// JSON, lines of it, or a sequence (RFC 8259, RFC 6839 section 3.1, RFC 7464), and every other type with the word in its
+    /// name, as `application/x-amz-json-1.1` has.
     Json,
     /// `application/x-www-form-urlencoded`.
     Form,
@@ -20,10 +21,10 @@ pub(crate) enum Media {
     Multipart,
     /// Server-sent events, which may hold JSON.
     Events,
-    /// Text that nobody would read as one of these, but that may be JSON after all.
-    Text,
-    /// Pictures and the like, gRPC.
+    /// Text, pictures and the like, gRPC: nobody need read it as one of these, but it may be JSON after all.
     Other,
+    /// Said several times in different ways, of which each reader may take another.
+    Unclear,
 }
 
 impl Media {
@@ -35,13 +36,13 @@ impl Media {
             b"application/octet-stream" | b"application/grpc" => return Self::Other,
             _ => {}
         }
-        let essence = value.split(|byte| b";,".contains(byte)).next().unwrap_or_default().trim_ascii();
-        let ends = |end: &[u8]| {
-            essence.len() >= end.len()
-                && essence.iter().rev().zip(end.iter().rev()).all(|(a, b)| a.eq_ignore_ascii_case(b))
-        };
+        // Fields of one name are a list to some (RFC 9110 section 5.3); within quotes a comma is part of a boundary.
+        if value.iter().take_while(|byte| **byte != b'"').any(|byte| *byte == b',') {
+            return Self::Unclear;
+        }
+        let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         let begins = |start: &[u8]| essence.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start));
-        if ends(b"json") || ends(b"json-seq") || ends(b"jsonl") || ends(b"jsonlines") {
+        if has(essence, b"json") || begins(b"application/csp-report") {
             Self::Json
         } else if begins(b"application/x-www-form-urlencoded") {
             Self::Form
@@ -49,15 +50,15 @@ impl Media {
             Self::Multipart
         } else if begins(b"text/event-stream") {
             Self::Events
-        } else if begins(b"text/")
-            || begins(b"application/javascript")
-            || begins(b"application/x-javascript")
-            || essence.is_empty()
-        {
-            Self::Text
         } else {
             Self::Other
         }
+    }
+
+    /// Both of two fields.
+    pub(crate) fn and(self, value: &[u8]) -> Self {
+        let other = Self::of(value);
+        if self == Self::Unsaid || self == other { other } else { Self::Unclear }
     }
 }
 
@@ -74,10 +75,9 @@ impl Redaction {
         let by_member = !self.members.is_empty();
         let concerns = match media {
             Media::Json | Media::Events | Media::Unsaid => by_member,
-            Media::Text => by_member && !coded && is_like_json(body),
+            Media::Other => by_member && !coded && is_like_json(body),
             Media::Form => !self.parameters.is_empty(),
-            Media::Multipart => by_member || !self.parameters.is_empty(),
-            Media::Other => false,
+            Media::Multipart | Media::Unclear => by_member || !self.parameters.is_empty(),
         };
         if !concerns || body.is_empty() {
             return Ok(());
@@ -92,8 +92,22 @@ impl Redaction {
             }
             Media::Multipart => self.parts(body, cut, masked),
             Media::Events => self.events(body, cut, masked),
+            Media::Unclear => self.guessed(body, cut, masked),
             Media::Unsaid if !is_like_json(body) => Ok(()),
             _ => self.json(body, cut, masked),
+        }
+    }
+
+    /// What it begins as; and anything may be a form.
+    fn guessed(&self, body: &mut [u8], cut: bool, masked: &mut Masked) -> Result<(), Reason> {
+        let start = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start().first();
+        match start {
+            Some(b'{' | b'[' | 0x1e) if !self.members.is_empty() => self.json(body, cut, masked),
+            Some(b'-') => self.parts(body, cut, masked),
+            _ => {
+                masked.parameters += self.form(body);
+                if self.members.is_empty() { Ok(()) } else { self.events(body, cut, masked) }
+            }
         }
     }
 
@@ -223,11 +237,12 @@ fn fields_end(part: &[u8]) -> Option<usize> {
         .next()
 }
 
-/// Whether a text begins as an object does, or an array of objects.
+/// Whether a text begins as an object does, or an array of objects, or of arrays of them.
 fn is_like_json(text: &[u8]) -> bool {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
     let text = text.strip_prefix(b"\x1e").unwrap_or(text);
-    let object = text.strip_prefix(b"[").unwrap_or(text).trim_ascii_start().strip_prefix(b"{");
+    let outer = text.iter().take_while(|byte| **byte == b'[' || byte.is_ascii_whitespace()).count();
+    let object = text.get(outer..).unwrap_or_default().strip_prefix(b"{");
     object.is_some_and(|rest| matches!(rest.trim_ascii_start().first(), None | Some(b'"' | b'}')))
 }
 
@@ -257,9 +272,13 @@ mod tests {
             ("application/x-www-form-urlencoded", Media::Form),
             ("multipart/form-data; boundary=x", Media::Multipart),
             ("text/event-stream", Media::Events),
-            ("text/plain", Media::Text),
+            ("text/plain", Media::Other),
             ("image/png", Media::Other),
             ("application/grpc", Media::Other),
+            ("application/x-amz-json-1.1", Media::Json),
+            ("application/csp-report", Media::Json),
+            ("text/plain, application/json", Media::Unclear),
+            ("multipart/mixed; boundary=\"a,b\"", Media::Multipart),
         ] {
             assert_eq!(Media::of(value.as_bytes()), media, "{value}");
         }
@@ -295,6 +314,35 @@ mod tests {
             "event: x\ndata: {\"pin\":0}\n\n"
         );
         assert_eq!(masked("text/plain", "{pin} is fine", false).unwrap(), "{pin} is fine");
+    }
+
+    #[test]
+    fn json_is_masked_under_a_type_that_does_not_say_so() {
+        for kind in ["application/octet-stream", "image/png", "application/x-amz-json-1.1", "application/csp-report"] {
+            assert_eq!(masked(kind, "{\"pin\":7}", false).unwrap(), "{\"pin\":0}", "{kind}");
+            assert_eq!(masked(kind, "[ [{\"pin\":7}]]", false).unwrap(), "[ [{\"pin\":0}]]", "{kind}");
+        }
+        assert_eq!(masked("image/png", "\u{89}PNG", false).unwrap(), "\u{89}PNG");
+    }
+
+    #[test]
+    fn a_type_said_in_two_ways_is_masked_for_both() {
+        let both = |first: &str, second: &str, text: &str| {
+            let redaction = Redaction::new([Secret::Json("pin"), Secret::Query("pin")], []);
+            let mut body = text.as_bytes().to_vec();
+            let media = Media::Unsaid.and(first.as_bytes()).and(second.as_bytes());
+            redaction.body(media, false, &mut body, false, &mut Masked::default())?;
+            Ok::<_, Reason>(String::from_utf8(body).unwrap())
+        };
+        for (first, second) in [("application/json", "image/png"), ("image/png", "application/json")] {
+            assert_eq!(both(first, second, "{\"pin\":7}").unwrap(), "{\"pin\":0}");
+            assert_eq!(both(first, second, "[1,{\"pin\":7}]").unwrap(), "[1,{\"pin\":0}]");
+            assert_eq!(both(first, second, "{\"pin\":"), Err(Reason::RedactError));
+        }
+        assert_eq!(both("text/plain", "application/x-www-form-urlencoded", "a=1&pin=7").unwrap(), "a=1&pin=*");
+        let part = "--b\r\nContent-Disposition: form-data; name=pin\r\n\r\n77\r\n--b--\r\n";
+        assert_eq!(both("text/plain", "multipart/form-data; boundary=b", part).unwrap(), part.replace("77", "**"));
+        assert_eq!(both("image/png", "image/png", "a=1&pin=7").unwrap(), "a=1&pin=7", "twice the same is clear");
     }
 
     #[test]

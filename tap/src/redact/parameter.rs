@@ -37,6 +37,31 @@ fn secret_value(redaction: &Redaction, part: &[u8]) -> Option<usize> {
         }
         at += pair.len() + 1;
     }
+    if part.contains(&b'%') { nested_value(redaction, part) } else { None }
+}
+
+/// The same in a URL that is written with escapes, as it has to be to be the value of a parameter.
+fn nested_value(redaction: &Redaction, part: &[u8]) -> Option<usize> {
+    let mut name = None;
+    let mut at = 0;
+    while let Some(rest) = part.get(at..).filter(|rest| !rest.is_empty()) {
+        let (sign, width) = match rest {
+            [b'%', high, low, ..] => (hex(*high).zip(hex(*low)).map_or(0, |(high, low)| high << 4 | low), 3),
+            [byte, ..] => (*byte, 1),
+            [] => break,
+        };
+        match sign {
+            b'?' | b'&' | b';' | b'#' => name = Some(at + width),
+            b'=' => {
+                let found = name.take().and_then(|start| part.get(start..at));
+                if found.is_some_and(|name| is_secret(redaction, name)) {
+                    return Some(at + width);
+                }
+            }
+            _ => {}
+        }
+        at += if sign == 0 { 1 } else { width };
+    }
     None
 }
 
@@ -110,6 +135,9 @@ mod tests {
         assert_eq!(masked("/a?password=abc?def&y=2"), "/a?password=*******&y=2");
         assert_eq!(masked("/a?%zz=1&token=a=b"), "/a?%zz=1&token=***");
         assert_eq!(masked("/a?+token=abc"), "/a?+token=***");
+        assert_eq!(masked("/a?next=%2Fb%3Ftoken%3Dabc&y=2"), "/a?next=%2Fb%3Ftoken%3D***&y=2");
+        assert_eq!(masked("/a?u=https%3a//h/%3fx%3d1%26code=abc"), "/a?u=https%3a//h/%3fx%3d1%26code=***");
+        assert_eq!(masked("/a?u=%3Ftokens%3Dabc&v=token%3Dabc"), "/a?u=%3Ftokens%3Dabc&v=token%3Dabc");
     }
 
     proptest! {

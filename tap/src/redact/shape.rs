@@ -12,7 +12,8 @@ pub struct Kinds(u8);
 impl Kinds {
     /// The password of `scheme://user:password@host` (RFC 3986 section 3.2.1).
     pub const USER_INFO: Self = Self(1);
-    /// A JSON Web Token (RFC 7519): three parts of base64url, of which the first begins as `{"` does.
+    /// A JSON Web Token (RFC 7519): three parts of base64url, of which the first begins as `{"` does; or five, if it is
+    /// encrypted, of which the second is empty where the key is agreed on (RFC 7516 section 7.1, RFC 7518 section 4.5).
     pub const JWT: Self = Self(1 << 1);
     /// An access key of AWS: `AKIA` or `ASIA` and sixteen characters.
     pub const AWS_KEY: Self = Self(1 << 2);
@@ -155,9 +156,10 @@ fn credential(text: &[u8], before: Option<u8>) -> Option<(Kinds, usize, usize)> 
     }
 }
 
-/// Behind `://`, or that in escapes, as in a URL that is the parameter of another.
+/// Behind `://`, or that in escapes, as in a URL that is the parameter of another; some escape only the colon, or only the
+/// slashes.
 fn user_info(text: &[u8]) -> Option<(Kinds, usize, usize)> {
-    let start = [&b"://"[..], b"%3a%2f%2f"].into_iter().find(|start| begins(text, start))?.len();
+    let start = [&b"://"[..], b"%3a%2f%2f", b"%3a//", b":%2f%2f"].into_iter().find(|start| begins(text, start))?.len();
     let authority = text.get(start..)?;
     let ends = |(at, byte): (usize, &u8)| match byte {
         b'/' | b'?' | b'#' | b'\\' | b'"' | b'<' | b'>' | b'&' | b' ' => true,
@@ -185,7 +187,8 @@ fn jwt(text: &[u8]) -> Result<usize, usize> {
         return Err(header);
     }
     let payload = part(header + 1);
-    if payload < 2 || text.get(header + 1 + payload) != Some(&b'.') {
+    let is_encrypted = payload == 0 && part(header + 2) >= 2;
+    if payload < 2 && !is_encrypted || text.get(header + 1 + payload) != Some(&b'.') {
         return Err(header);
     }
     Ok(run(text, |byte| is_base64url(byte) || byte == b'.' || byte == b'='))
@@ -261,6 +264,10 @@ mod tests {
         let pat = format!("github_pat_{}", "a1_B2".repeat(9));
         for (secret, kind) in [
             (JWT, Kinds::JWT),
+            (
+                "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..48V1_ALb6US04U3b.5eym8TW_c8SuK0ltJ3rpYIzOeDQz7TALvtu6UG9oMo4",
+                Kinds::JWT,
+            ),
             ("AKIAIOSFODNN7EXAMPLE", Kinds::AWS_KEY),
             ("ASIAIOSFODNN7EXAMPLE", Kinds::AWS_KEY),
             (github.as_str(), Kinds::GITHUB_TOKEN),
@@ -281,6 +288,8 @@ mod tests {
             ("http://user:pass@host/a", "http://user:****@host/a"),
             ("/a?next=https://u:p@ss@host/a?b=c@d", "/a?next=https://u:****@host/a?b=c@d"),
             ("/a?next=https%3A%2F%2Fuser%3Apass%40host%2Fa", "/a?next=https%3A%2F%2Fuser%3A****%40host%2Fa"),
+            ("/a?next=https%3A//user%3Apass%40host/", "/a?next=https%3A//user%3A****%40host/"),
+            ("/a?next=https:%2F%2Fuser:pass@host%2F", "/a?next=https:%2F%2Fuser:****@host%2F"),
             ("redis://:secret@cache:6379/0", "redis://:******@cache:6379/0"),
         ] {
             assert_eq!(seen(text), (masked.to_owned(), Kinds::USER_INFO));
