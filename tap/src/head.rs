@@ -261,6 +261,9 @@ impl<'a> Writer<'a> {
                 field(&mut self.text, name, &url);
             }
             Treatment::Mask => {
+                if redact::is_of_the_body(name) {
+                    self.learn(name, value);
+                }
                 self.masked.headers += 1;
                 put(&mut self.text, &[name, b": "]);
                 self.stars(value.len());
@@ -275,12 +278,21 @@ impl<'a> Writer<'a> {
                 field(&mut self.text, name, value);
             }
             Treatment::ContentEncoding => {
-                self.is_coded |= !value.trim_ascii().eq_ignore_ascii_case(b"identity");
+                self.is_coded |= is_coding(value);
                 field(&mut self.text, name, value);
             }
             Treatment::Strip => self.masked.stripped += 1,
         }
         Ok(())
+    }
+
+    /// How to read the body, from a field that is masked itself.
+    fn learn(&mut self, name: &[u8], value: &[u8]) {
+        if name.eq_ignore_ascii_case(b"content-type") {
+            self.media = self.media.and(value);
+        } else {
+            self.is_coded |= is_coding(value);
+        }
     }
 
     /// A value that is no secret by its name. `is_notable`: it may hold the marks of a credential.
@@ -296,6 +308,11 @@ impl<'a> Writer<'a> {
     fn stars(&mut self, number: usize) {
         self.text.resize(self.text.len() + number, redact::MASK);
     }
+}
+
+/// Whether a `content-encoding` hides what the body says.
+fn is_coding(value: &[u8]) -> bool {
+    !value.trim_ascii().eq_ignore_ascii_case(b"identity")
 }
 
 /// What has to be known of all fields before the first is written.
@@ -490,6 +507,21 @@ mod tests {
             let others = "x-a: 1\r\n".repeat(number);
             let expected = format!("GET / HTTP/1.1\r\nHost: h\r\n{others}Authorization: ******\r\n");
             assert_eq!(String::from_utf8(head.text).unwrap(), expected);
+        }
+    }
+
+    /// What they say of the body has to be known, whatever is shown of them.
+    #[test]
+    fn the_kind_of_a_body_is_learnt_from_fields_that_are_masked_or_pass() {
+        use crate::redact::Secret;
+        let names = || ["Content-Type", "content-encoding"].map(Secret::Header);
+        let mut fields = HeaderMap::new();
+        fields.insert("content-type", http::HeaderValue::from_static("application/json"));
+        fields.insert("content-encoding", http::HeaderValue::from_static("gzip"));
+        for (redaction, shown) in [(Redaction::new(names(), []), false), (Redaction::new([], names()), true)] {
+            let head = Head::response(&redaction, StatusCode::OK, &fields);
+            assert!(head.is_coded && head.media == Media::Json);
+            assert_eq!(String::from_utf8(head.text).unwrap().contains("json"), shown);
         }
     }
 }

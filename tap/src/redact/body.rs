@@ -126,7 +126,12 @@ impl Redaction {
     /// Server-sent events: what stands behind `data:` in a line may be JSON. One that goes over several lines is refused.
     fn events(&self, text: &mut [u8], cut: bool, masked: &mut Masked) -> Result<(), Reason> {
         let mut lines = text.split_mut(|byte| b"\r\n".contains(byte)).peekable();
-        while let Some(line) = lines.next() {
+        let mut is_first = true;
+        while let Some(mut line) = lines.next() {
+            // A byte order mark may stand before the first line.
+            if std::mem::take(&mut is_first) && line.starts_with(b"\xef\xbb\xbf") {
+                line = line.get_mut(3..).unwrap_or_default();
+            }
             let is_last = lines.peek().is_none();
             if line.starts_with(b"data:")
                 && let Some(data) = line.get_mut(5..)
@@ -313,6 +318,8 @@ mod tests {
             masked("text/event-stream", "event: x\ndata: {\"pin\":7}\n\n", false).unwrap(),
             "event: x\ndata: {\"pin\":0}\n\n"
         );
+        let marked = masked("text/event-stream", "\u{feff}data: {\"pin\":7}\n\n", false).unwrap();
+        assert_eq!(marked, "\u{feff}data: {\"pin\":0}\n\n");
         assert_eq!(masked("text/plain", "{pin} is fine", false).unwrap(), "{pin} is fine");
     }
 

@@ -152,6 +152,8 @@ impl Redaction {
         }
         for secret in pass {
             match secret {
+                // They pass as it is, and what they say of the body has to be known.
+                Secret::Header(name) if is_of_the_body(name.as_bytes()) => {}
                 Secret::Header(name) => set(name, Treatment::Show),
                 Secret::Cookie(name) => passing_cookies.push(name),
                 Secret::Query(name) => parameters.retain(|known| !known.eq_ignore_ascii_case(name)),
@@ -418,6 +420,11 @@ const HEADERS: [(&str, Treatment); 26] = [
 
 /// Parameters of queries and forms that are secrets.
 const PARAMETERS: [&str; 5] = ["token", "access_token", "code", "password", "sig"];
+
+/// Whether a field says how to read the body.
+pub(crate) fn is_of_the_body(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"content-encoding")
+}
 
 /// Names longer than this share a place.
 const LONGEST: usize = 40;
