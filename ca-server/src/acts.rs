@@ -97,6 +97,9 @@ impl Server {
                 self.act(What::DenialLifted, &denied.to_string(), "", None, by).map_err(Undone::Failed)?;
                 Ok(json!({}))
             }
+            Deed::MakeToken { id, .. } if id == self.own.id => {
+                Err(Undone::Wrong(format!("{id} is the name of this CA itself; nobody else is given it")))
+            }
             Deed::MakeToken { id, ttl } => {
                 let mut random = [0; 32];
                 let provider = identity::provider();

@@ -31,6 +31,8 @@ use tonic::Code;
 
 /// What all requests share.
 pub(crate) struct Desk {
+    /// Who we are. Nobody else is given that name: sidecars take roots and deny list from whoever has it.
+    pub(crate) own: SpiffeId,
     pub(crate) standing: watch::Sender<Arc<Standing>>,
     pub(crate) denied: watch::Sender<Arc<DenyList>>,
     pub(crate) clusters: ArcSwap<Clusters>,
@@ -56,6 +58,7 @@ pub(crate) struct Desk {
 
 /// What a desk is made of.
 pub(crate) struct Parts {
+    pub(crate) own: SpiffeId,
     pub(crate) standing: Standing,
     pub(crate) denied: DenyList,
     pub(crate) clusters: Clusters,
@@ -106,6 +109,7 @@ impl Desk {
     pub(crate) fn new(parts: Parts) -> Self {
         let (source, holder) = (parts.shares.per_source_per_second, parts.shares.per_holder_per_hour);
         Self {
+            own: parts.own,
             standing: watch::Sender::new(Arc::new(parts.standing)),
             denied: watch::Sender::new(Arc::new(parts.denied)),
             clusters: ArcSwap::from_pointee(parts.clusters),
@@ -192,6 +196,7 @@ impl Desk {
                 Admitted::Now(Box::new(renew(svid, leaf, requested.spki(), lineage.as_ref(), domain, oldest, now)?))
             }
         };
+        self.not_our_own(admission.id())?;
         self.deny_list(admission.id(), ask.caller, &spki_hash, now)?;
         self.holder(&admission)?;
         let attested = match admission {
@@ -284,6 +289,15 @@ impl Desk {
         if self.apis.contains_key(cluster) && lock(&self.refetch).due(now) {
             self.keys_wanted.notify_waiters();
         }
+    }
+
+    /// A template of a cluster, or a join token, may lead to our own name by mistake.
+    fn not_our_own(&self, id: &SpiffeId) -> Result<(), Refused> {
+        if *id == self.own {
+            let text = format!("{id} is the name of this CA itself; nobody else is given it");
+            return Err(Refused::new("id_of_ca", Code::PermissionDenied, text));
+        }
+        Ok(())
     }
 
     /// Whether a certificate of ours is still welcome.

@@ -16,6 +16,7 @@ use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status};
 use wire::istio::v1::auth::istio_certificate_service_server::IstioCertificateService;
 use wire::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
+use wire::value::Kind;
 
 /// The service over the one desk.
 #[derive(Clone)]
@@ -103,10 +104,12 @@ pub(crate) fn bearer(metadata: &MetadataMap) -> Result<Option<String>, Refused> 
 
 /// What is asked for. Zero and less leave it to us, as at istiod.
 fn ttl(message: &IstioCertificateRequest) -> Result<Option<Duration>, Refused> {
-    // One caller speaking for another needs a trust in nodes that does not exist here; other signers neither.
-    let asked = message.metadata.iter().flat_map(|metadata| metadata.fields.keys());
-    for key in asked {
-        if matches!(key.as_str(), "ImpersonatedIdentity" | "CertSigner") {
+    // One caller speaking for another needs a trust in nodes that does not exist here; other signers neither. Istio's agent always
+    // sends `CertSigner`, empty where none was configured: nothing is asked for by that.
+    let asked = message.metadata.iter().flat_map(|metadata| &metadata.fields);
+    for (key, value) in asked {
+        let nothing = matches!(&value.kind, Some(Kind::StringValue(text)) if text.is_empty());
+        if matches!(key.as_str(), "ImpersonatedIdentity" | "CertSigner") && !nothing {
             let text = format!("`{key}` is not served: a certificate is for whoever proves to be its holder");
             return Err(Refused::new("metadata", Code::InvalidArgument, text));
         }
@@ -138,5 +141,20 @@ mod tests {
         for values in [&["Bearer "][..], &["Bearer"], &["Basic abc"], &["abc"], &["Bearer a", "Bearer b"]] {
             assert_eq!(bearer(&metadata(values)).unwrap_err().reason, "authorization", "{values:?}");
         }
+    }
+
+    #[test]
+    fn an_empty_signer_as_istios_agent_sends_it_asks_for_nothing() {
+        let asking = |key: &str, kind| {
+            let fields = [(key.to_owned(), wire::Value { kind })].into_iter().collect();
+            ttl(&IstioCertificateRequest { metadata: Some(wire::Struct { fields }), ..Default::default() })
+        };
+        for key in ["CertSigner", "ImpersonatedIdentity"] {
+            assert_eq!(asking(key, Some(Kind::StringValue(String::new()))).unwrap(), None);
+            for kind in [None, Some(Kind::BoolValue(false)), Some(Kind::StringValue("example.com/signer".into()))] {
+                assert_eq!(asking(key, kind).unwrap_err().reason, "metadata", "{key}");
+            }
+        }
+        assert_eq!(asking("other", Some(Kind::BoolValue(true))).unwrap(), None);
     }
 }

@@ -96,6 +96,7 @@ impl Server {
         let held = memory.len();
         let version = denied.version();
         let desk = Desk::new(Parts {
+            own: own.id.clone(),
             standing,
             denied,
             clusters,

@@ -106,6 +106,17 @@ const OTHERS: &[Case] = &[
         ready: |world| with(world.by_good_token(), json!({ "ttl": 7201 })),
     },
     Case {
+        name: "the account that has the CA's own name",
+        reason: "id_of_ca",
+        code: "PERMISSION_DENIED",
+        ready: |world| {
+            let account = json!({ "serviceaccount": { "name": "authority", "uid": "1" } });
+            let claims = json!({ "sub": "system:serviceaccount:shop:authority", "kubernetes.io": account });
+            let token = world.setting.client.token("e1", json!({ "claims": claims }));
+            world.by_token(&token)
+        },
+    },
+    Case {
         name: "no join token",
         reason: "join_malformed",
         code: "UNAUTHENTICATED",
@@ -306,7 +317,7 @@ impl World {
         run(earlier("-90m", dir.path()).args(issue));
         let create = ["token", "--dir", "ca", "create", "--id", "spiffe://example.org/vm/db-3", "--ttl", "10m"];
         let old_token = run(earlier("-1h", dir.path()).arg("ca").args(create)).trim().to_owned();
-        let sections = "[issue]\nttl = \"1h\"\nmax_ttl = \"2h\"\nlineage = \"1h\"\n[limits]\nkeys_per_token = 2\n";
+        let sections = "identity = \"ns/shop/sa/authority\"\n[issue]\nttl = \"1h\"\nmax_ttl = \"2h\"\nlineage = \"1h\"\n[limits]\nkeys_per_token = 2\n";
         let server = CaServer::start_over(dir.path(), &dir.join("ca"), &format!("{sections}{CLUSTER}"));
         Self { setting: Setting { client, server, dir }, old_token }
     }

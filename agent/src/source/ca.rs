@@ -54,10 +54,10 @@ pub struct FromCa {
 /// Follows a CA until dropped.
 pub async fn follow_ca(source: FromCa) {
     let mut attempt = 0;
-    let mut due = None;
+    let mut kept = Kept::default();
     loop {
         let mut delivered = false;
-        let broken = source.session(&mut due, &mut delivered).await;
+        let broken = source.session(&mut kept, &mut delivered).await;
         if *source.leaving.borrow() {
             return;
         }
@@ -67,6 +67,14 @@ pub async fn follow_ca(source: FromCa) {
         let left = left(&source.identity, source.surroundings.now());
         tokio::time::sleep(pause(attempt, source.surroundings.random(), broken.patience, left)).await;
     }
+}
+
+/// What one session leaves to the next.
+#[derive(Debug, Default)]
+struct Kept {
+    due: Option<Due>,
+    /// The last certificate that was asked for did not come. While one is wanted, that a CA answers a watch mends nothing.
+    in_vain: bool,
 }
 
 /// When a certificate is to be renewed. Kept from session to session: were it worked out anew with each, a watch that breaks often
@@ -89,28 +97,29 @@ enum Next {
 
 impl FromCa {
     /// From a certificate, new or still good, until something breaks.
-    async fn session(&self, due: &mut Option<Due>, delivered: &mut bool) -> Broken {
-        match self.steps(due, delivered).await {
+    async fn session(&self, kept: &mut Kept, delivered: &mut bool) -> Broken {
+        match self.steps(kept, delivered).await {
             Ok(()) => Broken::soon("the CA has ended the connection".to_owned()),
             Err(broken) => broken,
         }
     }
 
-    async fn steps(&self, due: &mut Option<Due>, delivered: &mut bool) -> Result<(), Broken> {
+    async fn steps(&self, kept: &mut Kept, delivered: &mut bool) -> Result<(), Broken> {
+        let Kept { due, in_vain } = kept;
         let mut material = match self.in_force() {
             Some(material) => material,
             None => {
-                let material = self.first().await?;
+                let material = asked(in_vain, self.first()).await?;
                 *delivered = true;
                 material
             }
         };
         let mut renew_at = self.renewal_of(&material, due);
         // Without a watch there is nobody to tell of new roots: they come with each certificate.
-        let mut watch = match self.watch(&material).await {
+        let mut watch = match self.watch(&material, in_vain).await {
             // A watch that does not come about keeps nobody from the certificate that is due.
             Err(broken) if due.as_ref().is_some_and(|due| due.at <= self.surroundings.now()) => {
-                self.renewed(&material, None).await?;
+                asked(in_vain, self.renewed(&material, None)).await?;
                 *delivered = true;
                 return Err(broken);
             }
@@ -128,7 +137,9 @@ impl FromCa {
                 Next::State(None) => return Ok(()),
                 Next::State(Some(state)) => {
                     *delivered = true;
-                    if let Some(changed) = self.take_over(&material, &state, watch.as_ref()).await? {
+                    // Nor is one missing that was wanted only because there was no watch, or for a rotation that was taken back.
+                    *in_vain &= is_wanted(&state, due.as_ref(), self.surroundings.now());
+                    if let Some(changed) = self.take_over(&material, &state, watch.as_ref(), *in_vain).await? {
                         material = changed;
                     }
                     if state.renew_within > 0 {
@@ -139,7 +150,7 @@ impl FromCa {
                 }
                 Next::Look if self.surroundings.now() < renew_at => {}
                 Next::Look => {
-                    material = self.renewed(&material, watch.as_ref()).await?;
+                    material = asked(in_vain, self.renewed(&material, watch.as_ref())).await?;
                     *delivered = true;
                     renew_at = self.renewal_of(&material, due);
                 }
@@ -183,7 +194,7 @@ impl FromCa {
     }
 
     /// The watch of the bundle; `None` where the CA has no such service.
-    async fn watch(&self, material: &Material) -> Result<Option<Watch>, Broken> {
+    async fn watch(&self, material: &Material, in_vain: &mut bool) -> Result<Option<Watch>, Broken> {
         if !matches!(self.expected, Expected::Id(_)) {
             return Ok(None);
         }
@@ -191,7 +202,7 @@ impl FromCa {
             Ok(call) => call,
             Err(refused) if refused.tls => {
                 // The CA's certificate is of a root that we do not know yet, or ours of one that it knows no more.
-                self.first().await?;
+                asked(in_vain, self.first()).await?;
                 return Err(Broken::soon("the certificate was taken anew by the token".to_owned()));
             }
             Err(other) => return Err(other.into()),
@@ -206,7 +217,7 @@ impl FromCa {
             }
             Err(status) if status.code() == Code::Unimplemented => Ok(None),
             Err(status) if is_about_the_certificate(status.code()) => {
-                self.first().await?;
+                asked(in_vain, self.first()).await?;
                 Err(Broken::soon("the certificate was taken anew by the token".to_owned()))
             }
             Err(status) => Err(status.into()),
@@ -219,6 +230,7 @@ impl FromCa {
         material: &Arc<Material>,
         state: &TrustState,
         watch: Option<&Watch>,
+        in_vain: bool,
     ) -> Result<Option<Arc<Material>>, Broken> {
         let taken = self.with_roots(material, state);
         let answer = match &taken {
@@ -226,7 +238,9 @@ impl FromCa {
             Err(why) => WatchRequest { refused: why.clone(), ..WatchRequest::default() },
         };
         let taken = match taken {
+            Ok(Some(changed)) if in_vain => Some(self.put_in_force(changed)),
             Ok(Some(changed)) => Some(self.publish(changed)),
+            Ok(None) if in_vain => None,
             // Nothing has changed, and the CA is there again: a fault of before is over.
             Ok(None) => {
                 let now = self.surroundings.now();
@@ -306,11 +320,28 @@ impl FromCa {
     }
 
     fn publish(&self, material: Material) -> Arc<Material> {
-        let (material, now) = (Arc::new(material), self.surroundings.now());
+        let now = self.surroundings.now();
         self.status.send_modify(|status| status.delivered(now));
+        self.put_in_force(material)
+    }
+
+    fn put_in_force(&self, material: Material) -> Arc<Material> {
+        let material = Arc::new(material);
         self.identity.send_replace(Some(Arc::clone(&material)));
         material
     }
+}
+
+/// Whether a certificate is to be had now, by what the CA says or by the age of the one in force.
+fn is_wanted(state: &TrustState, due: Option<&Due>, now: SystemTime) -> bool {
+    state.renew_within > 0 || due.is_some_and(|due| due.at <= now)
+}
+
+/// Asks for a certificate, and keeps in mind whether it came.
+async fn asked<T>(in_vain: &mut bool, request: impl Future<Output = Result<T, Broken>>) -> Result<T, Broken> {
+    let answer = request.await;
+    *in_vain = answer.is_err();
+    answer
 }
 
 /// Whether a refusal is of the certificate that was shown, so that a token may do better: it has ended, the log does not know it, or
@@ -477,5 +508,36 @@ mod tests {
             source.publish_issued(material(&pki.papers(own)))
         };
         assert!(renewed.bundle().denials().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answered_watch_ends_a_fault_of_the_watch_and_none_of_a_certificate_that_did_not_come() {
+        let pki = Pki::new("example.org");
+        let papers = pki.papers("spiffe://example.org/ns/shop/sa/web");
+        let source = source(&papers.id);
+        let own = source.publish_issued(material(&papers));
+        let same = TrustState {
+            roots: own.bundle().roots().iter().map(|root| root.to_vec()).collect(),
+            ..TrustState::default()
+        };
+        let stranger = Denied { what: Some(What::Serial("0a".to_owned())), until: 0 };
+        let other = TrustState { denied: vec![stranger], ..same.clone() };
+        let fails = || source.status.send_modify(|status| status.failed("signing".to_owned(), SystemTime::now()));
+        let has_fault = || source.status.borrow().fault.is_some();
+        let mut in_vain = false;
+        for (state, changes) in [(&same, false), (&other, true)] {
+            fails();
+            asked::<()>(&mut in_vain, async { Err(Broken::soon("signing".to_owned())) }).await.unwrap_err();
+            let taken = source.take_over(&own, state, None, in_vain).await.unwrap();
+            assert_eq!((taken.is_some(), has_fault()), (changes, true));
+            asked(&mut in_vain, async { Ok(()) }).await.unwrap();
+            source.take_over(&own, state, None, in_vain).await.unwrap();
+            assert!(!has_fault());
+        }
+        let now = SystemTime::now();
+        let due = |at| Some(Due { serial: "0a".to_owned(), at });
+        assert!(!is_wanted(&same, due(now + LATE).as_ref(), now));
+        assert!(is_wanted(&same, due(now).as_ref(), now));
+        assert!(is_wanted(&TrustState { renew_within: 1, ..same }, due(now + LATE).as_ref(), now));
     }
 }
