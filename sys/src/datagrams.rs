@@ -34,8 +34,9 @@ pub fn prepare(socket: &UdpSocket, v6: bool) -> io::Result<()> {
 /// Sets what a receiving socket needs: room for bursts, and zero checksums over IPv6, which the kernel drops
 /// otherwise (RFC 6935 section 5).
 pub fn prepare_receiver(socket: &UdpSocket, v6: bool) -> io::Result<()> {
-    // The kernel cuts this to its own limit (net.core.rmem_max).
-    set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, 4 * 1024 * 1024)?;
+    // The kernel cuts this to its own limit (net.core.rmem_max), but not for who has CAP_NET_ADMIN.
+    let room = |option| set(socket, libc::SOL_SOCKET, option, 4 * 1024 * 1024);
+    room(libc::SO_RCVBUFFORCE).or_else(|_| room(libc::SO_RCVBUF))?;
     if v6 { set(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, 1) } else { Ok(()) }
 }
 

@@ -40,6 +40,9 @@ fn under_load_every_loss_is_counted_and_what_came_is_faultless() {
     let pair = setting.start();
     let load = Load::start(pair.entry(), HOST, "/api/orders/42", 8);
     std::thread::sleep(Duration::from_secs(3));
+    wait::until("500 requests", Duration::from_secs(60), || {
+        (pair.server.metrics().sum("sekisho_tap_matched_total", &TAP) >= 500.0).then_some(())
+    });
     let total = load.stop();
     total.assert_clean(500);
     sensor.settle(pair.setting.dir.path());

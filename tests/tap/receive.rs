@@ -120,7 +120,12 @@ fn packets_sent_by_a_sidecar_are_the_packets_in_the_files_also_when_the_receiver
         let receiver = Receiver::secured(dir, pair.setting.at.sensor, &cert, "shop/*", &[ring(&files)]);
         ask_until_copied(&pair);
         get(&pair, &format!("/api/orders/{round}"));
+        at_rest(&pair.server);
         let counters = receiver.end();
+        // What is asked for meanwhile would be taken for a copy that the next receiver gets.
+        wait::until("the tap to be down", wait::SOON, || {
+            (count(&pair.server, "streams_broken") == round + 1).then_some(())
+        });
         written += counters["outputs"][0]["written"].as_u64().unwrap();
         assert_eq!(counters["outputs"][0]["dropped"], 0);
         assert_eq!((&counters["senders"]["accepted"], &counters["senders"]["cut"]), (&1.into(), &0.into()));

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use support::child::run;
+use support::prometheus::Scrape;
 use support::sidecar::Sidecar;
-use support::{tools, wait};
+use support::{tools, wait, wire};
 
 /// The VNI of the contract's tap.
 const VNI: u32 = 42;
@@ -67,15 +68,19 @@ impl Sensor {
         });
     }
 
-    /// Waits until nothing more has come for a while, and writes all frames as a capture file.
+    /// Waits until nothing more has come for a while and the sidecars of `dir` have nothing on its way, and writes all frames
+    /// as a capture file.
     pub(crate) fn settle(&self, dir: &Path) -> Copy {
         let mut last = (self.count(), SystemTime::now());
-        wait::until("the copy to be complete", Duration::from_secs(60), || {
+        wait::until("the copy to be complete", Duration::from_secs(120), || {
             let now = self.count();
             if now != last.0 {
                 last = (now, SystemTime::now());
             }
-            (now > 0 && last.1.elapsed().unwrap() > Duration::from_secs(2)).then_some(())
+            let quiet = last.1.elapsed().unwrap_or_default();
+            // A connection that is still open may keep a sidecar from resting: then the silence has to do.
+            let is_complete = |quiet| quiet > wait::SOON || quiet > Duration::from_secs(2) && all_rest(dir);
+            (now > 0 && is_complete(quiet)).then_some(())
         });
         let frames = self.frames.lock().unwrap();
         for (_, datagram) in frames.iter() {
@@ -93,6 +98,23 @@ impl Drop for Sensor {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
     }
+}
+
+/// Whether the taps of every sidecar that runs by a file in `dir` have made something of all they matched, and sent what they
+/// built: their threads give way to everybody else, so that on a busy machine a silence alone says little.
+fn all_rest(dir: &Path) -> bool {
+    let files = std::fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path());
+    let texts = files.filter(|path| path.extension().is_some_and(|name| name == "toml")).map(std::fs::read_to_string);
+    texts.flatten().filter(|text| text.contains("[[tap]]")).all(|text| {
+        let key = text.lines().find_map(|line| line.strip_prefix("metrics = \""));
+        let metrics = key.unwrap().trim_end_matches('"').parse().unwrap();
+        wire::get(metrics, "scrape", "/stats/prometheus").map_or(true, |reply| {
+            let scrape = Scrape::parse(&reply.text());
+            let sum = |name: &str| scrape.sum(&format!("sekisho_tap_{name}_total"), &[]);
+            let packets = sum("packets_built") == sum("packets_sent") + sum("send_errors");
+            packets && sum("matched") == sum("mirrored") + sum("dropped")
+        })
+    })
 }
 
 /// A capture file in the classic format, link type Ethernet.

@@ -182,8 +182,9 @@ impl Station for Records {
 
 /// Bytes that are written together.
 const BATCH: usize = 64 * 1024;
-/// How long a record waits for the word where its copy lies: packets are built within some 10 ms, unless their receiver is slow.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a record waits for the word where its copy lies: packets are built within some 10 ms, unless their receiver is slow,
+/// or the machine is busy: the thread that builds them gives way to everybody else, and was seen to take more than 250 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The part of the budget that such records may hold, so that a slow receiver of packets costs no records.
 const SHARE: usize = 4;
 /// When to look whether the word has come.

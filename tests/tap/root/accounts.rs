@@ -38,7 +38,7 @@ fn with_a_full_queue_whole_exchanges_are_dropped_and_the_rest_is_faultless() {
     let name = "with_a_full_queue_whole_exchanges_are_dropped_and_the_rest_is_faultless";
     let Some(scene) = Scene::new(name, "queue = \"128KiB\"\nbody = \"first 64KiB\"\n", 60_000) else { return };
     let _sensor = scene.sensor(true);
-    let total = scene.load(8, Duration::from_millis(700));
+    let total = scene.load_until(8, Duration::from_millis(700), |metrics| queue_full(metrics) > 0.0);
     let account = scene.account(total);
     assert!(account.dropped("queue_full") > 0, "the queue was never full");
     assert_eq!(account.errors(), 0);
@@ -53,7 +53,9 @@ fn over_the_rate_cap_whole_exchanges_are_dropped_and_the_rest_is_faultless() {
     let name = "over_the_rate_cap_whole_exchanges_are_dropped_and_the_rest_is_faultless";
     let Some(scene) = Scene::new(name, "rate_cap = \"2Mbit/s\"\n", 8000) else { return };
     let _sensor = scene.sensor(true);
-    let total = scene.load(4, Duration::from_secs(2));
+    let total = scene.load_until(4, Duration::from_secs(2), |metrics| {
+        metrics.sum("sekisho_tap_dropped_total", &[("tap", "ids"), ("reason", "rate_cap")]) > 0.0
+    });
     let account = scene.account(total);
     assert!(account.dropped("rate_cap") > 0 && account.sum("mirrored") > 0);
     assert_eq!((account.sum("dropped"), account.errors()), (account.dropped("rate_cap"), 0));
@@ -95,7 +97,8 @@ fn a_route_into_nowhere_is_counted_by_errno() {
     let route = format!("blackhole {}/32", scene.link.sensor());
     wire::get(scene.pair.entry(), HOST, "/api/orders/1").unwrap();
     ip(&format!("route add {route}"));
-    let total = scene.load(4, Duration::from_secs(2));
+    let lost = |metrics: &Scrape| metrics.sum("sekisho_tap_send_errors_total", &TAP) > 0.0;
+    let total = scene.load_until(4, Duration::from_secs(2), lost);
     ip(&format!("route del {route}"));
     wire::get(scene.pair.entry(), HOST, "/api/orders/2").unwrap();
     let account = scene.account(total + 2);
@@ -108,7 +111,7 @@ fn a_link_of_one_mbit_makes_whole_exchanges_be_dropped() {
     let Some(scene) = Scene::new(name, "queue = \"256KiB\"\n", 8000) else { return };
     let _sensor = scene.sensor(true);
     scene.link.slow_down();
-    let total = scene.load(4, Duration::from_secs(2));
+    let total = scene.load_until(4, Duration::from_secs(2), |metrics| queue_full(metrics) > 0.0);
     let account = scene.account(total);
     // The device says that it is full (ENOBUFS), the tap waits for it, and so its queue fills.
     assert!(account.dropped("queue_full") > 0, "the link was never full");
@@ -125,6 +128,7 @@ fn a_receiver_killed_and_back_gets_what_was_sent_since() {
         sensor.kill();
         std::thread::sleep(Duration::from_millis(400));
     }
+    scene.wait_for(|metrics| metrics.sum("sekisho_tap_matched_total", &TAP) >= 100.0);
     let total = load.stop();
     total.assert_clean(100);
     assert_eq!(scene.account(total.ok).errors(), 0);
@@ -166,11 +170,22 @@ impl Scene {
 
     /// Requests for so long, of which none fails; how many there were.
     fn load(&self, connections: usize, time: Duration) -> u64 {
+        self.load_until(connections, time, |_| true)
+    }
+
+    /// The same for as long as it takes until this is so: how much comes in a time is the machine's choice.
+    fn load_until(&self, connections: usize, time: Duration, done: impl Fn(&Scrape) -> bool) -> u64 {
         let load = Load::start(self.pair.entry(), HOST, "/api/orders/42", connections);
         std::thread::sleep(time);
+        self.wait_for(|metrics| metrics.sum("sekisho_tap_matched_total", &TAP) >= 50.0 && done(metrics));
         let total = load.stop();
         total.assert_clean(50);
         total.ok
+    }
+
+    fn wait_for(&self, done: impl Fn(&Scrape) -> bool) {
+        let last = || self.pair.server.metrics();
+        wait::until("the load to do its work", Duration::from_secs(60), || done(&last()).then_some(()));
     }
 
     /// Both equations at rest, and the third: captured = sent.
@@ -189,6 +204,10 @@ impl Scene {
         assert_eq!(packets.len(), sent(&metrics), "captured, and counted as sent: {:#?}", metrics.samples());
         Account { link, metrics }
     }
+}
+
+fn queue_full(metrics: &Scrape) -> f64 {
+    metrics.sum("sekisho_tap_dropped_total", &[("tap", "ids"), ("reason", "queue_full")])
 }
 
 /// What the sidecar counted, all of it proved.

@@ -28,7 +28,8 @@ fn a_kernel_vxlan_device_and_the_link_below_it_show_the_same_frames() {
     // The last packet is an acknowledgement or an end, some milliseconds later.
     let sent = wait::until("the tap to rest", wait::SOON, || {
         let before = pair.server.metrics().sum("sekisho_tap_packets_sent_total", &[]);
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        // The tap's thread gives way to everybody else.
+        std::thread::sleep(std::time::Duration::from_millis(1300));
         let after = pair.server.metrics().sum("sekisho_tap_packets_sent_total", &[]);
         (before == after && after >= metrics.sum("sekisho_tap_packets_sent_total", &[])).then_some(after as usize)
     });

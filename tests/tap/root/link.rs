@@ -118,8 +118,17 @@ pub(crate) struct Capture {
 impl Capture {
     /// Waits until it holds so many packets, and a little longer in case there are more; gives all of them.
     pub(crate) fn packets(self, expected: usize) -> Vec<Vec<u8>> {
-        let _ = wait::within(wait::SOON, || (frames(&self.file).len() >= expected).then_some(()));
+        self.wait_for(|frames| frames.len() >= expected);
         self.end()
+    }
+
+    /// Waits until what it holds is enough, or until that is not to be expected any more.
+    pub(crate) fn wait_for(&self, enough: impl Fn(&[Vec<u8>]) -> bool) {
+        let _ = wait::within(wait::SOON, || {
+            // Large, and read as a whole: not too often.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            enough(&frames(&self.file)).then_some(())
+        });
     }
 
     /// All packets, when no more are to come.

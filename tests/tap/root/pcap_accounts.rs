@@ -190,10 +190,13 @@ fn killed(test: &str, way: Way) {
     let load = Load::start(scene.pair.entry(), HOST, "/api/orders/42", 4);
     for _ in 0..4 {
         let mut reader = scene.reader(0);
+        // Until then what is counted as sent may still be of the one before it.
+        reader.child.wait_for("open");
         scene.wait_for_more(200);
         reader.child.kill();
     }
-    let _reader = scene.reader(0);
+    let mut reader = scene.reader(0);
+    reader.child.wait_for("open");
     scene.wait_for_more(200);
     let total = load.stop();
     total.assert_clean(1);
@@ -306,11 +309,14 @@ impl Scene {
         // What the reader's host has, a reader that lives has soon.
         wait::until("the reader to rest", wait::SOON, || {
             let before = reader::bytes(&self.files);
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(Duration::from_millis(1000));
             (reader::bytes(&self.files) == before).then_some(())
         });
         let sender: Ipv4Addr = self.link.host().parse().unwrap();
-        let acknowledged = acknowledged::by_port(&self.capture.end(), sender, self.at.port());
+        let acknowledged = |frames: &[Vec<u8>]| acknowledged::by_port(frames, sender, self.at.port());
+        // What tcpdump has not read when it ends is in no file.
+        self.capture.wait_for(|frames| acknowledged::packets(&acknowledged(frames)) >= sent(&metrics));
+        let acknowledged = acknowledged(&self.capture.end());
         let there = acknowledged::packets(&acknowledged);
         assert_eq!(there, sent(&metrics), "acknowledged, and counted as sent: {:#?}", metrics.samples());
         let read = reader::read(&self.files);
