@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use identity::SpiffeId;
+use identity::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CaError;
@@ -112,9 +112,21 @@ impl DenyList {
     pub fn change(dir: &Path, change: impl FnOnce(&Self) -> Result<Self, DenyError>) -> Result<Self, CaError> {
         let folder = Folder::open(dir)?;
         let lock = Lock::take_denied(dir)?;
-        let next = change(&Self::read(&folder)?)?;
+        let before = Self::read(&folder)?;
+        let next = change(&before)?;
+        next.names_ours(&before, folder.trust_domain())?;
         folder.write_denied(&lock, next.to_json().as_bytes())?;
         Ok(next)
+    }
+
+    /// A name of another trust domain would deny nobody: in an emergency a slip must not look like the act.
+    fn names_ours(&self, before: &Self, ours: &TrustDomain) -> Result<(), DenyError> {
+        let new = self.entries.keys().filter(|denied| !before.entries.contains_key(denied));
+        let elsewhere = new.filter_map(|denied| match denied {
+            Denied::Id(id) if id.trust_domain() != ours.as_str() => Some(id),
+            Denied::Id(_) | Denied::Serial(_) | Denied::Key(_) => None,
+        });
+        elsewhere.map(|id| DenyError::Elsewhere(id.clone(), ours.clone())).next().map_or(Ok(()), Err)
     }
 
     fn read(folder: &Folder) -> Result<Self, CaError> {
@@ -248,6 +260,8 @@ pub enum DenyError {
     Full,
     /// There is no such entry.
     Absent,
+    /// A name of another trust domain than this CA's.
+    Elsewhere(SpiffeId, TrustDomain),
 }
 
 impl fmt::Display for DenyError {
@@ -258,6 +272,9 @@ impl fmt::Display for DenyError {
             Self::Past => f.write_str("the end of the entry is not in the future"),
             Self::Full => write!(f, "the list holds {MAX_ENTRIES} entries; for more than that, rotate the root"),
             Self::Absent => f.write_str("there is no such entry"),
+            Self::Elsewhere(id, ours) => {
+                write!(f, "`{id}` is of another trust domain; this CA issues names of `{ours}`, and denies those")
+            }
         }
     }
 }

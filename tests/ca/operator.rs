@@ -32,6 +32,12 @@ fn operate(server: &CaServer, secret: &[&str]) -> Vec<&'static str> {
     let list = ca(&["deny", "--dir", "ca", "add", "--id", MACHINE, "--reason", "host lost"]);
     assert!(list.contains(MACHINE) && list.contains("host lost"), "{list}");
     ca(&["deny", "--dir", "ca", "remove", "--id", MACHINE]);
+    let slip = ["deny", "--dir", "ca", "add", "--id", "spiffe://example.com/ns/shop/sa/web", "--reason", "lost"];
+    let refused = server.try_run(&with(secret, &slip));
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("another trust domain"),
+        "{refused:?}"
+    );
     let refused = server.try_run(&with(secret, &["deny", "--dir", "ca", "remove", "--id", MACHINE]));
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no such entry"));
