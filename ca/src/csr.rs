@@ -227,6 +227,28 @@ mod tests {
         }
     }
 
+    /// Istio's agent names an organization without a letter in it and, as RFC 5280 §4.2.1.6 has it for such a subject, marks the
+    /// alternative name as critical.
+    #[test]
+    fn a_request_as_istios_agent_makes_it_is_accepted() {
+        let (request, _) = request(|params| {
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(rcgen::DnType::OrganizationName, "");
+            let mut name = san_of(ID);
+            name.set_criticality(true);
+            params.custom_extensions.push(name);
+        });
+        let ignored = parse_csr(&request, &id()).unwrap().ignored;
+        assert_eq!((ignored.subjects, ignored.names), (1, 1));
+    }
+
+    /// `subjectAltName` of one URI (RFC 5280 §4.2.1.6).
+    fn san_of(uri: &str) -> CustomExtension {
+        let length = |more: usize| u8::try_from(uri.len() + more).unwrap();
+        let der = [&[0x30, length(2), 0x86, length(0)], uri.as_bytes()].concat();
+        CustomExtension::from_oid_content(&[2, 5, 29, 17], der)
+    }
+
     #[test]
     fn what_goes_nowhere_is_counted() {
         let (plain, _) = request(|params| params.distinguished_name = rcgen::DistinguishedName::new());
