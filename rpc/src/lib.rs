@@ -10,6 +10,7 @@
 //! | `serve` | one HTTP/2 connection, within limits |
 //! | `corked` | one write for what is said at one time |
 //! | `listen` | accepting: TCP with TLS, unix sockets |
+//! | `renamed` | the name of a unix socket, made one that our HTTP/2 takes |
 //! | `channel` | the client's side |
 //! | `limits` | every bound, with its reason |
 //!
@@ -20,6 +21,7 @@ mod channel;
 mod corked;
 mod limits;
 mod listen;
+mod renamed;
 mod routes;
 mod serve;
 

@@ -1,5 +1,6 @@
 //! Accepting connections: TCP with TLS, and unix sockets.
 
+use crate::renamed::Renamed;
 use crate::serve::serve;
 use crate::{Caller, Limits, Process, Routes};
 use rustls::ServerConfig;
@@ -88,7 +89,7 @@ pub async fn serve_unix(
         async move {
             let _place = place;
             match process(&stream).and_then(|process| admits(process).map(|()| process)) {
-                Ok(process) => serve(stream, Caller::over_unix(process), routes, limits, stop).await,
+                Ok(process) => serve(Renamed::new(stream), Caller::over_unix(process), routes, limits, stop).await,
                 Err(why) => watcher.refused(None, &Refused::Process(why)),
             }
         }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use support::child::run;
+use support::pki::spiffe;
 use support::sidecar::Sidecar;
-use support::wait;
+use support::{tools, wait};
 
 use super::rotation;
 use super::world::{Agent, Stage, with_identity};
@@ -44,6 +47,20 @@ fn the_workload_api_of_the_agent_feeds_a_sidecar_through_a_rotation() {
 #[test]
 fn the_sds_of_the_agent_feeds_a_sidecar_through_a_rotation() {
     follows("sds");
+}
+
+/// gRPC's C library names the socket by its path with escapes.
+#[test]
+fn a_client_of_grpcs_c_library_is_given_an_identity_and_each_that_follows() {
+    let stage = Stage::new("6s");
+    let agent = Agent::start(&stage, "orders");
+    let mut client = tools::python();
+    let told = run(client.arg(tools::script("spiffe_client.py")).arg(&agent.socket).arg("3"));
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    for one in told {
+        assert_eq!((&one["id"], &one["roots"]), (&json!(spiffe("shop", "orders")), &json!(1)));
+    }
 }
 
 #[test]
