@@ -45,7 +45,8 @@ async fn serve(snapshot: &config::Snapshot) -> Result<(), String> {
     let (stop, stopped) = watch::channel(false);
     let mut following = Following::begin(&snapshot.identity, &snapshot.workload)?;
     // The socket is there at once: who comes early is told to wait, rather than that nobody is at home.
-    let serving = socket::serve(&snapshot.agent, following.identity.clone(), say::events(), stopped)?;
+    let serving =
+        socket::serve(&snapshot.agent, following.identity.clone(), &following.readers, say::events(), stopped)?;
     say::event("started", json!({ "workload": snapshot.workload.as_str() }));
     loop {
         tokio::select! {

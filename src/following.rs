@@ -2,7 +2,7 @@
 
 use crate::files;
 use agent::{
-    Material, Surroundings,
+    Material, Readers, Surroundings,
     source::{
         Endpoint, Expected, FromCa, Paper, SecretNames, Source, Status, follow_ca, follow_sds, follow_workload_api,
     },
@@ -25,6 +25,8 @@ pub(crate) struct Following {
     pub(crate) identity: watch::Receiver<Option<Arc<Material>>>,
     /// How the source stands.
     pub(crate) status: watch::Receiver<Status>,
+    /// To be told by whoever hands it on.
+    pub(crate) readers: Readers,
     leaving: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -38,6 +40,7 @@ impl Following {
         let (publish, identity) = watch::channel(None);
         let (tell, status) = watch::channel(Status::default());
         let (leaving, left) = watch::channel(false);
+        let readers = Readers::default();
         let over_socket = |socket: &Path| -> Result<Source, String> {
             let endpoint =
                 Endpoint::parse(&format!("unix://{}", socket.display())).map_err(|error| error.to_string())?;
@@ -67,6 +70,7 @@ impl Following {
                 workload: workload.clone(),
                 identity: publish,
                 status: tell,
+                readers: readers.clone(),
                 surroundings: Surroundings::real(),
                 leaving: left,
             })),
@@ -80,7 +84,7 @@ impl Following {
                 tokio::spawn(follow_sds(over_socket(socket)?, names))
             }
         };
-        Ok(Self { identity, status, leaving, task })
+        Ok(Self { identity, status, readers, leaving, task })
     }
 
     /// Waits for the first identity. `say` hears of each fault meanwhile.

@@ -134,7 +134,7 @@ impl Identity {
             Some(following) if snapshot.agent.written => {
                 let (stop, stopped) = watch::channel(false);
                 let identity = following.identity.clone();
-                Some((socket::serve(&snapshot.agent, identity, say::events(), stopped)?, stop))
+                Some((socket::serve(&snapshot.agent, identity, &following.readers, say::events(), stopped)?, stop))
             }
             _ => None,
         };

@@ -1,7 +1,7 @@
 //! The identity for others: Workload API and SDS on a unix socket.
 
 use crate::say::Say;
-use agent::{Api, Callers, Material, Observer, Settings, Surroundings};
+use agent::{Api, Callers, Material, Observer, Readers, Settings, Surroundings};
 use config::AgentSettings;
 use rpc::{Limits, Process, Refused, Watcher};
 use serde_json::json;
@@ -15,6 +15,7 @@ use tokio::{sync::watch, task::JoinHandle};
 pub(crate) fn serve(
     settings: &AgentSettings,
     identity: watch::Receiver<Option<Arc<Material>>>,
+    readers: &Readers,
     say: Say,
     stop: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, String> {
@@ -28,8 +29,13 @@ pub(crate) fn serve(
     let callers =
         Callers::only(own).and_users(settings.users.iter().copied()).and_groups(settings.groups.iter().copied());
     let told = Arc::new(Told(Arc::clone(&say)));
-    let routes =
-        agent::routes(identity, Settings::default(), Surroundings::real(), Arc::clone(&told) as Arc<dyn Observer>);
+    let routes = agent::routes(
+        identity,
+        Settings::default(),
+        Surroundings::real(),
+        Arc::clone(&told) as Arc<dyn Observer>,
+        readers,
+    );
     say("socket_open", json!({ "socket": settings.socket }));
     let limits = Limits { connections: 1024, drain: Duration::from_secs(1), ..Limits::default() };
     let admits = Arc::new(move |process| callers.admit(process));

@@ -11,6 +11,7 @@
 //! | `callers` | which processes may connect |
 //! | `streams` | how many streams one user may hold |
 //! | `pushes` | when a change is handed on: spread over time, and never when it has expired |
+//! | `readers` | whether all who take the identity from here have the one in force |
 //! | `workload_api` | the server of the SPIFFE Workload API |
 //! | `sds` | the server of Envoy's secret discovery |
 //! | `source` | the client's side of both: follow, verify, publish, come back after a fault |
@@ -23,6 +24,7 @@ mod callers;
 mod material;
 mod observer;
 mod pushes;
+mod readers;
 mod sds;
 pub mod source;
 mod streams;
@@ -37,6 +39,7 @@ mod papers;
 pub use callers::Callers;
 pub use material::{Material, MaterialError};
 pub use observer::{Api, Observer};
+pub use readers::Readers;
 pub use surroundings::Surroundings;
 
 use pushes::Pushes;
@@ -69,15 +72,16 @@ impl Default for Settings {
 /// The services of the socket, to be served by [`rpc::serve_unix`]. Over anything but a unix socket they refuse every request:
 /// whoever reads an answer holds the key.
 ///
-/// `identity` is `None` while there is no identity yet.
+/// `identity` is `None` while there is no identity yet. `readers` are those of whoever publishes it.
 pub fn routes(
     identity: watch::Receiver<Option<Arc<Material>>>,
     settings: Settings,
     surroundings: Surroundings,
     observer: Arc<dyn Observer>,
+    readers: &Readers,
 ) -> Routes {
     let pushes = Pushes::new(identity, settings.splay, surroundings);
-    let streams = Streams::new(settings.streams_per_user, observer);
+    let streams = Streams::new(settings.streams_per_user, observer, readers.clone());
     let workload_api = WorkloadApi::new(pushes.clone(), streams.clone());
     let sds = Sds::new(pushes, streams);
     Routes::default()

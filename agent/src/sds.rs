@@ -88,7 +88,13 @@ async fn converse(
         }
         tokio::select! {
             request = requests.message() => match request {
-                Ok(Some(request)) => tell(place, conversation.hear(request)?),
+                Ok(Some(request)) => {
+                    let heard = conversation.hear(request)?;
+                    if heard == Heard::Acknowledgement && let Some(version) = conversation.version() {
+                        place.has(version);
+                    }
+                    tell(place, heard);
+                }
                 // Its end, or that of the connection: nobody is left to answer.
                 Ok(None) | Err(_) => return Ok(()),
             },

@@ -4,6 +4,7 @@
 //! able to keep the others of the pod from their identity.
 
 use crate::observer::{Api, Observer};
+use crate::readers::{Reader, Readers};
 use rpc::{Caller, Process};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,13 +17,14 @@ pub(crate) struct Streams(Arc<Inner>);
 struct Inner {
     most: usize,
     observer: Arc<dyn Observer>,
+    readers: Readers,
     /// Invariant: no count is zero.
     open: Mutex<HashMap<(u32, Api), usize>>,
 }
 
 impl Streams {
-    pub(crate) fn new(most: usize, observer: Arc<dyn Observer>) -> Self {
-        Self(Arc::new(Inner { most, observer, open: Mutex::default() }))
+    pub(crate) fn new(most: usize, observer: Arc<dyn Observer>, readers: Readers) -> Self {
+        Self(Arc::new(Inner { most, observer, readers, open: Mutex::default() }))
     }
 
     pub(crate) fn observer(&self) -> &dyn Observer {
@@ -50,7 +52,8 @@ impl Streams {
         let all = of_api(&open, api);
         drop(open);
         self.0.observer.streams(api, all);
-        Ok(Place { streams: self.clone(), api, process })
+        let reader = self.0.readers.join();
+        Ok(Place { streams: self.clone(), api, process, reader })
     }
 
     /// Tells the observer of a refusal on its way out.
@@ -70,9 +73,15 @@ pub(crate) struct Place {
     streams: Streams,
     api: Api,
     process: Process,
+    reader: Reader,
 }
 
 impl Place {
+    /// What its caller has now.
+    pub(crate) fn has(&self, version: &str) {
+        self.reader.has(version);
+    }
+
     pub(crate) fn served(&self, version: &str) {
         self.streams.observer().served(self.api, self.process, version);
     }
@@ -126,14 +135,14 @@ mod tests {
 
     #[test]
     fn a_request_without_a_process_behind_it_is_refused() {
-        let streams = Streams::new(1, Arc::new(Deaf));
+        let streams = Streams::new(1, Arc::new(Deaf), Readers::default());
         let refusal = streams.process(Api::Secrets, &Request::new(())).unwrap_err();
         assert_eq!(refusal.code(), Code::PermissionDenied);
     }
 
     #[test]
     fn each_user_has_its_own_places_for_all_methods_together() {
-        let streams = Streams::new(2, Arc::new(Deaf));
+        let streams = Streams::new(2, Arc::new(Deaf), Readers::default());
         let process = |uid| Process { uid, gid: 0, pid: None };
         let first = streams.begin(Api::Secrets, process(1)).unwrap();
         let _second = streams.begin(Api::X509Svid, process(1)).unwrap();

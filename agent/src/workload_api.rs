@@ -130,6 +130,7 @@ async fn follow<M>(
             place.served(material.version());
             last = Some(Arc::clone(&material));
         }
+        place.has(material.version());
         tokio::select! {
             () = pushes.changed() => {}
             () = clock.expiry_of(&material) => {}

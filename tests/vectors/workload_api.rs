@@ -52,7 +52,13 @@ fn ask(headers: &[Option<&'static str>]) -> Vec<[Verdict; 5]> {
         let socket = scratch.join("agent.sock");
         let (_identity, published) = watch::channel(Some(material(&scratch)));
         let (_stop, stopped) = watch::channel(false);
-        let routes = agent::routes(published, Settings::default(), Surroundings::real(), Arc::new(Deaf));
+        let routes = agent::routes(
+            published,
+            Settings::default(),
+            Surroundings::real(),
+            Arc::new(Deaf),
+            &agent::Readers::default(),
+        );
         let callers = Callers::only(std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()));
         let admit = Arc::new(move |process| callers.admit(process));
         let listener = rpc::bind_unix(&socket, 0o600).unwrap();

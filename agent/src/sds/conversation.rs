@@ -78,6 +78,11 @@ impl Conversation {
         self.owes |= !self.names.is_empty() && self.version.as_deref() != Some(version);
     }
 
+    /// Of the last answer.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
     /// Whether the other side waits for an answer.
     pub(crate) fn owes_an_answer(&self) -> bool {
         self.owes

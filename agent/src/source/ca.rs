@@ -9,6 +9,7 @@ use super::ca_call::{ANSWER, Call, Expected};
 use super::status::Status;
 use super::{Broken, left, pause};
 use crate::material::Material;
+use crate::readers::Readers;
 use crate::surroundings::{Surroundings, part};
 use crate::text::printable;
 use identity::{Bundle, CertificateDer, Denial, Denials, SpiffeId, TrustDomain};
@@ -45,6 +46,8 @@ pub struct FromCa {
     pub identity: watch::Sender<Option<Arc<Material>>>,
     /// Where the source's state is published.
     pub status: watch::Sender<Status>,
+    /// Who has the identity from us: new roots are acknowledged for them as well.
+    pub readers: Readers,
     /// The clock and the randomness.
     pub surroundings: Surroundings,
     /// Becomes true when the process is about to end in order: the CA is told.
@@ -144,7 +147,9 @@ impl FromCa {
                     }
                     if state.renew_within > 0 {
                         let within = Duration::from_secs(u64::from(state.renew_within));
-                        let soon = self.surroundings.now() + part(within, self.surroundings.random());
+                        // Others hear of new roots now, and have to have them before we show what was made with one.
+                        let ahead = (within / 4).min(AHEAD);
+                        let soon = self.surroundings.now() + ahead + part(within - ahead, self.surroundings.random());
                         renew_at = renew_at.min(soon);
                     }
                 }
@@ -260,6 +265,9 @@ impl FromCa {
             }
         };
         if let Some(watch) = watch {
+            if let Some(changed) = &taken {
+                self.readers.have(changed.version()).await;
+            }
             watch.say(answer).await?;
         }
         Ok(taken)
@@ -415,6 +423,8 @@ async fn next(
     }
 }
 
+/// The time others have to put new roots in force.
+const AHEAD: Duration = Duration::from_secs(1);
 /// Over how long those who are late spread themselves.
 const LATE: Duration = Duration::from_secs(60);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -441,6 +451,7 @@ mod tests {
             workload: workload.clone(),
             identity: watch::channel(None).0,
             status: watch::channel(Status::default()).0,
+            readers: Readers::default(),
             surroundings: Surroundings::real(),
             leaving: watch::channel(false).1,
         }

@@ -63,7 +63,7 @@ impl Socket {
         let server = tokio::spawn(rpc::serve_unix(
             rpc::bind_unix(&path, 0o660).unwrap(),
             Arc::new(move |process| callers.admit(process)),
-            agent::routes(published, setting.settings, setting.surroundings, observer),
+            agent::routes(published, setting.settings, setting.surroundings, observer, &agent::Readers::default()),
             Limits::default(),
             Arc::clone(&events) as Arc<dyn Watcher>,
             stopped,
