@@ -52,7 +52,9 @@ pub use counters::{Counters, Reason};
 pub use head::{Fields, Head};
 pub use place::Place;
 pub use record::{Decision, Facts, Flow, Message, Record, Side, Tls, Verdict};
-pub use redact::{Kinds, Masked, Redaction, Secret, field_without_credentials, is_plain, without_secrets};
+pub use redact::{
+    Kinds, Masked, Redaction, Secret, field_without_credentials, is_plain, is_plain_field, without_secrets,
+};
 pub use repeat::{Repeat, Repeated};
 pub use settings::{Mapping, Sensor, Settings};
 pub use stream::{Opening, Stream};

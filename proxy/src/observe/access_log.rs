@@ -83,9 +83,9 @@ pub(crate) fn request(exchange: &Exchange) {
             fields.number(r#","bytes_received":"#, Some(facts.bytes_received));
             fields.number(r#","bytes_sent":"#, Some(facts.bytes_sent));
             fields.number(r#","upstream_service_time":"#, service_time);
-            fields.text(r#","x_forwarded_for":"#, shown(asked.forwarded_for()).as_deref());
-            fields.text(r#","user_agent":"#, shown(asked.user_agent()).as_deref());
-            fields.text(r#","request_id":"#, shown(exchange.request_id()).as_deref());
+            said(&mut fields, r#","x_forwarded_for":"#, asked.forwarded_for());
+            said(&mut fields, r#","user_agent":"#, asked.user_agent());
+            said(&mut fields, r#","request_id":"#, exchange.request_id());
             fields.text(r#","authority":"#, asked.host());
             match upstream {
                 Some(address) => fields.word(r#","upstream_host":"#, address),
@@ -398,14 +398,26 @@ fn envoy(line: &mut Vec<u8>, clock: &Clock, fields: &EnvoyLine<'_>) {
         None => line.extend_from_slice(b" -"),
     }
     line.extend_from_slice(b" \"");
-    text(line, shown(fields.forwarded_for).as_deref());
-    for value in [fields.user_agent, fields.request_id, fields.authority] {
+    for value in [fields.forwarded_for, fields.user_agent, fields.request_id] {
+        match value {
+            Some(value) if !value.is_empty() && tap::is_plain_field(value) => line.extend_from_slice(value),
+            _ => text(line, shown(value).as_deref()),
+        }
         line.extend_from_slice(b"\" \"");
-        text(line, shown(value).as_deref());
     }
+    text(line, fields.authority);
     line.extend_from_slice(b"\" \"");
     line.extend_from_slice(fields.upstream.unwrap_or("-").as_bytes());
     line.push(b'"');
+}
+
+/// What the caller said in a field.
+#[inline(always)] // As what it calls: the name is known here.
+fn said(fields: &mut Fields<'_>, name: &'static str, value: Option<&[u8]>) {
+    match value {
+        Some(value) if tap::is_plain_field(value) => fields.plain(name, value),
+        _ => fields.text(name, shown(value).as_deref()),
+    }
 }
 
 /// A caller may have written a credential into any field.

@@ -280,6 +280,13 @@ pub fn is_plain(url: &[u8]) -> bool {
     !wide::any_byte(url, b' ', shape::is_notable)
 }
 
+/// The same of the value of a field.
+#[must_use]
+#[inline]
+pub fn is_plain_field(value: &[u8]) -> bool {
+    is_plain(value) && shape::authorization(value).is_none()
+}
+
 /// The value of a field for a log: credentials that are recognised by their shape masked. Nearly all are given back as they are,
 /// after one look at each byte.
 #[must_use]
