@@ -136,6 +136,8 @@ impl FakeCa {
     /// From now on, also for who is connected.
     pub(super) fn be(&self, fault: Fault) {
         *self.shared.fault.lock().unwrap() = fault;
+        // The face that changes its protocol looks for that now and then: whoever is cut off below must find it changed.
+        thread::sleep(4 * LOOK);
         self.shared.times.lock().unwrap().clear();
         for stream in self.shared.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
@@ -264,10 +266,12 @@ fn serve(faces: [SocketAddr; 4], papers: Papers, shared: Arc<Shared>) {
                 *config = Arc::clone(wanted);
                 change
             });
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(LOOK).await;
         }
     });
 }
+
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The same papers under another protocol.
 fn http1(config: &Arc<ServerConfig>) -> Arc<ServerConfig> {
