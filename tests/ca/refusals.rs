@@ -445,7 +445,7 @@ fn who_asks_too_often_is_told_when_to_come_again_and_nobody_else_is() {
 
 /// `sekisho` with its clock set back.
 fn earlier(by: &str, dir: &Path) -> Command {
-    let mut command = tools::system("faketime", "faketime");
-    command.args(["-f", by]).arg(tools::sekisho()).current_dir(dir);
+    let mut command = Command::new(tools::sekisho());
+    command.envs(tools::faketime_by(by)).current_dir(dir);
     command
 }

@@ -1,8 +1,10 @@
 //! The CA's roots over time, by the commands: a rotation from A to B, the deny list, recovery, and `kill -9`.
 
-use serde_json::Value;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
+
+use serde_json::Value;
 use support::scratch::Scratch;
 use support::sidecar::sekisho;
 use support::{tools, wait};
@@ -139,8 +141,8 @@ fn recovery_leads_out_of_an_expired_root() {
     init(dir);
     let before = status(dir)["issuing"].clone();
     let later = |arguments: &[&str]| {
-        let mut command = tools::system("faketime", "faketime");
-        command.args(["-f", "+4000d"]).arg(tools::sekisho()).arg("ca").args(arguments).current_dir(dir);
+        let mut command = Command::new(tools::sekisho());
+        command.envs(tools::faketime_by("+4000d")).arg("ca").args(arguments).current_dir(dir);
         command.output().unwrap().status.code().unwrap()
     };
     let issue = ["issue", "--dir", "ca", "--id", "spiffe://example.org/x", "--out", ".", "--name", "x"];

@@ -1,5 +1,6 @@
 //! Where the tools are: the built binary, the Python environment that `scripts/test` prepares, and what the system has.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -34,13 +35,25 @@ pub fn static_sekisho() -> PathBuf {
 /// What makes a process read its wall clock from `clock`, a file that says `+40d`; its monotonic clock and the times of files are
 /// the real ones. It works with a dynamically linked build.
 #[must_use]
-pub fn faketime(clock: &Path) -> Vec<(&'static str, std::ffi::OsString)> {
+pub fn faketime(clock: &Path) -> Vec<(&'static str, OsString)> {
+    fake_clock(("FAKETIME_TIMESTAMP_FILE", clock.into()))
+}
+
+/// As [`faketime`], for a clock that stays moved `by` as much as that: `-2h`.
+#[must_use]
+pub fn faketime_by(by: &str) -> Vec<(&'static str, OsString)> {
+    fake_clock(("FAKETIME", by.into()))
+}
+
+/// By the library itself: its starter makes a semaphore that is named by its process, and does not start where an older process of
+/// that number left one.
+fn fake_clock(clock: (&'static str, OsString)) -> Vec<(&'static str, OsString)> {
     let folders = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
     let found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
     let library = found.unwrap_or_else(|| panic!("libfaketime is missing: install faketime, or run scripts/test"));
     let yes = ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"];
     let yes = yes.into_iter().map(|name| (name, "1".into()));
-    yes.chain([("LD_PRELOAD", library.into()), ("FAKETIME_TIMESTAMP_FILE", clock.into())]).collect()
+    yes.chain([("LD_PRELOAD", library.into()), clock]).collect()
 }
 
 /// Python with grpcio and h2, in the environment that `scripts/test` makes (`SEKISHO_VENV` names another).
