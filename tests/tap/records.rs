@@ -221,6 +221,12 @@ fn a_full_disk_is_counted_and_told_in_the_status() {
     let sum = |name: &str| tap[name].as_u64().unwrap();
     let errors: u64 = tap["send_errors"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(sum("built"), sum("sent") + errors);
+
+    // The record, and the one of its loss, which is not tried over and over.
+    let built = || pair.server.metrics().sum("sekisho_tap_packets_built_total", &[]);
+    wait::until("the loss to be told", wait::SOON, || (built() >= 2.0).then_some(()));
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(built(), 2.0);
 }
 
 #[test]

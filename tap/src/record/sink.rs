@@ -134,7 +134,9 @@ fn whole_lines(out: &mut impl Write, torn: &mut bool, lines: &[Vec<u8>], tally: 
     if let Err(error) = out.flush() {
         failed = failed.or(error.raw_os_error());
     }
-    let lost = rest.iter().filter(|byte| **byte == b'\n').count();
+    // A line that lacks nothing but its end is given that before the next.
+    let lacks_end = usize::from(*torn && rest.first() == Some(&b'\n'));
+    let lost = rest.iter().filter(|byte| **byte == b'\n').count().saturating_sub(lacks_end);
     tally.sent(lines.len().saturating_sub(lost));
     (0..lost).for_each(|_| tally.send_error(failed.unwrap_or(libc::EIO)));
 }
@@ -225,5 +227,17 @@ mod tests {
         assert_eq!(out.1, b"one\ntw\nfour\n");
         let seen = tally.snapshot(0);
         assert_eq!((seen.packets_sent, seen.send_errors), (2, vec![("ENOSPC", 2)]));
+    }
+
+    #[test]
+    fn a_line_that_lacks_only_its_end_is_taken() {
+        let tally = Tally::default();
+        let (mut out, mut torn) = (Full(7, Vec::new()), false);
+        whole_lines(&mut out, &mut torn, &[b"one\n".to_vec(), b"two\n".to_vec(), b"three\n".to_vec()], &tally);
+        out.0 = 100;
+        whole_lines(&mut out, &mut torn, &[b"four\n".to_vec()], &tally);
+        assert_eq!(out.1, b"one\ntwo\nfour\n");
+        let seen = tally.snapshot(0);
+        assert_eq!((seen.packets_sent, seen.send_errors), (3, vec![("ENOSPC", 1)]));
     }
 }

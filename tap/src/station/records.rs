@@ -34,6 +34,9 @@ pub(crate) struct Records {
     /// Losses that a record has told of, and when it did.
     told: Totals,
     told_at: Option<Instant>,
+    /// The last such record was not taken. It is not tried again by itself, for each failure would be one more to tell of: it
+    /// follows the next lines that are taken.
+    owed: bool,
 }
 
 impl Records {
@@ -64,6 +67,7 @@ impl Records {
             held: 0,
             told: Totals::default(),
             told_at: None,
+            owed: false,
         })
     }
 
@@ -114,9 +118,14 @@ impl Records {
 
     fn write(&mut self) {
         if !self.lines.is_empty() {
+            let failed = self.shared.tally.losses().1;
             self.sink.write(&self.lines, &self.shared.tally);
             self.lines.clear();
             self.bytes = 0;
+            let all_taken = self.shared.tally.losses().1 == failed;
+            if all_taken && std::mem::take(&mut self.owed) {
+                self.told = Totals::default();
+            }
         }
         self.clock = Clock::now();
     }
@@ -125,11 +134,15 @@ impl Records {
     fn tell_losses(&mut self, at_once: bool) {
         let totals = Totals::of(&self.shared.tally);
         let is_time = at_once || self.told_at.is_none_or(|at| at.elapsed() >= LOSSES);
-        if totals != self.told && is_time && self.sink.is_up() {
-            (self.told, self.told_at) = (totals, Some(Instant::now()));
+        let is_new = totals != self.told || (at_once && self.owed);
+        if is_new && is_time && self.sink.is_up() {
+            self.told_at = Some(Instant::now());
             let line = self.series.loss(&self.shared.counters(), &totals, self.clock);
             self.line(line, true);
             self.write();
+            let failed = self.shared.tally.losses().1;
+            self.owed = failed != totals.send_errors;
+            self.told = Totals { send_errors: failed, ..totals };
         }
     }
 }

@@ -64,7 +64,8 @@ fn a_full_disk_costs_the_records_what_was_not_written_and_no_more() {
     if !root::granted("a_full_disk_costs_the_records_what_was_not_written_and_no_more") {
         return;
     }
-    let disk = Disk::new(512, 256);
+    // With more room afterwards than the load, which goes on for a moment, can fill.
+    let disk = Disk::new(16_384, 16_128);
     let path = disk.path().join("records.json");
     let pair = pair_to(&format!("json://{}", path.display()));
     until_full(&pair);
