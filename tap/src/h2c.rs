@@ -379,7 +379,7 @@ mod tests {
             "te: trailers",
             "x-mixed: a",
             "!cookie: *********",
-            "!authorization: *************",
+            "!authorization: Bearer ******",
             "content-length: 10",
         ];
         assert_eq!(head_of(&client), expected);

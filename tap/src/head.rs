@@ -265,8 +265,10 @@ impl<'a> Writer<'a> {
                     self.learn(name, value);
                 }
                 self.masked.headers += 1;
-                put(&mut self.text, &[name, b": "]);
-                self.stars(value.len());
+                let (shown, secret) =
+                    value.split_at_checked(redact::shown_of_masked(name, value)).unwrap_or((b"", value));
+                put(&mut self.text, &[name, b": ", shown]);
+                self.stars(secret.len());
                 put(&mut self.text, &[b"\r\n"]);
             }
             Treatment::Cookies { is_set, all_but } => {

@@ -325,7 +325,7 @@ mod tests {
         ));
         assert_eq!(
             seen,
-            "GET /?token=****** HTTP/1.1\r\nauthorization: *************\r\nreferer: http://a/?code=******\r\n\r\n"
+            "GET /?token=****** HTTP/1.1\r\nauthorization: Bearer ******\r\nreferer: http://a/?code=******\r\n\r\n"
         );
         let mut m = reply(200, &[("set-cookie", "s3cret")], b"");
         m.trailers = Some(fields(&[("authorization", "s3cret")]));
@@ -359,7 +359,7 @@ mod tests {
         ]);
         assert_eq!(
             asked(call_to(None, "POST", "/", &raw, b"hi")),
-            "POST / HTTP/1.1\r\nHOST: h\r\nCookie: *********\r\nX-A: 1\r\nAUTHORIZATION: *************\r\n\
+            "POST / HTTP/1.1\r\nHOST: h\r\nCookie: *********\r\nX-A: 1\r\nAUTHORIZATION: Bearer ******\r\n\
              Referer: /?Code=******\r\nconnection: upgrade\r\nUpgrade: a\r\nUPGRADE: b\r\ncontent-length: 2\r\n\r\nhi"
         );
     }

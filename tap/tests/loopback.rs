@@ -154,7 +154,7 @@ fn copied_over(address: &str) {
     assert_eq!((counters.mirrored, counters.packets_sent), (50, datagrams as u64));
     assert_eq!((heard.len(), heard[0].vni), (100, 42));
     assert_eq!(heard[0].start_line(), "POST /0?token=****** HTTP/1.1");
-    assert_eq!(heard[0].header("Authorization"), Some("*************"));
+    assert_eq!(heard[0].header("Authorization"), Some("Bearer ******"));
     assert!(heard.iter().all(|m| m.complete && !m.to_string().contains("s3cret")));
 }
 

@@ -99,7 +99,7 @@ pub(crate) enum Treatment {
     Pass,
     /// Copied as it is: an operator wants to see it.
     Show,
-    /// Every byte of the value masked.
+    /// Every byte of the value masked, but for [`shown_of_masked`].
     Mask,
     /// The value is or holds a URL: its query parameters are looked through.
     Url,
@@ -431,6 +431,14 @@ const PARAMETERS: [&str; 5] = ["token", "access_token", "code", "password", "sig
 /// Whether a field says how to read the body.
 pub(crate) fn is_of_the_body(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"content-encoding")
+}
+
+/// How many bytes at the beginning of a masked field are no secret: the name of the scheme in credentials. A receiver that finds
+/// none there takes the message for a broken one.
+pub(crate) fn shown_of_masked(name: &[u8], value: &[u8]) -> usize {
+    let is_credentials =
+        [&b"authorization"[..], b"proxy-authorization"].iter().any(|known| name.eq_ignore_ascii_case(known));
+    if is_credentials { shape::scheme(value) } else { 0 }
 }
 
 /// Names longer than this share a place.

@@ -222,6 +222,13 @@ pub(crate) fn authorization(value: &[u8]) -> Option<usize> {
     (value.len() >= scheme + 8).then_some(scheme)
 }
 
+/// How much of the value of `authorization` or `proxy-authorization` is the name of a scheme and the space behind it (RFC 9110
+/// section 11.4); nothing where that is not one that everybody knows, for it may be the secret itself.
+pub(crate) fn scheme(value: &[u8]) -> usize {
+    let is_it = |scheme: &&&str| begins(value, scheme.as_bytes()) && value.get(scheme.len()) == Some(&b' ');
+    SCHEMES.iter().find(is_it).map(|scheme| scheme.len() + 1).filter(|shown| *shown < value.len()).unwrap_or(0)
+}
+
 fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
@@ -238,6 +245,25 @@ fn run(text: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
     text.iter().position(|byte| !belongs(*byte)).unwrap_or(text.len())
 }
 
+/// Of IANA's registry of HTTP authentication schemes, and two more that are common.
+const SCHEMES: [&str; 16] = [
+    "Bearer",
+    "Basic",
+    "Digest",
+    "Negotiate",
+    "NTLM",
+    "DPoP",
+    "GNAP",
+    "AWS4-HMAC-SHA256",
+    "OAuth",
+    "PrivateToken",
+    "SCRAM-SHA-1",
+    "SCRAM-SHA-256",
+    "HOBA",
+    "Mutual",
+    "vapid",
+    "Concealed",
+];
 const PEM: &[u8] = b"-----BEGIN";
 
 #[cfg(test)]
@@ -331,6 +357,26 @@ mod tests {
         assert_eq!(authorization(b"Bearer abcdefgh"), Some(7));
         assert_eq!(authorization(b"basic dXNlcjpw"), Some(6));
         assert_eq!([authorization(b"bearer x"), authorization(b"basically"), authorization(b"")], [None; 3]);
+    }
+
+    #[test]
+    fn the_name_of_a_scheme_is_told_from_a_secret() {
+        for (value, kept) in [
+            (&b"Bearer x"[..], 7),
+            (b"bAsIc x", 6),
+            (b"Digest username=\"u\", realm=\"r\"", 7),
+            (b"SCRAM-SHA-256 data", 14),
+            (b"SCRAM-SHA-1 data", 12),
+            (b"AWS4-HMAC-SHA256 Credential=AKIA", 17),
+            (b"Bearer  x", 7),
+        ] {
+            assert_eq!(scheme(value), kept, "{}", String::from_utf8_lossy(value));
+        }
+        for secret in
+            ["", "Bearer", "Bearer ", "Bearer\tx", "Bearers3cret", "s3cret Bearer x", "apikey x", " Basic x", "B"]
+        {
+            assert_eq!(scheme(secret.as_bytes()), 0, "{secret:?}");
+        }
     }
 
     proptest! {

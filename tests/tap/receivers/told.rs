@@ -52,7 +52,9 @@ fn fields(text: &mut String, headers: &[(String, String)]) {
             continue;
         }
         let masked = SECRETS.contains(&lower.as_str());
-        let value = if masked { "*".repeat(value.len()) } else { value.clone() };
+        // The scheme of credentials stays.
+        let shown = if value.starts_with("Bearer ") && lower.ends_with("authorization") { 7 } else { 0 };
+        let value = if masked { value[..shown].to_owned() + &"*".repeat(value.len() - shown) } else { value.clone() };
         *text += &format!("{name}: {value}\r\n");
     }
 }
