@@ -134,19 +134,26 @@ pub(crate) fn packets_in(path: &Path) -> u64 {
 
 /// Packets in a pcapng file, of which every block must be whole: lengths at both ends agree, and the last block ends the file.
 pub(crate) fn packets_in_pcapng(path: &Path) -> u64 {
+    let (packets, is_whole) = whole_packets_in_pcapng(path);
+    assert!(is_whole, "the file ends within a block");
+    packets
+}
+
+/// The same of a file whose writer may have been killed amid a write; and whether it ends with a block.
+pub(crate) fn whole_packets_in_pcapng(path: &Path) -> (u64, bool) {
     let bytes = std::fs::read(path).unwrap();
-    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let word = |at: usize| bytes.get(at..at + 4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
     let (mut at, mut packets) = (0, 0);
-    while at < bytes.len() {
-        let (kind, length) = (word(at), word(at + 4) as usize);
+    while let (Some(kind), Some(length)) = (word(at), word(at + 4)) {
         // The first is a section header, and there is one interface.
         assert_eq!(at == 0, kind == 0x0a0d_0d0a);
-        assert!(length >= 12 && length.is_multiple_of(4) && at + length <= bytes.len(), "the file ends within a block");
-        assert_eq!(word(at + length - 4) as usize, length);
+        assert!(length >= 12 && length.is_multiple_of(4), "a block of {length} bytes");
+        let Some(end) = word(at + length as usize - 4) else { break };
+        assert_eq!(end, length);
         packets += u64::from(kind == 6);
-        at += length;
+        at += length as usize;
     }
-    packets
+    (packets, at == bytes.len())
 }
 
 #[test]
