@@ -264,6 +264,7 @@ const SCHEMES: [&str; 16] = [
     "vapid",
     "Concealed",
 ];
+
 const PEM: &[u8] = b"-----BEGIN";
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ fn a_secured_receiver_killed_amid_a_load_and_back_leaves_the_account_even() {
     let written = scene.packets(|path| whole_packets_in_pcapng(&path).0);
     // Of each cut connection at most what the sidecar's kernel held; no packet is shorter than a segment without payload.
     let most = sent + 3 * 512 * 1024 / (16 + 14 + 20 + 20);
-    assert!(written <= most, "{written} written, {sent} counted");
+    assert!((1..=most).contains(&written), "{written} written, {sent} counted");
 }
 
 /// A pair whose callee has a secured stream into a namespace of its own.
